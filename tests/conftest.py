@@ -1,0 +1,101 @@
+"""Fixtures over the golden data of the reference implementation.
+
+The golden data lies beside the repository (``../shared``) or where UNIAD_SHARED points; without it the tests that
+need it skip.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from toolkit.config import ModelConfig
+from toolkit.specs import Submodule
+
+SHARED = Path(os.environ.get("UNIAD_SHARED", Path(__file__).parents[2] / "shared"))
+torch.set_grad_enabled(False)
+
+
+def load_script(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of the golden data; skips where it is absent."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip(f"golden data not found under {SHARED}; set UNIAD_SHARED to its folder")
+    return SHARED / "golden"
+
+
+@pytest.fixture(scope="session")
+def state_dict_a(golden: Path) -> dict[str, torch.Tensor]:
+    """The 2,011 pseudo-trained weights with which golden sequence A was made."""
+    weights: dict[str, torch.Tensor] = load_script(golden / "pseudo_checkpoint.py").make_state_dict(
+        str(golden / "state_dict_manifest.json"), "A"
+    )
+    return weights
+
+
+@pytest.fixture(scope="session")
+def frame_inputs_a(golden: Path) -> list[dict[str, np.ndarray]]:
+    """External inputs of golden sequence A under their official names."""
+    frames: list[dict[str, np.ndarray]] = load_script(golden / "make_inputs.py").make_inputs("A")
+    return frames
+
+
+@pytest.fixture(scope="session")
+def intermediates(golden: Path) -> dict[str, np.ndarray]:
+    """120 named intermediates of frame 2 of sequence A, its recurrent inputs (``in.*``) and outputs (``out.*``)."""
+    named = dict(np.load(golden / "golden_seedA_submodules.npz"))
+    with np.load(golden / "golden_seedA.npz") as sequence:
+        named |= {key[3:]: sequence[key] for key in sequence.files if key.startswith(("f2.out.", "f2.in.", "f2.aux."))}
+    return named
+
+
+@pytest.fixture(scope="session")
+def noise(golden: Path) -> dict[str, float]:
+    """The reference's own max |float32 - float64| of each named intermediate (see `intermediates`)."""
+    table: dict[str, Any] = json.loads((golden / "noise_submodules_seedA.json").read_text())
+    return {name: entry["cmp"][0] for name, entry in table.items() if isinstance(entry["cmp"], list)}
+
+
+@pytest.fixture(scope="session")
+def close(intermediates: dict[str, np.ndarray], noise: dict[str, float]) -> Callable[..., None]:
+    """close(name, actual): actual equals the named golden intermediate within 10 times the reference's noise."""
+
+    def check(name: str, actual: Any) -> None:
+        expected = intermediates[name]
+        actual = np.asarray(actual).reshape(expected.shape)
+        tolerance = 10 * noise[name] + 1e-6
+        error = np.abs(actual.astype(np.float64) - expected).max()
+        assert error <= tolerance, f"{name}: max error {error:.3g} exceeds {tolerance:.3g}"
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def build_submodule(state_dict_a: dict[str, torch.Tensor]) -> Callable[..., nn.Module]:
+    """build_submodule(submodule, config=ModelConfig(), **assets): the module with the weights of sequence A."""
+
+    def build(submodule: Submodule, config: ModelConfig | None = None, **assets: torch.Tensor) -> nn.Module:
+        module = submodule.build(config or ModelConfig()).eval()
+        weights = {k: v for k, v in state_dict_a.items() if k.startswith(submodule.checkpoint_prefixes)}
+        module.load_state_dict(weights | assets, strict=True)
+        return module
+
+    return build

@@ -1,0 +1,45 @@
+"""Every hook of the toolkit. A plugin is a module or object with functions of these names marked `@hookimpl`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pluggy
+import typer
+
+from toolkit.specs import Submodule
+
+if TYPE_CHECKING:
+    import torch
+
+    from toolkit.config import ModelConfig
+    from toolkit.ops.spec import CustomOp
+
+PROJECT = "uniad_toolkit"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def uniad_submodules() -> Sequence[Submodule]:
+    """Parts of the network this plugin contributes; `Submodule.replaces` stands in for another one."""
+    return ()
+
+
+@hookspec
+def uniad_custom_ops() -> Sequence[CustomOp]:
+    """Custom operators that submodules of this plugin use."""
+    return ()
+
+
+@hookspec
+def uniad_checkpoint_filter(
+    state_dict: Mapping[str, torch.Tensor], config: ModelConfig
+) -> Mapping[str, torch.Tensor] | None:
+    """Map a foreign checkpoint layout to official keys, or return None to leave it to others."""
+
+
+@hookspec
+def uniad_commands(app: typer.Typer) -> None:
+    """Add commands to the command line."""

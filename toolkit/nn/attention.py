@@ -1,0 +1,79 @@
+"""Multi-head attention with the parameter layout of `torch.nn.MultiheadAttention`, and masks of fixed shape."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+MASKED_LOGIT = -1.0e4
+"""Logit of a masked key: its weight underflows to exactly 0 in FP32 and FP16, and a row without any
+valid key stays finite (a plain average) instead of NaN."""
+
+
+def mask_logits(logits: Tensor, valid: Tensor | None) -> Tensor:
+    """Replace logits where `valid` (bool, broadcastable) is False."""
+    return logits if valid is None else torch.where(valid, logits, MASKED_LOGIT)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[..., N, C] -> [..., heads, N, C/heads]."""
+    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """[..., heads, N, C/heads] -> [..., N, C]."""
+    return x.transpose(-2, -3).flatten(-2)
+
+
+class MultiheadAttention(nn.Module):
+    """Scaled dot-product attention on [..., N, C] tensors (Vaswani et al. 2017, section 3.2.2).
+
+    State-dict keys equal `torch.nn.MultiheadAttention`'s. `valid` is a bool mask, True where a key may be
+    attended, broadcastable to [..., heads, queries, keys].
+    """
+
+    def __init__(self, dims: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dims, dims))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dims))
+        self.out_proj = nn.Linear(dims, dims)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None = None) -> Tensor:
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        q, k, v = (
+            split_heads(nn.functional.linear(x, w, b), self.heads)
+            for x, w, b in zip((query, key, value), weights, biases, strict=True)
+        )
+        logits = mask_logits((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), valid)
+        out: Tensor = self.out_proj(merge_heads(logits.softmax(-1) @ v))
+        return out
+
+
+class ResidualAttention(nn.Module):
+    """Attention with positional queries and keys, values without position, plus the query (key prefix ``attn``)."""
+
+    def __init__(self, dims: int, heads: int) -> None:
+        super().__init__()
+        self.attn = MultiheadAttention(dims, heads)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        *,
+        query_position: Tensor | None = None,
+        key_position: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        """`query` [..., Q, C]; `key` [..., K, C], by default the query itself with its own position."""
+        if key is None:
+            key, key_position = query, query_position
+        out: Tensor = self.attn(add(query, query_position), add(key, key_position), key, valid)
+        return query + out
+
+
+def add(x: Tensor, position: Tensor | None) -> Tensor:
+    """x with its positional embedding, if it has one."""
+    return x if position is None else x + position

@@ -1,0 +1,33 @@
+"""Feed-forward blocks and small MLPs in the official checkpoint's layouts."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class FeedForward(nn.Module):
+    """Linear, ReLU, Linear, plus the input (keys ``layers.0.0``, ``layers.1``)."""
+
+    def __init__(self, dims: int, hidden: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Sequential(nn.Linear(dims, hidden), nn.ReLU()), nn.Linear(hidden, dims))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return x + out
+
+
+def mlp(*sizes: int) -> nn.Sequential:
+    """Linear layers with ReLU between them; keys ``0``, ``2``, ``4`` …"""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def normed_mlp(dims: int, outputs: int, hidden_layers: int = 2) -> nn.Sequential:
+    """(Linear, LayerNorm, ReLU) repeated, then Linear; keys ``0``, ``1``, ``3``, ``4``, ``6``."""
+    layers: list[nn.Module] = []
+    for _ in range(hidden_layers):
+        layers += [nn.Linear(dims, dims), nn.LayerNorm(dims), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(dims, outputs))

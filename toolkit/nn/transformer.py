@@ -1,0 +1,78 @@
+"""Post-norm transformer layers in the two parameter layouts of the official checkpoint."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from toolkit.nn.attention import MultiheadAttention, ResidualAttention
+from toolkit.nn.deformable import DeformableAttention
+from toolkit.nn.feedforward import FeedForward
+
+
+class DeformableDecoderLayer(nn.Module):
+    """Self-attention, norm, deformable cross-attention, norm, FFN, norm (keys ``attentions``, ``ffns``, ``norms``)."""
+
+    def __init__(self, dims: int, heads: int, hidden: int, points: int = 4) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList([ResidualAttention(dims, heads), DeformableAttention(dims, heads, points)])
+        self.ffns = nn.ModuleList([FeedForward(dims, hidden)])
+        self.norms = nn.ModuleList([nn.LayerNorm(dims) for _ in range(3)])
+
+    def forward(
+        self,
+        query: Tensor,
+        query_position: Tensor,
+        value: Tensor,
+        reference: Tensor,
+        spatial_shape: tuple[int, int],
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        """query and query_position [Q, C], value [H*W, C], reference [Q, 2], valid: bool over the Q keys."""
+        query = self.norms[0](self.attentions[0](query, query_position=query_position, valid=valid))
+        attended = self.attentions[1](query, value, reference, spatial_shape, query_position=query_position)
+        query = self.norms[1](attended)
+        out: Tensor = self.norms[2](self.ffns[0](query))
+        return out
+
+
+class TransformerEncoderLayer(nn.Module):
+    """`torch.nn.TransformerEncoderLayer`'s post-norm ReLU layer, same keys, on [..., N, C]."""
+
+    def __init__(self, dims: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.self_attn = MultiheadAttention(dims, heads)
+        self.linear1 = nn.Linear(dims, hidden)
+        self.linear2 = nn.Linear(hidden, dims)
+        self.norm1 = nn.LayerNorm(dims)
+        self.norm2 = nn.LayerNorm(dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm1(x + self.self_attn(x, x, x))
+        out: Tensor = self.norm2(x + self.linear2(self.linear1(x).relu()))
+        return out
+
+
+class TransformerDecoderLayer(nn.Module):
+    """`torch.nn.TransformerDecoderLayer`'s post-norm ReLU layer, same keys, on [..., N, C].
+
+    The memory is shared by all leading dimensions of the queries: its keys and values are projected once
+    and all queries attend to it in a single matrix product.
+    """
+
+    def __init__(self, dims: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.self_attn = MultiheadAttention(dims, heads)
+        self.multihead_attn = MultiheadAttention(dims, heads)
+        self.linear1 = nn.Linear(dims, hidden)
+        self.linear2 = nn.Linear(hidden, dims)
+        self.norm1 = nn.LayerNorm(dims)
+        self.norm2 = nn.LayerNorm(dims)
+        self.norm3 = nn.LayerNorm(dims)
+
+    def forward(self, query: Tensor, memory: Tensor, valid: Tensor | None = None) -> Tensor:
+        """query [..., N, C], memory [M, C] as key and value, valid: bool over the M keys."""
+        query = self.norm1(query + self.self_attn(query, query, query))
+        flat = query.reshape(-1, query.shape[-1])
+        flat = self.norm2(flat + self.multihead_attn(flat, memory, memory, valid))
+        out: Tensor = self.norm3(flat + self.linear2(self.linear1(flat).relu()))
+        return out.view(query.shape)

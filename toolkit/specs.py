@@ -1,0 +1,94 @@
+"""What flows between submodules: named tensors, recurrent state, and the submodules themselves.
+
+Every shape is fixed. A dimension is an int or the name of one of `ModelConfig.dimensions()`
+(``"tracks"``, ``"agents"`` …), so that a capacity chosen at conversion reaches every spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from toolkit.config import ModelConfig
+
+DTYPES = ("float32", "int32", "int64", "bool")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A named tensor: `shape` with symbolic dimensions, numpy `dtype` name, and what it means."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    meaning: str
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"tensor {self.name!r}: dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
+
+    def resolve(self, dimensions: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape in numbers; ValueError names an unknown dimension."""
+        unknown = [d for d in self.shape if isinstance(d, str) and d not in dimensions]
+        if unknown:
+            raise ValueError(f"tensor {self.name!r}: unknown dimension {unknown[0]!r}; known: {', '.join(dimensions)}")
+        return tuple(dimensions[d] if isinstance(d, str) else d for d in self.shape)
+
+    def zeros(self, dimensions: Mapping[str, int]) -> np.ndarray:
+        return np.zeros(self.resolve(dimensions), self.dtype)
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """One recurrent tensor: graph input `input` of a frame is `source` of the frame before.
+
+    `source` is a submodule output or a frame input (the previous pose is simply this frame's pose).
+    A sequence starts from zeros; a scene change is signalled by the frame input `use_previous` = 0.
+    """
+
+    input: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Submodule:
+    """A part of the network as a plugin states it.
+
+    `build` makes an `nn.Module` whose `forward` takes the tensors of `inputs` in their order and
+    returns those of `outputs` in theirs (a tuple, or one tensor), and whose `state_dict` keys, all under
+    `checkpoint_prefixes`, are the official checkpoint's. Entries named in `assets` come from a conversion
+    input (motion anchors) instead of the checkpoint. `results` names the outputs that leave the graph;
+    the others are wires between submodules. `postprocess` derives further results on the host, for work
+    that is sequential by nature. `replaces` names the submodule that this one stands in for.
+    """
+
+    name: str
+    checkpoint_prefixes: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    build: Callable[[ModelConfig], torch.nn.Module]
+    results: tuple[str, ...] = ()
+    states: tuple[StateSpec, ...] = ()
+    assets: tuple[str, ...] = ()
+    postprocess: Callable[[Mapping[str, np.ndarray], ModelConfig], dict[str, np.ndarray]] | None = None
+    replaces: str | None = None
+
+
+FRAME_INPUTS: tuple[TensorSpec, ...] = (
+    TensorSpec("image", ("cameras", 3, "image_height", "image_width"), "float32",
+               "normalised, resized and padded camera images, RGB, in the camera order of the config"),
+    TensorSpec("lidar2img", ("cameras", 4, 4), "float32", "LiDAR frame (m) to pixels of the resized image"),
+    TensorSpec("can_bus", (18,), "float32", "ego motion since the previous frame and CAN readings"),
+    TensorSpec("timestamp", (1,), "float32", "seconds since the start of the scene"),
+    TensorSpec("l2g_rotation", (3, 3), "float32", "LiDAR to global, row vectors: p_global = p_lidar @ r + t"),
+    TensorSpec("l2g_translation", (3,), "float32", "LiDAR to global translation, metres"),
+    TensorSpec("command", (1,), "int32", "driving command: 0 right, 1 left, 2 straight"),
+    TensorSpec("use_previous", (1,), "int32", "1 continues the previous frame's scene, 0 starts a new one"),
+)
+"""What a frame brings from outside. Everything else that a submodule reads is a state or another's output."""
