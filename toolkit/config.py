@@ -159,6 +159,7 @@ class ModelConfig:
             "feature_height": self.image.features[0],
             "feature_width": self.image.features[1],
             "embed": self.embed,
+            "query": 2 * self.embed,
             "bev_height": self.bev.height,
             "bev_width": self.bev.width,
             "bev_cells": self.bev.cells,
