@@ -22,12 +22,17 @@ DTYPES = ("float32", "int32", "int64", "bool")
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A named tensor: `shape` with symbolic dimensions, numpy `dtype` name, and what it means."""
+    """A named tensor: `shape` with symbolic dimensions, numpy `dtype` name, and what it means.
+
+    `ranked_by` names the scores by which its rows are sorted, if they are: rows whose scores are equal within rounding
+    may trade places between two implementations.
+    """
 
     name: str
     shape: tuple[int | str, ...]
     dtype: str
     meaning: str
+    ranked_by: str | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -81,8 +86,12 @@ class Submodule:
 
 
 FRAME_INPUTS: tuple[TensorSpec, ...] = (
-    TensorSpec("image", ("cameras", 3, "image_height", "image_width"), "float32",
-               "normalised, resized and padded camera images, RGB, in the camera order of the config"),
+    TensorSpec(
+        "image",
+        ("cameras", 3, "image_height", "image_width"),
+        "float32",
+        "normalised, resized and padded camera images, RGB, in the camera order of the config",
+    ),
     TensorSpec("lidar2img", ("cameras", 4, 4), "float32", "LiDAR frame (m) to pixels of the resized image"),
     TensorSpec("can_bus", (18,), "float32", "ego motion since the previous frame and CAN readings"),
     TensorSpec("timestamp", (1,), "float32", "seconds since the start of the scene"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from toolkit.ops.spec import Attributes, CustomOp
+
 
 @torch.library.custom_op("uniad::inverse", mutates_args=())
 def inverse(matrix: Tensor) -> Tensor:
@@ -18,3 +20,38 @@ def inverse(matrix: Tensor) -> Tensor:
 @inverse.register_fake
 def _(matrix: Tensor) -> Tensor:
     return torch.empty_like(matrix)
+
+
+def body(attributes: Attributes) -> str:
+    """Adjugate from the cross products of the rows, divided by the determinant."""
+    return """
+    <domain: "uniad", opset_import: ["" : 18]>
+    Inverse (matrix) => (output)
+    {
+        next = Constant <value_ints: ints = [1, 2, 0]> ()
+        after = Constant <value_ints: ints = [2, 0, 1]> ()
+        first = Constant <value_ints: ints = [0]> ()
+        last = Constant <value_ints: ints = [-1]> ()
+        a = Gather <axis: int = -2> (matrix, next)
+        b = Gather <axis: int = -2> (matrix, after)
+        a_next = Gather <axis: int = -1> (a, next)
+        a_after = Gather <axis: int = -1> (a, after)
+        b_next = Gather <axis: int = -1> (b, next)
+        b_after = Gather <axis: int = -1> (b, after)
+        positive = Mul (a_next, b_after)
+        negative = Mul (a_after, b_next)
+        cross = Sub (positive, negative)
+        products = Mul (matrix, cross)
+        determinants = ReduceSum <keepdims: int = 1> (products, last)
+        determinant = Gather <axis: int = -2> (determinants, first)
+        scaled = Div (cross, determinant)
+        shape = Shape (matrix)
+        square = Constant <value_ints: ints = [-1, 3, 3]> ()
+        flat = Reshape (scaled, square)
+        transposed = Transpose <perm: ints = [0, 2, 1]> (flat)
+        output = Reshape (transposed, shape)
+    }
+    """
+
+
+INVERSE = CustomOp("Inverse", inverse, body)

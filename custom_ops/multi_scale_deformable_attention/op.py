@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from toolkit.ops.spec import Attributes, CustomOp
+
 
 @torch.library.custom_op("uniad::multi_scale_deformable_attention", mutates_args=())
 def multi_scale_deformable_attention(
@@ -46,3 +48,84 @@ def multi_scale_deformable_attention(
 @multi_scale_deformable_attention.register_fake
 def _(value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, spatial_shapes: Sequence[int]) -> Tensor:
     return value.new_empty(value.shape[0], reference.shape[1], value.shape[2], value.shape[3])
+
+
+def body(attributes: Attributes) -> str:
+    """One GridSample per level, then the softmax-weighted sum over levels and points."""
+    levels = range(len(attributes["spatial_shapes"]) // 2)
+    sampled = "\n".join(
+        f"""
+        level{i}_hw = Slice (shapes, two_{2 * i}, two_{2 * i + 2})
+        level{i}_plane = Concat <axis: int = 0> (batch_heads, channels, level{i}_hw)
+        level{i}_keys = Transpose <perm: ints = [0, 2, 3, 1]> (level{i}_value)
+        level{i}_map = Reshape <allowzero: int = 1> (level{i}_keys, level{i}_plane)
+        level{i}_wh = Gather (level{i}_hw, one_zero)
+        level{i}_size = CastLike (level{i}_wh, value)
+        level{i}_shift = Div (level{i}_offset, level{i}_size)
+        level{i}_location = Add (reference7, level{i}_shift)
+        level{i}_scaled = Mul (level{i}_location, two)
+        level{i}_centred = Sub (level{i}_scaled, one)
+        level{i}_grid5 = Reshape <allowzero: int = 1> (level{i}_centred, grid_shape)
+        level{i}_grid_heads = Transpose <perm: ints = [0, 2, 1, 3, 4]> (level{i}_grid5)
+        level{i}_grid = Reshape <allowzero: int = 1> (level{i}_grid_heads, grid4)
+        sampled{i} = GridSample <mode: string = "bilinear", padding_mode: string = "zeros">
+            (level{i}_map, level{i}_grid)
+        """
+        for i in levels
+    )
+    bounds = "\n".join(f"two_{2 * i} = Constant <value_ints: ints = [{2 * i}]> ()" for i in range(len(levels) + 1))
+    split_values = ", ".join(f"level{i}_value" for i in levels)
+    split_offsets = ", ".join(f"level{i}_offset" for i in levels)
+    all_sampled = ", ".join(f"sampled{i}" for i in levels)
+    return f"""
+    <domain: "uniad", opset_import: ["" : 18]>
+    MultiScaleDeformableAttention <spatial_shapes> (value, reference, offsets, logits) => (output)
+    {{
+        shapes = Constant <value_ints: ints = @spatial_shapes> ()
+        {bounds}
+        levels = Constant <value_ints: ints = [{len(levels)}]> ()
+        one_int = Constant <value_ints: ints = [1]> ()
+        two_int = Constant <value_ints: ints = [2]> ()
+        one_zero = Constant <value_ints: ints = [1, 0]> ()
+        last = Constant <value_ints: ints = [-1]> ()
+        pairs = Concat <axis: int = 0> (levels, two_int)
+        table = Reshape (shapes, pairs)
+        sizes = ReduceProd <keepdims: int = 0> (table, one_int)
+        one_float = Constant <value_float: float = 1.0> ()
+        two_float = Constant <value_float: float = 2.0> ()
+        one = CastLike (one_float, value)
+        two = CastLike (two_float, value)
+        batch = Shape <start: int = 0, end: int = 1> (value)
+        heads = Shape <start: int = 2, end: int = 3> (value)
+        channels = Shape <start: int = 3, end: int = 4> (value)
+        queries = Shape <start: int = 1, end: int = 2> (reference)
+        coordinates = Shape <start: int = 3, end: int = 4> (reference)
+        samples = Shape <start: int = 3, end: int = 4> (logits)
+        batch_heads = Mul (batch, heads)
+        references = Div (coordinates, two_int)
+        points = Div (samples, levels)
+        repeats = Div (points, references)
+        reference_shape = Concat <axis: int = 0> (batch, queries, one_int, one_int, one_int, references, two_int)
+        reference7 = Reshape <allowzero: int = 1> (reference, reference_shape)
+        offset_shape = Concat <axis: int = 0> (batch, queries, heads, levels, repeats, references, two_int)
+        offsets7 = Reshape <allowzero: int = 1> (offsets, offset_shape)
+        {split_values} = Split <axis: int = 1> (value, sizes)
+        {split_offsets} = Split <axis: int = 3, num_outputs: int = {len(levels)}> (offsets7)
+        grid_shape = Concat <axis: int = 0> (batch, queries, heads, points, two_int)
+        grid4 = Concat <axis: int = 0> (batch_heads, queries, points, two_int)
+        {sampled}
+        samples_all = Concat <axis: int = -1> ({all_sampled})
+        weights = Softmax <axis: int = -1> (logits)
+        weights_heads = Transpose <perm: ints = [0, 2, 1, 3]> (weights)
+        weight_shape = Concat <axis: int = 0> (batch_heads, one_int, queries, samples)
+        weights4 = Reshape <allowzero: int = 1> (weights_heads, weight_shape)
+        weighted = Mul (samples_all, weights4)
+        summed = ReduceSum <keepdims: int = 0> (weighted, last)
+        output_shape = Concat <axis: int = 0> (batch, heads, channels, queries)
+        by_head = Reshape <allowzero: int = 1> (summed, output_shape)
+        output = Transpose <perm: ints = [0, 3, 1, 2]> (by_head)
+    }}
+    """
+
+
+MULTI_SCALE_DEFORMABLE_ATTENTION = CustomOp("MultiScaleDeformableAttention", multi_scale_deformable_attention, body)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from toolkit.ops.spec import Attributes, CustomOp
+
 
 @torch.library.custom_op("uniad::rotate", mutates_args=())
 def rotate(image: Tensor, angle: Tensor, center: Tensor, interpolation: str) -> Tensor:
@@ -30,3 +32,75 @@ def rotate(image: Tensor, angle: Tensor, center: Tensor, interpolation: str) -> 
 @rotate.register_fake
 def _(image: Tensor, angle: Tensor, center: Tensor, interpolation: str) -> Tensor:
     return torch.empty_like(image)
+
+
+def body(attributes: Attributes) -> str:
+    """The inverse rotation of the pixel grid, then GridSample in the mode of the attribute."""
+    return """
+    <domain: "uniad", opset_import: ["" : 18]>
+    Rotate <interpolation> (image, angle, center) => (output)
+    {
+        zero = Constant <value_int: int = 0> ()
+        one = Constant <value_int: int = 1> ()
+        first = Constant <value_ints: ints = [0]> ()
+        second = Constant <value_ints: ints = [1]> ()
+        last = Constant <value_ints: ints = [-1]> ()
+        column = Constant <value_ints: ints = [-1, 1]> ()
+        half_float = Constant <value_float: float = 0.5> ()
+        half = CastLike (half_float, image)
+        degree = Constant <value_float: float = -0.017453292519943295> ()
+        degree_like = CastLike (degree, image)
+        radians = Mul (angle, degree_like)
+        cos = Cos (radians)
+        sin = Sin (radians)
+        height = Shape <start: int = 1, end: int = 2> (image)
+        width = Shape <start: int = 2, end: int = 3> (image)
+        height_like = CastLike (height, image)
+        width_like = CastLike (width, image)
+        half_height = Mul (height_like, half)
+        half_width = Mul (width_like, half)
+        center_x = Gather (center, first)
+        center_y = Gather (center, second)
+        cx = Sub (center_x, half_width)
+        cy = Sub (center_y, half_height)
+        rows_count = Squeeze (height)
+        columns_count = Squeeze (width)
+        row_index = Range (zero, rows_count, one)
+        column_index = Range (zero, columns_count, one)
+        row_like = CastLike (row_index, image)
+        column_like = CastLike (column_index, image)
+        row_centre = Sub (half_height, half)
+        column_centre = Sub (half_width, half)
+        y_row = Sub (row_like, row_centre)
+        x = Sub (column_like, column_centre)
+        y = Reshape (y_row, column)
+        cx_cos = Mul (cx, cos)
+        cy_sin = Mul (cy, sin)
+        cx_sin = Mul (cx, sin)
+        cy_cos = Mul (cy, cos)
+        tx_part = Sub (cx, cx_cos)
+        tx = Sub (tx_part, cy_sin)
+        ty_part = Add (cy, cx_sin)
+        ty = Sub (ty_part, cy_cos)
+        x_cos = Mul (x, cos)
+        x_sin = Mul (x, sin)
+        y_cos = Mul (y, cos)
+        y_sin = Mul (y, sin)
+        x_turned = Add (x_cos, y_sin)
+        y_turned = Sub (y_cos, x_sin)
+        source_x = Add (x_turned, tx)
+        source_y = Add (y_turned, ty)
+        grid_x = Div (source_x, half_width)
+        grid_y = Div (source_y, half_height)
+        grid_x3 = Unsqueeze (grid_x, last)
+        grid_y3 = Unsqueeze (grid_y, last)
+        grid3 = Concat <axis: int = -1> (grid_x3, grid_y3)
+        grid = Unsqueeze (grid3, first)
+        batch = Unsqueeze (image, first)
+        sampled = GridSample <mode: string = @interpolation, padding_mode: string = "zeros"> (batch, grid)
+        output = Squeeze (sampled, first)
+    }
+    """
+
+
+ROTATE = CustomOp("Rotate", rotate, body)

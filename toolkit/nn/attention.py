@@ -17,7 +17,8 @@ def mask_logits(logits: Tensor, valid: Tensor | None) -> Tensor:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[..., N, C] -> [..., heads, N, C/heads]."""
-    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+    heads_last: Tensor = x.unflatten(-1, (heads, -1))
+    return heads_last.transpose(-2, -3)
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -41,14 +42,15 @@ class MultiheadAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None = None) -> Tensor:
-        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        q, k, v = (
-            split_heads(nn.functional.linear(x, w, b), self.heads)
-            for x, w, b in zip((query, key, value), weights, biases, strict=True)
-        )
+        q, k, v = (split_heads(self._project(x, i), self.heads) for i, x in enumerate((query, key, value)))
         logits = mask_logits((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), valid)
         out: Tensor = self.out_proj(merge_heads(logits.softmax(-1) @ v))
         return out
+
+    def _project(self, x: Tensor, part: int) -> Tensor:
+        dims = self.in_proj_weight.shape[1]
+        rows = slice(part * dims, (part + 1) * dims)
+        return nn.functional.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
 
 
 class ResidualAttention(nn.Module):

@@ -17,6 +17,7 @@ class DeformableAttention(nn.Module):
     def __init__(self, dims: int, heads: int, points: int) -> None:
         super().__init__()
         self.heads = heads
+        self.points = points
         self.sampling_offsets = nn.Linear(dims, heads * points * 2)
         self.attention_weights = nn.Linear(dims, heads * points)
         self.value_proj = nn.Linear(dims, dims)
@@ -31,12 +32,22 @@ class DeformableAttention(nn.Module):
         *,
         query_position: Tensor | None = None,
     ) -> Tensor:
-        """query [Q, C], value [H*W, C], reference [Q, 2] (x, y) in [0, 1] -> [Q, C]."""
+        """query [Q, C], value [H*W, C], reference [Q, 2 or 4] in [0, 1] -> [Q, C].
+
+        Around a point (x, y), offsets count in cells. In a box (centre x, centre y, width, height), an offset as
+        large as the number of points reaches the edge (Zhu et al. 2021, "Iterative Bounding Box Refinement").
+        """
         positioned = add(query, query_position)
+        offsets = self.sampling_offsets(positioned).unflatten(-1, (self.heads, self.points, 2))
+        if reference.shape[-1] == 4:
+            height, width = spatial_shape
+            reference, size = reference.chunk(2, -1)
+            cells = size * size.new_tensor([width, height])
+            offsets = offsets * (cells * (0.5 / self.points))[:, None, None]
         sampled = multi_scale_deformable_attention(
             self.value_proj(value).unflatten(-1, (self.heads, -1)).unsqueeze(0),
             reference[None, :, None],
-            self.sampling_offsets(positioned).unflatten(-1, (self.heads, -1)).unsqueeze(0),
+            offsets.flatten(-2).unsqueeze(0),
             self.attention_weights(positioned).unflatten(-1, (self.heads, -1)).unsqueeze(0),
             list(spatial_shape),
         )

@@ -27,7 +27,7 @@ class DeformableDecoderLayer(nn.Module):
         spatial_shape: tuple[int, int],
         valid: Tensor | None = None,
     ) -> Tensor:
-        """query and query_position [Q, C], value [H*W, C], reference [Q, 2], valid: bool over the Q keys."""
+        """query and query_position [Q, C], value [H*W, C], reference [Q, 2 or 4], valid: bool over the Q keys."""
         query = self.norms[0](self.attentions[0](query, query_position=query_position, valid=valid))
         attended = self.attentions[1](query, value, reference, spatial_shape, query_position=query_position)
         query = self.norms[1](attended)

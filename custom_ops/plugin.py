@@ -1,0 +1,17 @@
+"""The toolkit's own custom ops, contributed through the hook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from custom_ops.inverse.op import INVERSE
+from custom_ops.multi_scale_deformable_attention.op import MULTI_SCALE_DEFORMABLE_ATTENTION
+from custom_ops.rotate.op import ROTATE
+from toolkit.hookspecs import hookimpl
+from toolkit.ops.spec import CustomOp
+
+
+@hookimpl
+def uniad_custom_ops() -> Sequence[CustomOp]:
+    """Deformable attention, BEV rotation and matrix inverse."""
+    return MULTI_SCALE_DEFORMABLE_ATTENTION, ROTATE, INVERSE

@@ -1,0 +1,39 @@
+"""The map segmentation submodule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from plugins.map_segmentation.merge import postprocess
+from plugins.map_segmentation.model import MapSegmentation
+from toolkit.hookspecs import hookimpl
+from toolkit.specs import Submodule, TensorSpec
+
+SUBMODULE = Submodule(
+    name="map_segmentation",
+    checkpoint_prefixes=("seg_head.",),
+    inputs=(
+        TensorSpec("bev", ("bev_cells", "embed"), "float32", "BEV features, row-major; row follows y, column x"),
+    ),
+    outputs=(
+        TensorSpec("lane_query", ("lanes", "embed"), "float32", "content of the map queries after the decoder"),
+        TensorSpec("lane_query_position", ("lanes", "embed"), "float32", "learned position of the map queries"),
+        TensorSpec("map_scores", ("map_instances",), "float32",
+                   "class scores in [0, 1] of the best pairs of query and class, descending"),
+        TensorSpec("map_labels", ("map_instances",), "int32", "index into the config's thing classes"),
+        TensorSpec("map_boxes", ("map_instances", 4), "float32",
+                   "x0, y0, x1, y1 in BEV cells from the grid's corner at the least x and y"),
+        TensorSpec("map_mask_scores", ("map_masks", "bev_height", "bev_width"), "float32",
+                   "scores >= 0 (they can exceed 1) of the map instances in their order, then of the stuff classes; "
+                   "a cell belongs to a mask above the config's mask_threshold"),
+    ),
+    build=MapSegmentation,
+    results=("map_scores", "map_labels", "map_boxes", "map_mask_scores"),
+    postprocess=postprocess,
+)  # fmt: skip
+
+
+@hookimpl
+def uniad_submodules() -> Sequence[Submodule]:
+    """Panoptic map segmentation."""
+    return (SUBMODULE,)

@@ -1,0 +1,119 @@
+"""Decoded boxes, which of them are reported, and the agents handed to the prediction heads."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from plugins.tracking.decoder import Detections
+from plugins.tracking.selection import best_rows, count, first_valid, take, valid_first, where_valid
+from toolkit.config import TrackingConfig
+
+
+def decode_yaw(sine: Tensor, cosine: Tensor) -> Tensor:
+    """Angle in radians by atan and quadrant (Atan2 is not available everywhere); 0 where both terms are 0."""
+    half_turn = torch.where(cosine < 0, torch.where(sine >= 0, math.pi, -math.pi), 0.0)
+    yaw = torch.atan(sine / (cosine + 1e-8)) + half_turn
+    return torch.where(cosine == 0, sine.sign() * (math.pi / 2), yaw)
+
+
+def decode_boxes(coded: Tensor) -> Tensor:
+    """Coded [N, 10] -> [N, 9]: cx, cy, cz, w, l, h (m), yaw (rad), vx, vy (m/s) in the LiDAR frame."""
+    x, y, log_w, log_l, z, log_h, sine, cosine, vx, vy = coded.unbind(-1)
+    return torch.stack((x, y, z, log_w.exp(), log_l.exp(), log_h.exp(), decode_yaw(sine, cosine), vx, vy), -1)
+
+
+def gravity_centers(boxes: Tensor) -> Tensor:
+    """Boxes [N, 9] -> [N, 3]: the reported z is the bottom's, the centre lies half a height above."""
+    return torch.cat((boxes[:, :2], boxes[:, 2:3] + boxes[:, 5:6] / 2), -1)
+
+
+class Selection(NamedTuple):
+    """The rows to report, best score first; R is the most that can be reported."""
+
+    rows: Tensor
+    """[R] int64, indices of the reported rows"""
+    row_count: Tensor
+    """[1] int32, how many of them are valid"""
+    active_rank: Tensor
+    """[R] int32, position among the active rows of each of the best, before the range filter"""
+    active_count: Tensor
+    """[1] int32, how many of `active_rank` are valid"""
+
+
+def select_reports(box: Tensor, scores: Tensor, active: Tensor, config: TrackingConfig) -> Selection:
+    """The best active rows, without those whose centre (x, y, bottom z) lies outside the range (bounds included).
+
+    box [N, 10] coded, scores [N], active: bool [N].
+    """
+    reports = config.max_reports
+    rows = best_rows(scores, active, reports)
+    active_count = count(active).clamp(max=reports)
+    is_active = first_valid(reports, active_count)
+    active_rank = where_valid(is_active, take(active.cumsum(0, dtype=torch.int32), rows) - 1)
+
+    best = take(box, rows)
+    center = torch.cat((best[:, :2], best[:, 4:5]), -1)
+    low, high = center.new_tensor(config.report_range).chunk(2)
+    inside = is_active & (torch.minimum(center - low, high - center).amin(-1) >= 0)
+    order = valid_first(torch.arange(reports, device=rows.device), inside)
+    return Selection(take(rows, order), count(inside), active_rank, active_count)
+
+
+class Reports(NamedTuple):
+    """Reported boxes [R, 9], scores [R], labels [R] and ids [R]; zero from the first invalid row on."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    ids: Tensor
+
+
+class Agents(NamedTuple):
+    """The first A reported objects and the ego as the last row; zero where not valid."""
+
+    embedding: Tensor
+    """[A + 1, C], from before the memory bank"""
+    center: Tensor
+    """[A + 1, 3], gravity centre in metres, LiDAR frame"""
+    yaw: Tensor
+    """[A + 1], radians"""
+    label: Tensor
+    """[A + 1] int32"""
+    score: Tensor
+    """[A + 1]"""
+    valid: Tensor
+    """[A + 1] bool, True for the ego"""
+
+
+def gather_reports(
+    selection: Selection, detections: Detections, ids: Tensor, config: TrackingConfig
+) -> tuple[Reports, Agents]:
+    """The selected rows of the detections and ids [N], and the agents among them."""
+    ego = selection.rows.new_tensor([config.queries - 1])
+    rows = torch.cat((selection.rows, ego))
+    valid = torch.cat((first_valid(config.max_reports, selection.row_count), ego >= 0))
+    boxes = where_valid(valid, decode_boxes(take(detections.box, rows)))
+    scores = where_valid(valid, take(detections.score, rows))
+    labels = where_valid(valid, take(detections.label, rows))
+    ids = where_valid(valid, take(ids, rows))
+
+    agents = config.agent_capacity
+    is_agent = with_last(valid, agents)
+    agent_boxes = with_last(boxes, agents)
+    return Reports(boxes[:-1], scores[:-1], labels[:-1], ids[:-1]), Agents(
+        embedding=where_valid(is_agent, take(detections.embedding, with_last(rows, agents))),
+        center=gravity_centers(agent_boxes),
+        yaw=agent_boxes[:, 6],
+        label=with_last(labels, agents),
+        score=with_last(scores, agents),
+        valid=is_agent,
+    )
+
+
+def with_last(x: Tensor, k: int) -> Tensor:
+    """The first k rows and the last one."""
+    return torch.cat((x[:k], x[-1:]))

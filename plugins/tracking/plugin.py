@@ -1,0 +1,99 @@
+"""The tracking submodule: detections and tracks from the BEV, and their recurrent state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from plugins.tracking.model import Tracking
+from toolkit.hookspecs import hookimpl
+from toolkit.specs import StateSpec, Submodule, TensorSpec
+
+TRACKS = (
+    TensorSpec("track_query", ("tracks", "query"), "float32",
+               "track queries, positional then content half; fresh queries first, then tracks, then zeros"),
+    TensorSpec("track_reference", ("tracks", 3), "float32", "logits of (x, y, z) normalised over the BEV range"),
+    TensorSpec("track_id", ("tracks",), "int32", "object id, -1 in fresh rows"),
+    TensorSpec("track_matched", ("tracks",), "int32", "matched ground truth index of training, passed through"),
+    TensorSpec("track_missed", ("tracks",), "int32", "frames since the object was last seen"),
+    TensorSpec("track_iou", ("tracks",), "float32", "IoU of training, passed through"),
+    TensorSpec("track_score", ("tracks",), "float32", "passed through; this frame's scores are `box_scores`"),
+    TensorSpec("track_box", ("tracks", 10), "float32",
+               "cx, cy, log w, log l, cz, log h, sin yaw, cos yaw, vx, vy in metres and m/s, LiDAR frame"),
+    TensorSpec("track_memory", ("tracks", "memory", "embed"), "float32", "past track embeddings, oldest first"),
+    TensorSpec("track_memory_padding", ("tracks", "memory"), "int32", "1 where the memory slot is empty"),
+    TensorSpec("track_save_period", ("tracks",), "float32", "frames until the next embedding is saved"),
+    TensorSpec("track_count", (1,), "int32", "valid track rows: fresh queries and surviving tracks"),
+    TensorSpec("next_track_id", (1,), "int32", "the next free object id"),
+)  # fmt: skip
+"""What a frame leaves to the next one, besides its time and pose."""
+
+POSE = (
+    TensorSpec("timestamp", (1,), "float32", "seconds since the start of the scene"),
+    TensorSpec("l2g_rotation", (3, 3), "float32", "LiDAR to global, row vectors: p_global = p_lidar @ r + t"),
+    TensorSpec("l2g_translation", (3,), "float32", "LiDAR to global translation, metres"),
+)
+
+RESULTS = (
+    TensorSpec("boxes", ("reports", 9), "float32",
+               "cx, cy, cz (bottom), w, l, h in metres, yaw in radians, vx, vy in m/s, LiDAR frame; best first, "
+               "then zeros. The heading counter-clockwise from x is -yaw - pi/2"),
+    TensorSpec("box_scores", ("reports",), "float32", "highest class probability, descending"),
+    TensorSpec("box_labels", ("reports",), "int32", "index into the class names"),
+    TensorSpec("box_ids", ("reports",), "int32", "object id, the same in every frame of a track"),
+    TensorSpec("box_count", (1,), "int32", "valid rows of the boxes"),
+    TensorSpec("box_rows", ("reports",), "int32",
+               "position among the active track rows of each of the best, before the range filter"),
+    TensorSpec("box_row_count", (1,), "int32", "valid entries of box_rows"),
+    TensorSpec("dropped_tracks", (1,), "int32", "tracks lost because more survived than the state holds"),
+    TensorSpec("dropped_agents", (1,), "int32", "reported boxes without a place among the agents"),
+)  # fmt: skip
+
+AGENTS = (
+    TensorSpec("agent_embedding", ("agents_and_ego", "embed"), "float32",
+               "decoder embedding of the first reported boxes in their order, then zeros; the last row is the ego"),
+    TensorSpec("agent_center", ("agents_and_ego", 3), "float32", "gravity centre in metres, LiDAR frame"),
+    TensorSpec("agent_yaw", ("agents_and_ego",), "float32", "yaw in radians as in `boxes`"),
+    TensorSpec("agent_label", ("agents_and_ego",), "int32", "index into the class names"),
+    TensorSpec("agent_score", ("agents_and_ego",), "float32", "highest class probability"),
+    TensorSpec("agent_valid", ("agents_and_ego",), "bool", "False for padding; always True for the ego"),
+)  # fmt: skip
+
+STATES = tuple(StateSpec(f"prev_{spec.name}", spec.name) for spec in (*POSE, *TRACKS))
+
+
+def previous(spec: TensorSpec) -> TensorSpec:
+    """The recurrent input that holds this tensor of the previous frame."""
+    return TensorSpec(f"prev_{spec.name}", spec.shape, spec.dtype, f"previous frame: {spec.meaning}")
+
+
+SUBMODULE = Submodule(
+    name="tracking",
+    checkpoint_prefixes=(
+        "query_embedding.",
+        "reference_points.",
+        "query_interact.",
+        "memory_bank.",
+        "criterion.",
+        "pts_bbox_head.transformer.decoder.",
+        "pts_bbox_head.cls_branches.",
+        "pts_bbox_head.reg_branches.",
+        "pts_bbox_head.past_traj_reg_branches.",
+        "pts_bbox_head.code_weights",
+    ),
+    inputs=(
+        TensorSpec("bev", ("bev_cells", "embed"), "float32", "BEV features, row-major from rear to front"),
+        TensorSpec("use_previous", (1,), "int32", "1 continues the previous frame's scene, 0 starts a new one"),
+        *POSE,
+        *(previous(spec) for spec in (*POSE, *TRACKS)),
+    ),
+    outputs=(*TRACKS, *RESULTS, *AGENTS),
+    build=Tracking,
+    results=tuple(spec.name for spec in (*TRACKS, *RESULTS)),
+    states=STATES,
+)
+
+
+@hookimpl
+def uniad_submodules() -> Sequence[Submodule]:
+    """Multi-object tracking."""
+    return (SUBMODULE,)

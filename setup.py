@@ -1,0 +1,34 @@
+"""Packaging of the UniAD toolkit."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="uniad-toolkit",
+    version="0.1.0",
+    description="Turn a trained UniAD-tiny checkpoint into ONNX and TensorRT, plugin by plugin, and prove it equal",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["toolkit*", "plugins*", "custom_ops*", "configs*"]),
+    package_data={"custom_ops": ["*/*.cu"]},
+    install_requires=[
+        "torch>=2.6",
+        "numpy>=1.26",
+        "onnx>=1.17",
+        "onnxscript>=0.5",
+        "onnxruntime>=1.20",
+        "safetensors>=0.4",
+        "pluggy>=1.5",
+        "typer>=0.12",
+        "rich>=13",
+        "opencv-python-headless>=4.8",
+        "matplotlib>=3.8",
+    ],
+    extras_require={
+        "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11"],
+    },
+    entry_points={"console_scripts": ["uniad-toolkit=toolkit.cli.main:main"]},
+)

@@ -1,0 +1,191 @@
+"""Occupancy against the reference's intermediates of frame 2, and its rules on small random cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from plugins.occupancy.layers import Bottleneck
+from plugins.occupancy.model import NO_INSTANCE_SCORE, Occupancy, OccupancyHead
+from plugins.occupancy.plugin import SUBMODULE
+from toolkit.config import BevConfig, ModelConfig, TrackingConfig
+
+CONFIG = ModelConfig()
+VEHICLES = [1, 2, 5]  # rows of frame 2 whose label is a vehicle class
+
+
+@pytest.fixture(scope="module")
+def inputs(intermediates: dict[str, np.ndarray]) -> tuple[Tensor, ...]:
+    """Frame 2 as the submodule gets it: 19 active agents, rows up to the capacity that hold none, the ego."""
+    capacity = CONFIG.tracking.agent_capacity
+
+    def pad(rows: np.ndarray, ego: Any) -> Tensor:
+        padded = np.zeros((capacity + 1, *rows.shape[1:]), rows.dtype)
+        padded[: len(rows)], padded[-1] = rows, ego
+        return torch.from_numpy(padded)
+
+    named = {name: intermediates[f"motion.{name}"][0] for name in ("track_query", "track_query_pos")}
+    motion_query = intermediates["motion.inter_states_all"][-1, 0]
+    return (
+        torch.from_numpy(intermediates["out.bev_embed"][:, 0]),
+        pad(motion_query[:-1], motion_query[-1]),
+        pad(named["track_query"][:-1], named["track_query"][-1]),
+        pad(named["track_query_pos"][:-1], named["track_query_pos"][-1]),
+        # The ego's own label is that of a car: it must not become an instance.
+        pad(intermediates["t2m.active.labels"].astype(np.int32), 0),
+        pad(intermediates["t2m.active.scores"], 0.5),
+        pad(np.ones(19, np.bool_), True),
+    )
+
+
+@pytest.fixture(scope="module")
+def module(build_submodule: Callable[..., nn.Module]) -> nn.Module:
+    return build_submodule(SUBMODULE)
+
+
+@pytest.fixture(scope="module")
+def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+    """Inputs and output of each part of the head during one run on frame 2, and the module's outputs."""
+    recorded: dict[str, Any] = {}
+
+    def record(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            recorded[name] = (args, output)
+
+        return hook
+
+    handles = [part.register_forward_hook(record(name)) for name, part in module.occ_head.named_modules()]
+    recorded["outputs"] = module(*inputs)
+    for handle in handles:
+        handle.remove()
+    return recorded
+
+
+def test_instance_queries_equal_the_reference(trace: dict[str, Any], close: Callable[..., None]) -> None:
+    close("occ.ins_query", trace["multi_query_fuser"][1][VEHICLES])
+
+
+def test_base_state_equals_the_reference(trace: dict[str, Any], close: Callable[..., None]) -> None:
+    close("occ.base_state", trace["base_downscale"][1])
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_attention_masks_equal_the_reference(
+    step: int, trace: dict[str, Any], close: Callable[..., None], intermediates: dict[str, np.ndarray]
+) -> None:
+    coarse = trace[f"downscale_convs.{step}"][1][0]
+    mask_queries = trace["temporal_mlp_for_mask"][1][step, VEHICLES]
+    close(f"occ.block{step}.mask_logits_qhw", torch.einsum("ac,chw->ahw", mask_queries, coarse))
+
+    attended = trace[f"transformer_decoder.layers.{step}"][0][2].numpy()
+    masked = intermediates[f"occ.block{step}.attn_mask_heads_hw_q"]
+    assert all(np.array_equal(attended[:, VEHICLES], ~head) for head in masked)
+    assert not np.delete(attended, VEHICLES, axis=1).any()
+
+
+def test_decoded_states_equal_the_reference(trace: dict[str, Any], close: Callable[..., None]) -> None:
+    close("occ.future_states_dec", trace["dense_decoder"][1])
+
+
+def test_occupancy_queries_equal_the_reference(trace: dict[str, Any], close: Callable[..., None]) -> None:
+    close("occ.ins_occ_query", trace["query_to_occ_feat"][1][:, VEHICLES])
+
+
+def test_instance_logits_equal_the_reference(
+    module: nn.Module, trace: dict[str, Any], close: Callable[..., None]
+) -> None:
+    states, mask_queries = trace["dense_decoder"][0][0], trace["query_to_occ_feat"][0][0]
+    close("occ.ins_occ_logits", module.occ_head.instance_logits(states, mask_queries)[VEHICLES])
+
+
+def test_occupied_cells_equal_the_reference(
+    trace: dict[str, Any], close: Callable[..., None], intermediates: dict[str, np.ndarray]
+) -> None:
+    occupancy, scores, _ = trace["outputs"]
+    close("occ.seg_score_max", scores)
+    different = occupancy.numpy() != intermediates["out.seg_out"].reshape(occupancy.shape)
+    undecided = np.abs(intermediates["occ.seg_score_max"][0] - CONFIG.occupancy.score_threshold) < 2e-4
+    assert not (different & ~undecided).any()
+    assert occupancy.sum() > 1000
+
+
+def test_instances_are_the_vehicles_among_the_agents(trace: dict[str, Any], inputs: tuple[Tensor, ...]) -> None:
+    _, scores, instances = trace["outputs"]
+    has_instance = (instances > NO_INSTANCE_SCORE).flatten(1).any(1)
+    assert has_instance.nonzero().flatten().tolist() == VEHICLES
+    assert torch.equal(instances.amax(0), scores)
+
+
+def test_rows_without_an_instance_have_no_influence(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    bev, *agents, label, score, valid = inputs
+    idle = torch.ones_like(valid)
+    idle[VEHICLES] = False
+    garbage = [torch.where(idle.view(-1, *[1] * (rows.ndim - 1)), torch.nan, rows) for rows in (*agents, score)]
+    expected = module(*inputs)
+    for actual, wanted in zip(module(bev, *garbage[:-1], label, garbage[-1], valid), expected, strict=True):
+        assert torch.equal(actual, wanted)
+
+
+def test_exports_with_fixed_shapes(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    graph = torch.export.export(module, inputs).graph_module.graph
+    operators = {str(node.target) for node in graph.nodes}
+    assert not [o for o in operators if any(word in o for word in ("nonzero", "masked", "index", "item", "scalar"))]
+
+
+@pytest.fixture
+def small() -> tuple[Occupancy, list[Tensor]]:
+    """Random weights on a 10x10 grid with 4 agents and the ego; agents 0 and 2 are vehicles, 3 is no agent."""
+    torch.manual_seed(0)
+    config = replace(CONFIG, embed=16, bev=BevConfig(height=10, width=10), tracking=TrackingConfig(agent_capacity=4))
+    agents = [torch.randn(5, 6, 16), torch.randn(5, 16), torch.randn(5, 16)]
+    label, score = torch.tensor([0, 8, 1, 0, 0], dtype=torch.int32), torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
+    valid = torch.tensor([True, True, True, False, True])
+    return Occupancy(config).eval(), [torch.randn(100, 16), *agents, label, score, valid]
+
+
+def test_without_vehicles_nothing_is_occupied(small: tuple[Occupancy, list[Tensor]]) -> None:
+    module, inputs = small
+    inputs[4].fill_(8)
+    occupancy, scores, instances = module(*inputs)
+    assert not occupancy.any()
+    assert (scores == NO_INSTANCE_SCORE).all()
+    assert (instances == NO_INSTANCE_SCORE).all()
+
+
+def test_state_stays_finite_without_vehicles(small: tuple[Occupancy, list[Tensor]]) -> None:
+    head = small[0].occ_head
+    queries, nobody = torch.zeros(5, 4, 16), torch.zeros(4, dtype=torch.bool)
+    assert head.future_states(head.base_state(small[1][0]), queries, queries, nobody).isfinite().all()
+
+
+def test_agent_rows_may_be_in_any_order(small: tuple[Occupancy, list[Tensor]]) -> None:
+    module, inputs = small
+    occupancy, scores, instances = module(*inputs)
+    order = torch.tensor([3, 2, 1, 0, 4])
+    permuted = module(inputs[0], *(rows[order] for rows in inputs[1:]))
+    assert torch.equal(permuted[0], occupancy)
+    torch.testing.assert_close(permuted[1], scores)
+    torch.testing.assert_close(permuted[2], instances[order[:-1]])
+
+
+def test_pixels_of_no_instance_attend_to_every_vehicle_and_to_nothing_else() -> None:
+    head = OccupancyHead(ModelConfig(embed=16))
+    vehicle = torch.tensor([True, False, True])
+    logits = torch.tensor([[5.0, 5.0, -5.0], [-5.0, 5.0, -5.0], [-5.0, -5.0, -5.0]])
+    expected = [[True, False, False], [True, False, True], [True, False, True]]
+    assert head.attended_instances(logits, vehicle).tolist() == expected
+
+
+def test_odd_edges_are_pooled_against_zeros() -> None:
+    block = Bottleneck(4).eval()
+    for name in ("layers.conv_up_project", "projection.conv_skip_proj"):
+        nn.init.zeros_(block.get_submodule(name).weight)
+    block.projection.conv_skip_proj.weight += torch.eye(4)[:, :, None, None]
+    pooled = block(torch.full((1, 4, 3, 3), -1.0))
+    torch.testing.assert_close(pooled[0, 0], torch.tensor([[-1.0, 0.0], [0.0, 0.0]]), rtol=1e-4, atol=1e-6)

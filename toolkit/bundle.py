@@ -1,0 +1,127 @@
+"""The product of a conversion: a folder with the network in every form, its weights and `bundle.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from toolkit.config import ModelConfig
+from toolkit.errors import InputError
+from toolkit.files import read_json
+from toolkit.network import NetworkGraph
+from toolkit.specs import StateSpec, TensorSpec
+
+FORMAT = 1
+MANIFEST = "bundle.json"
+FUNCTIONAL_ONNX = "model.onnx"
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class SubmoduleRecord:
+    """One submodule of a converted network and where it came from.
+
+    `plugin` is a module's dotted name, or a file's name with `plugin_sha256` of its content.
+    """
+
+    name: str
+    plugin: str
+    plugin_sha256: str | None
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A converted network on disk.
+
+    `files` maps a form ("functional", "weights") to its file, `sha256` each file to its digest; `provenance` holds
+    checkpoint digest and meta, configuration digest and tool versions; `parity` the outcome of the check at conversion.
+    """
+
+    path: Path
+    config: ModelConfig
+    submodules: tuple[SubmoduleRecord, ...]
+    frame_inputs: tuple[TensorSpec, ...]
+    state_inputs: tuple[TensorSpec, ...]
+    states: tuple[StateSpec, ...]
+    results: tuple[TensorSpec, ...]
+    wires: tuple[TensorSpec, ...]
+    custom_ops: tuple[str, ...]
+    files: Mapping[str, str]
+    sha256: Mapping[str, str]
+    provenance: Mapping[str, Any]
+    parity: Mapping[str, Any]
+
+    @classmethod
+    def of_graph(cls, path: Path, graph: NetworkGraph, **rest: Any) -> Bundle:
+        """A bundle that describes `graph`."""
+        return cls(
+            path=path,
+            config=graph.config,
+            frame_inputs=graph.frame_inputs,
+            state_inputs=graph.state_inputs,
+            states=graph.states,
+            results=graph.results,
+            wires=graph.wires,
+            **rest,
+        )
+
+    @property
+    def onnx(self) -> Path:
+        return self.path / self.files["functional"]
+
+    @property
+    def weights(self) -> Path:
+        return self.path / self.files["weights"]
+
+    def producer(self, tensor: str) -> str:
+        """Name of the submodule that produces `tensor`."""
+        return next(s.name for s in self.submodules if tensor in s.outputs)
+
+    def write(self) -> None:
+        """Write `bundle.json` into the bundle's folder."""
+        values = {"format": FORMAT} | {f.name: getattr(self, f.name) for f in fields(self) if f.name != "path"}
+        values["config"] = self.config.to_dict()
+        for name in ("submodules", "frame_inputs", "state_inputs", "states", "results", "wires"):
+            values[name] = [asdict(item) for item in values[name]]
+        (self.path / MANIFEST).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Bundle:
+        """Open a bundle folder. Raises InputError if it is none, is incomplete, or has a newer format."""
+        if not (path / MANIFEST).is_file():
+            raise InputError(f"{path} is not a bundle: it has no {MANIFEST}; make one with `uniad-toolkit convert`")
+        values = read_json(path / MANIFEST)
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise InputError(f"{path / MANIFEST}: format is not {FORMAT}; convert again with this version")
+        try:
+            bundle = cls(
+                path=path,
+                config=ModelConfig.from_dict(values["config"]),
+                submodules=tuple(SubmoduleRecord(**s | {"outputs": tuple(s["outputs"])}) for s in values["submodules"]),
+                frame_inputs=_specs(values["frame_inputs"]),
+                state_inputs=_specs(values["state_inputs"]),
+                states=tuple(StateSpec(**s) for s in values["states"]),
+                results=_specs(values["results"]),
+                wires=_specs(values["wires"]),
+                custom_ops=tuple(values["custom_ops"]),
+                files=dict(values["files"]),
+                sha256=dict(values["sha256"]),
+                provenance=dict(values["provenance"]),
+                parity=dict(values["parity"]),
+            )
+        except KeyError as error:
+            raise InputError(f"{path / MANIFEST}: field {error} is missing; convert again") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path / MANIFEST} is damaged: {error}; convert again") from error
+        for name in bundle.sha256:
+            if not (path / name).is_file():
+                raise InputError(f"bundle {path}: file {name} is missing; convert again")
+        return bundle
+
+
+def _specs(values: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(**v | {"shape": tuple(v["shape"])}) for v in values)

@@ -1,0 +1,61 @@
+"""`uniad-toolkit convert`: a checkpoint becomes a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.console import print_written, step
+from toolkit.config import ModelConfig
+from toolkit.errors import InputError
+from toolkit.hookspecs import hookimpl
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `convert`."""
+    app.command("convert")(convert_command)
+
+
+def convert_command(
+    context: typer.Context,
+    checkpoint: Annotated[Path, typer.Argument(help="Trained checkpoint, .pth or .safetensors.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle to write.")],
+    motion_anchors: Annotated[
+        Path | None, typer.Option(help="motion_anchor_infos_mode6.pkl of the training, or its array as .npy.")
+    ] = None,
+    track_capacity: Annotated[
+        int, typer.Option(help="Track rows: 901 fresh queries and the survivors of the frame before.")
+    ] = ModelConfig().tracking.track_capacity,
+    agent_capacity: Annotated[
+        int, typer.Option(help="Agents besides the ego that go on to motion, occupancy and planning.")
+    ] = ModelConfig().tracking.agent_capacity,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+) -> None:
+    """Convert a checkpoint into a bundle: one ONNX model, its weights, and the proof that both agree.
+
+    Example: [bold]uniad-toolkit convert ckpts/tiny_imgx0.25_e2e_ep20.pth --motion-anchors
+    data/others/motion_anchor_infos_mode6.pkl -o bundle[/]
+    """
+    from toolkit.anchors import load_motion_anchors
+    from toolkit.converter import convert
+
+    config = with_capacities(ModelConfig(), track_capacity, agent_capacity)
+    assets = {}
+    if motion_anchors is not None:
+        assets["motion_head.motion_anchors"] = load_motion_anchors(motion_anchors, config)
+    bundle = convert(checkpoint, output, context.obj, config=config, assets=assets, force=force, progress=step)
+    print_written(bundle.path, "bundle")
+
+
+def with_capacities(config: ModelConfig, tracks: int, agents: int) -> ModelConfig:
+    """The config with these capacities. Raises InputError for ones that cannot work."""
+    queries, reports = config.tracking.queries, config.tracking.max_reports
+    if tracks <= queries:
+        raise InputError(f"--track-capacity {tracks} leaves no room for survivors; it must exceed {queries}")
+    if not 1 <= agents <= reports:
+        raise InputError(f"--agent-capacity {agents} must lie between 1 and {reports}, the number of reported boxes")
+    return replace(config, tracking=replace(config.tracking, track_capacity=tracks, agent_capacity=agents))

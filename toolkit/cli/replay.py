@@ -1,0 +1,51 @@
+"""`uniad-toolkit replay`: official input tensors in, official output tensors out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.console import print_written, step
+from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.hookspecs import hookimpl
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `replay`."""
+    app.command("replay")(replay_command)
+
+
+def replay_command(
+    context: typer.Context,
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    inputs: Annotated[Path, typer.Argument(help="npz with keys f{t}.in.NAME, t from 0, official names.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="npz to write, keys f{t}.out.NAME.")],
+    session: Annotated[SessionKind, typer.Option(help="What runs the network.")] = SessionKind.ONNXRUNTIME,
+) -> None:
+    """Run tensors as they are, with state fed back: the stable interface for comparing conversions.
+
+    Recurrent inputs in frame 0 start the state; inputs without effect are ignored.
+
+    Example: [bold]uniad-toolkit replay bundle inputs.npz -o outputs.npz --session torch[/]
+    """
+    import numpy as np
+
+    from toolkit.bundle import Bundle
+    from toolkit.files import new_file
+    from toolkit.runtime.replay import output_keys, read_inputs, replay
+
+    opened = Bundle.read(bundle)
+    frames = read_inputs(inputs)
+    with new_file(output) as work:
+        with step(f"load the {session.value} session"):
+            runner = open_session(opened, session, context.obj)
+        arrays: dict[str, np.ndarray] = {}
+        with step(f"run {len(frames)} frames"):
+            for number, outputs in enumerate(replay(opened, runner, frames)):
+                arrays |= output_keys(number, outputs)
+        with work.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes `allow_pickle` for any keyword
+    print_written(output, "outputs")

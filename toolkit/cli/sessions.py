@@ -1,0 +1,27 @@
+"""The sessions that commands can choose from."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from toolkit.bundle import Bundle
+from toolkit.engines.session import Session
+from toolkit.plugin_manager import PluginManager
+
+
+class SessionKind(Enum):
+    """Names on the command line."""
+
+    ONNXRUNTIME = "onnxruntime"
+    TORCH = "torch"
+
+
+def open_session(bundle: Bundle, kind: SessionKind, plugins: PluginManager) -> Session:
+    """A session over a bundle."""
+    if kind is SessionKind.TORCH:
+        from toolkit.engines.torch import TorchSession
+
+        return TorchSession.of_bundle(bundle, plugins)
+    from toolkit.engines.onnxruntime import OnnxRuntimeSession
+
+    return OnnxRuntimeSession(bundle)

@@ -1,0 +1,153 @@
+"""Checkpoint in, bundle out: load, build, export submodule by submodule, join, check, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto
+from safetensors.torch import save_file
+from torch import Tensor
+
+from toolkit.bundle import FUNCTIONAL_ONNX, WEIGHTS, Bundle, SubmoduleRecord
+from toolkit.checkpoint import Checkpoint, load_checkpoint, match_weights
+from toolkit.config import ModelConfig
+from toolkit.data.probe import probe_frames
+from toolkit.engines.onnxruntime import OnnxRuntimeSession
+from toolkit.engines.torch import TorchSession
+from toolkit.errors import InputError
+from toolkit.exporter import export_submodule, merge
+from toolkit.files import new_folder, sha256_file
+from toolkit.network import Network, NetworkGraph, join
+from toolkit.ops.spec import DOMAIN, CustomOp
+from toolkit.parity import ParityReport, check_parity
+from toolkit.plugin_manager import PluginManager
+
+Progress = Callable[[str], AbstractContextManager[None]]
+TOOLS = ("uniad-toolkit", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+PARITY_FRAMES = 4
+PARITY_SCENE_CHANGE = 3
+
+
+def convert(
+    checkpoint: Path,
+    output: Path,
+    plugins: PluginManager,
+    *,
+    config: ModelConfig | None = None,
+    assets: Mapping[str, np.ndarray] | None = None,
+    force: bool = False,
+    progress: Progress = lambda step: nullcontext(),
+) -> Bundle:
+    """Convert a trained checkpoint into a bundle at `output`.
+
+    `assets` maps state-dict keys that submodules take from a conversion input to their arrays. Raises InputError for
+    bad input, CheckFailed when the converted network diverges from the checkpoint's; either way nothing is written.
+    """
+    config = config or ModelConfig()
+    with new_folder(output, force=force) as folder:
+        with progress("read the checkpoint"):
+            loaded = load_checkpoint(checkpoint)
+        with progress("build the network"):
+            graph = join(plugins.submodules(), config)
+            network = Network(graph)
+            network.load_weights(gather_weights(network, loaded, plugins, assets or {}))
+        ops = plugins.custom_ops()
+        provenance = {"checkpoint": checkpoint.name, "checkpoint_sha256": loaded.sha256, "meta": printable(loaded.meta)}
+        provenance["tools"] = tool_versions()
+        pieces: dict[str, ModelProto] = {}
+        for submodule in graph.submodules:
+            with progress(f"export {submodule.name}"):
+                pieces[submodule.name] = export_submodule(submodule, network.parts[submodule.name], config, ops)
+        with progress("join and check the ONNX model"):
+            metadata = {"checkpoint_sha256": loaded.sha256} | {f"version.{k}": v for k, v in tool_versions().items()}
+            model = merge(graph, pieces, ops, metadata)
+            write_model(model, folder / FUNCTIONAL_ONNX)
+            save_file(network.weights(), folder / WEIGHTS)
+        bundle = describe(folder, graph, plugins, used_ops(model, ops), provenance)
+        with progress("verify against the torch network, state fed back"):
+            report = verify_conversion(bundle, network)
+            report.require()
+        replace(bundle, parity=report.summary()).write()
+    return Bundle.read(output)
+
+
+def gather_weights(
+    network: Network, checkpoint: Checkpoint, plugins: PluginManager, assets: Mapping[str, np.ndarray]
+) -> dict[str, Tensor]:
+    """Every entry the network needs, from the checkpoint and the assets. Raises InputError on any mismatch."""
+    expected = network.weights()
+    for submodule in network.graph.submodules:
+        for key in submodule.assets:
+            if key not in assets:
+                raise InputError(f"submodule {submodule.name!r} needs {key!r}; see `uniad-toolkit convert --help`")
+            if assets[key].shape != tuple(expected[key].shape):
+                raise InputError(f"{key} has shape {list(assets[key].shape)}; it must be {list(expected[key].shape)}")
+    given = {key: torch.from_numpy(assets[key]) for s in network.graph.submodules for key in s.assets}
+    state_dict = plugins.filter_checkpoint(checkpoint.state_dict, network.graph.config)
+    match_weights({k: v for k, v in expected.items() if k not in given}, state_dict)
+    return {key: state_dict[key] if key not in given else given[key] for key in expected}
+
+
+def write_model(model: ModelProto, path: Path) -> None:
+    """Save with all weights in one external file, and check the result as ONNX."""
+    onnx.save_model(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=path.name + ".data")
+    onnx.checker.check_model(path, full_check=True)
+
+
+def describe(
+    folder: Path, graph: NetworkGraph, plugins: PluginManager, ops: tuple[str, ...], provenance: Mapping[str, object]
+) -> Bundle:
+    """The bundle record of a folder that holds the written forms."""
+    digests = {str(path): digest for path, digest in plugins.files.items()}
+    records = []
+    for submodule in graph.submodules:
+        origin = plugins.origin(submodule)
+        name = Path(origin).name if origin in digests else origin
+        outputs = tuple(spec.name for spec in submodule.outputs)
+        records.append(SubmoduleRecord(submodule.name, name, digests.get(origin), outputs))
+    return Bundle.of_graph(
+        folder,
+        graph,
+        submodules=tuple(records),
+        custom_ops=ops,
+        files={"functional": FUNCTIONAL_ONNX, "weights": WEIGHTS},
+        sha256={path.name: sha256_file(path) for path in sorted(folder.iterdir())},
+        provenance=provenance,
+        parity={},
+    )
+
+
+def used_ops(model: ModelProto, ops: tuple[CustomOp, ...]) -> tuple[str, ...]:
+    """Names of the custom ops that occur in the model."""
+    present = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
+    return tuple(op.name for op in ops if op.name in present)
+
+
+def verify_conversion(bundle: Bundle, network: Network) -> ParityReport:
+    """Compare the written model in ONNX Runtime with the network it was exported from, over a probe sequence."""
+    frames = probe_frames(bundle.config, PARITY_FRAMES, PARITY_SCENE_CHANGE)
+    return check_parity(bundle, TorchSession(network), OnnxRuntimeSession(bundle, wires=bundle.wires), frames)
+
+
+def tool_versions() -> dict[str, str]:
+    """Installed versions of what shapes a conversion."""
+    versions = {}
+    for name in TOOLS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def printable(meta: Mapping[str, object]) -> dict[str, object]:
+    """The entries of a checkpoint's meta that JSON can hold; long texts, such as a whole config, are cut."""
+    plain = {k: v for k, v in meta.items() if isinstance(v, str | int | float | bool | None)}
+    return {k: v[:2000] if isinstance(v, str) else v for k, v in plain.items()}

@@ -1,0 +1,153 @@
+"""From a frame to the tensors the network takes (`toolkit.specs.FRAME_INPUTS`), as the reference prepares them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.config import ImageConfig
+from toolkit.data.frames import CameraView, Float64Array, Frame
+from toolkit.errors import InputError
+
+Float32Array = NDArray[np.float32]
+FirstFrame = Literal["evaluation", "training"]
+"""What the ego motion of a scene's first frame refers to: see `ego_motion`."""
+
+
+def frame_inputs(
+    frame: Frame, previous: Frame | None, config: ImageConfig, first_frame: FirstFrame = "evaluation"
+) -> dict[str, NDArray[Any]]:
+    """The frame inputs by name. `previous` is the frame that ran before this one, of whatever scene, if any."""
+    missing = [name for name in config.cameras if name not in frame.cameras]
+    if missing:
+        raise InputError(f"frame {frame.name}: camera {missing[0]} is missing; the model takes {_names(config)}")
+    views = [frame.cameras[name] for name in config.cameras]
+    rotation, translation = lidar_to_global(frame)
+    continues = previous is not None and previous.scene == frame.scene
+    return {
+        "image": np.stack([camera_image(view.image, config) for view in views]),
+        "lidar2img": np.stack([lidar_to_image(view, config) for view in views]),
+        "can_bus": ego_motion(frame, previous, first_frame),
+        "timestamp": np.array([frame.timestamp], np.float32),
+        "l2g_rotation": rotation,
+        "l2g_translation": translation,
+        "command": np.array([frame.command], np.int32),
+        "use_previous": np.array([continues], np.int32),
+    }
+
+
+def sequence_inputs(
+    frames: Iterable[Frame], config: ImageConfig, first_frame: FirstFrame = "evaluation"
+) -> Iterator[tuple[Frame, dict[str, NDArray[Any]]]]:
+    """Every frame with its inputs, each prepared when asked for."""
+    previous = None
+    for frame in frames:
+        yield frame, frame_inputs(frame, previous, config, first_frame)
+        previous = frame
+
+
+def camera_image(image: Path | NDArray[np.uint8], config: ImageConfig) -> Float32Array:
+    """[3, padded height, padded width], RGB: normalised at full size, then resized, then padded with zeros.
+
+    `image` is a JPEG file or an RGB array [height, width, 3] of uint8. InputError if it is unreadable or of another
+    size than the config's.
+    """
+    pixels = read_jpeg(image) if isinstance(image, Path) else image
+    size = (config.source_height, config.source_width, 3)
+    if pixels.shape != size or pixels.dtype != np.uint8:
+        where = image if isinstance(image, Path) else "image array"
+        found = f"{pixels.dtype} of {' x '.join(map(str, pixels.shape))}" if pixels.ndim != 3 else (
+            f"{pixels.shape[1]}x{pixels.shape[0]}, {pixels.shape[2]} channels of {pixels.dtype}"
+        )  # fmt: skip
+        raise InputError(
+            f"{where}: found {found}; the model takes {config.source_width}x{config.source_height} RGB of uint8. "
+            "Resize the images, and scale the first two rows of their intrinsics alike"
+        )
+    normalised = (pixels.astype(np.float32) - np.array(config.mean, np.float32)) * (1 / np.array(config.std)).astype(
+        np.float32
+    )
+    height, width = config.resized
+    resized = cv2.resize(normalised, (width, height), interpolation=cv2.INTER_LINEAR)
+    padded = np.zeros((3, *config.padded), np.float32)
+    padded[:, :height, :width] = resized.transpose(2, 0, 1)
+    return padded
+
+
+def read_jpeg(path: Path) -> NDArray[np.uint8]:
+    """RGB [height, width, 3] of a JPEG file as OpenCV decodes it; InputError if it is missing, cut off or corrupt."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path in the frame's JSON") from error
+    if not data.startswith(b"\xff\xd8"):
+        raise InputError(f"{path}: is not a JPEG file; convert the image to JPEG")
+    # The decoder fills up a cut-off picture without complaint: look for the end marker behind the last scan's start.
+    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise InputError(f"{path}: the JPEG file is cut off ({len(data)} bytes, no end marker); copy it again")
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if decoded is None:
+        raise InputError(f"{path}: the JPEG file is corrupt; copy or encode it again")
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def lidar_to_image(view: CameraView, config: ImageConfig) -> Float32Array:
+    """[4, 4]: homogeneous LiDAR coordinates (m) to (u·depth, v·depth, depth, 1) in pixels of the resized image."""
+    lidar2sensor = np.eye(4)
+    lidar2sensor[:3, :3] = view.sensor2lidar.rotation.T
+    lidar2sensor[:3, 3] = -view.sensor2lidar.rotation.T @ view.sensor2lidar.translation
+    intrinsics = np.eye(4)
+    intrinsics[:3, :3] = view.intrinsics
+    scale = np.diag([config.scale, config.scale, 1.0, 1.0])
+    return np.asarray(scale @ intrinsics @ lidar2sensor, np.float32)
+
+
+def lidar_to_global(frame: Frame) -> tuple[Float32Array, Float32Array]:
+    """Rotation [3, 3] and translation [3] for row vectors: p_global = p_lidar @ rotation + translation."""
+    ego2global = frame.ego2global.rotation.T
+    rotation = frame.lidar2ego.rotation.T @ ego2global
+    translation = frame.lidar2ego.translation @ ego2global + frame.ego2global.translation
+    return rotation.astype(np.float32), translation.astype(np.float32)
+
+
+def ego_motion(frame: Frame, previous: Frame | None, first_frame: FirstFrame = "evaluation") -> Float32Array:
+    """The vector [18] that the reference calls can_bus.
+
+    0:3 is the ego's move since `previous` along the global axes (m); 3:7 the ego-to-global quaternion (w, x, y, z);
+    7:16 acceleration, rotation rate and velocity; 16 the heading in radians, in [0, 2π); 17 the change of heading
+    since `previous` in degrees, as a plain difference of two headings in [0, 360).
+
+    At the first frame of a scene, "evaluation" does as the reference does when evaluated: it subtracts the previous
+    scene's last pose, and nothing at the very first frame, which so carries its absolute pose. "training" puts zeros
+    there, as the reference's training does.
+    """
+    position, heading = frame.ego2global.translation, _heading(frame)
+    starts = previous is None or previous.scene != frame.scene
+    if first_frame == "training" and starts:
+        move, turn = np.zeros(3), 0.0
+    elif previous is None:
+        move, turn = position, heading
+    else:
+        move, turn = position - previous.ego2global.translation, heading - _heading(previous)
+    can = frame.can
+    parts: tuple[Float64Array, ...] = (
+        move, frame.ego2global.quaternion, can.acceleration, can.rotation_rate, can.velocity,
+        np.array([math.radians(heading), turn]),
+    )  # fmt: skip
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _heading(frame: Frame) -> float:
+    """Degrees in [0, 360)."""
+    degrees = math.degrees(frame.ego2global.yaw)
+    return degrees + 360 if degrees < 0 else degrees
+
+
+def _names(config: ImageConfig) -> str:
+    return ", ".join(config.cameras)

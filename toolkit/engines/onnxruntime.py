@@ -1,0 +1,51 @@
+"""ONNX Runtime session over a bundle's functional model; local functions serve the custom ops."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from toolkit.bundle import Bundle
+from toolkit.errors import InputError
+from toolkit.exporter import value_info
+from toolkit.specs import TensorSpec
+
+
+class OnnxRuntimeSession:
+    """CPU execution provider; tensors are numpy arrays. `wires` are extra outputs, for verification."""
+
+    name = "onnxruntime"
+
+    def __init__(self, bundle: Bundle, *, wires: Sequence[TensorSpec] = (), threads: int | None = None) -> None:
+        import onnx
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.log_severity_level = 3
+        model: str | bytes = str(bundle.onnx)
+        if wires:
+            proto = onnx.load(bundle.onnx, load_external_data=False)
+            dimensions = bundle.config.dimensions()
+            proto.graph.output.extend(value_info(spec, dimensions) for spec in wires)
+            model = proto.SerializeToString()
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(bundle.path))
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"ONNX Runtime cannot load {bundle.onnx}: {reason}; convert again") from error
+        self._inputs = {i.name for i in self._session.get_inputs()}
+        self._outputs = [o.name for o in self._session.get_outputs()]
+
+    def upload(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        fed = {name: array for name, array in inputs.items() if name in self._inputs}
+        return dict(zip(self._outputs, self._session.run(None, fed), strict=True))
+
+    def download(self, tensor: np.ndarray) -> np.ndarray:
+        return tensor

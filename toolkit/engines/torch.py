@@ -1,0 +1,55 @@
+"""The eager network as a session: the reference that every other session is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toolkit.bundle import Bundle
+from toolkit.errors import InputError
+from toolkit.network import Network, join
+from toolkit.plugin_manager import PluginManager
+
+
+class TorchSession:
+    """Runs a `Network`; tensors are torch tensors on `device`. Every submodule output is an output."""
+
+    name = "torch"
+
+    def __init__(self, network: Network, device: str = "cpu") -> None:
+        self._network = network.to(device)
+        self._device = torch.device(device)
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle, plugins: PluginManager, device: str = "cpu") -> TorchSession:
+        """Rebuild the network from a bundle. Raises InputError if a submodule's plugin is not loaded or has changed."""
+        from safetensors.torch import load_file
+
+        offered = {s.name: s for s in plugins.submodules()}
+        digests = {path.name: digest for path, digest in plugins.files.items()}
+        for record in bundle.submodules:
+            file = f"--plugin {record.plugin}" if record.plugin_sha256 else f"the package that holds {record.plugin}"
+            if record.name not in offered:
+                raise InputError(
+                    f"the bundle's submodule {record.name!r} comes from {record.plugin}; pass or install {file}"
+                )
+            if record.plugin_sha256 and digests.get(record.plugin) != record.plugin_sha256:
+                raise InputError(f"{record.plugin} differs from the file this bundle was converted with; pass that one")
+        network = Network(join([offered[r.name] for r in bundle.submodules], bundle.config))
+        network.load_weights(load_file(bundle.weights))
+        return cls(network, device)
+
+    def upload(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        with torch.inference_mode():
+            outputs: dict[str, Tensor] = self._network(inputs)
+        return outputs
+
+    def download(self, tensor: Tensor) -> np.ndarray:
+        array: np.ndarray = tensor.cpu().numpy()
+        return array

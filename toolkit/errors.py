@@ -1,0 +1,11 @@
+"""The two ways in which a command ends without having done what was asked."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """What the user gave cannot be used; the message says what, where and the remedy. Exit status 2."""
+
+
+class CheckFailed(Exception):
+    """The command ran, and what it checked does not hold. Exit status 1."""

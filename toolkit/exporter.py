@@ -1,0 +1,149 @@
+"""Submodules to ONNX, one at a time, and the pieces joined by tensor name into the functional model."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import onnx
+import torch
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
+from onnxscript import optimizer
+from torch import nn
+
+from toolkit.config import ModelConfig
+from toolkit.errors import InputError
+from toolkit.network import NetworkGraph, example_inputs
+from toolkit.ops.spec import DOMAIN, OPSET, VERSION, CustomOp, node_attributes, registered_schemas
+from toolkit.specs import Submodule, TensorSpec
+
+FOLD_LIMIT = 1 << 24
+"""Elements up to which constants are folded: above any weight, so that slices of packed projections fold."""
+
+ONNX_TYPES = {
+    "float32": onnx.TensorProto.FLOAT,
+    "int32": onnx.TensorProto.INT32,
+    "int64": onnx.TensorProto.INT64,
+    "bool": onnx.TensorProto.BOOL,
+}
+
+
+def export_submodule(
+    submodule: Submodule, module: nn.Module, config: ModelConfig, ops: Sequence[CustomOp]
+) -> ModelProto:
+    """One submodule as an ONNX model whose inputs and outputs carry the spec's names.
+
+    Raises InputError, naming the submodule, when the exporter cannot express it.
+    """
+    with registered_schemas(ops), quiet_exporter():
+        try:
+            program = torch.onnx.export(
+                module,
+                example_inputs(submodule.inputs, config),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[spec.name for spec in submodule.inputs],
+                output_names=[spec.name for spec in submodule.outputs],
+                custom_translation_table={op.overload: op.translation() for op in ops},
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            cause = error.__cause__ or error
+            raise InputError(
+                f"submodule {submodule.name!r} cannot be exported: {str(cause).strip().splitlines()[0]}"
+            ) from error
+        assert program is not None
+        optimizer.fold_constants(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
+        optimizer.remove_unused_nodes(program.model)
+    return program.model_proto
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's notes about absent optional packages and skipped foldings off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def merge(
+    graph: NetworkGraph, pieces: Mapping[str, ModelProto], ops: Sequence[CustomOp], metadata: Mapping[str, str]
+) -> ModelProto:
+    """Join exported submodules by tensor name into one model with a local function for every custom op.
+
+    Interface tensors keep their names; all else is prefixed by ``submodule/``.
+    """
+    interface = {spec.name for spec in (*graph.inputs, *graph.outputs)}
+    dimensions = graph.config.dimensions()
+    merged = GraphProto(name="uniad_tiny")
+    merged.input.extend(value_info(spec, dimensions) for spec in graph.inputs)
+    merged.output.extend(value_info(spec, dimensions) for spec in graph.results)
+    for submodule in graph.submodules:
+        _append(merged, pieces[submodule.name].graph, submodule.name, interface)
+    model = onnx.helper.make_model(
+        merged,
+        producer_name="uniad-toolkit",
+        ir_version=10,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(DOMAIN, VERSION)],
+        functions=local_functions(merged.node, ops),
+    )
+    onnx.helper.set_model_props(model, dict(metadata))
+    return model
+
+
+def value_info(spec: TensorSpec, dimensions: Mapping[str, int]) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(
+        spec.name, ONNX_TYPES[spec.dtype], spec.resolve(dimensions), doc_string=spec.meaning
+    )
+
+
+def local_functions(nodes: Sequence[NodeProto], ops: Sequence[CustomOp]) -> list[FunctionProto]:
+    """The function bodies that the custom nodes among `nodes` need."""
+    by_name = {op.name: op for op in ops}
+    functions: dict[tuple[str, str], FunctionProto] = {}
+    for node in nodes:
+        if node.domain == DOMAIN:
+            function = by_name[node.op_type].function(node_attributes(node))
+            known = functions.setdefault((function.name, function.overload), function)
+            if known != function:
+                raise InputError(f"custom op {function.name!r} is used in two forms that need different bodies")
+    return list(functions.values())
+
+
+def _append(merged: GraphProto, piece: GraphProto, prefix: str, interface: set[str]) -> None:
+    def rename(name: str) -> str:
+        return name if not name or name in interface else f"{prefix}/{name}"
+
+    for initializer in piece.initializer:
+        initializer.name = rename(initializer.name)
+        merged.initializer.append(initializer)
+    for node in piece.node:
+        node.name = _node_name(prefix, node)
+        node.input[:] = [rename(name) for name in node.input]
+        node.output[:] = [rename(name) for name in node.output]
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+        merged.node.append(node)
+    for info in piece.value_info:
+        if info.name not in interface:
+            info.name = rename(info.name)
+            info.ClearField("metadata_props")
+            merged.value_info.append(info)
+
+
+def _node_name(submodule: str, node: NodeProto) -> str:
+    """submodule/module path/node, the path as the exporter recorded it (unique, since the node's own name is)."""
+    recorded = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "[]")
+    scopes = [scope for scope in ast.literal_eval(recorded)[:-1] if scope]
+    return "/".join([submodule, *scopes[-1:], node.name.removeprefix("node_")])

@@ -1,0 +1,76 @@
+"""Writing outputs so that a crash leaves nothing half-written, and reading them back with clear errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import InputError
+
+
+@contextmanager
+def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `path` that becomes `path` when the block succeeds and vanishes when it fails.
+
+    Raises InputError if `path` exists (unless `force`, which replaces it at the end) or cannot be written.
+    """
+    path = path.absolute()
+    if path.exists() and not force:
+        raise InputError(f"{path} already exists; choose another output or pass --force to replace it")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; choose another output folder")
+    work = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work.mkdir()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose a writable output folder") from error
+    try:
+        yield work
+        if path.exists():
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            path.rename(old)
+            work.rename(path)
+            shutil.rmtree(old)
+        else:
+            work.rename(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that becomes `path` when the block succeeds and vanishes when it fails."""
+    path = path.absolute()
+    work = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield work
+        work.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; choose a writable output") from error
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON; InputError names the file and position of a fault."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,105 @@
+"""What a custom op is: a torch operator, the ONNX node it becomes, and the standard-ONNX body behind that node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import onnx.parser
+import torch
+from onnx import FunctionProto
+from onnx.defs import OpSchema
+from torch._library.custom_ops import CustomOpDef
+
+DOMAIN = "uniad"
+VERSION = 1
+OPSET = 18
+
+Attributes = Mapping[str, Any]
+
+ATTRIBUTE_TYPES = {
+    "int": OpSchema.AttrType.INT,
+    "float": OpSchema.AttrType.FLOAT,
+    "str": OpSchema.AttrType.STRING,
+    "List[int]": OpSchema.AttrType.INTS,
+}
+
+
+@dataclass(frozen=True)
+class CustomOp:
+    """An operator stated once.
+
+    `torch_op` is the eager implementation (a `torch.library.custom_op` with a fake): its tensor arguments are the
+    node's inputs, its other arguments the node's attributes of the same names. `body` gives the local function, in
+    ONNX text syntax, that computes a node with the given attributes by standard ops of opset 18.
+    """
+
+    name: str
+    torch_op: CustomOpDef
+    body: Callable[[Attributes], str]
+
+    @property
+    def overload(self) -> torch._ops.OpOverload:
+        overload: torch._ops.OpOverload = self.torch_op._opoverload
+        return overload
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(a.name for a in self.overload._schema.arguments if str(a.type) == "Tensor")
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Attribute names and their torch schema types."""
+        return {a.name: str(a.type) for a in self.overload._schema.arguments if str(a.type) != "Tensor"}
+
+    def function(self, attributes: Attributes) -> FunctionProto:
+        """The local function for a node with these attributes."""
+        return onnx.parser.parse_function(self.body(attributes))
+
+    def schema(self) -> OpSchema:
+        """ONNX operator schema: all tensors share one floating-point type."""
+        return OpSchema(
+            self.name,
+            DOMAIN,
+            VERSION,
+            self.overload.name(),
+            inputs=[OpSchema.FormalParameter(name, "T") for name in self.inputs],
+            outputs=[OpSchema.FormalParameter("output", "T")],
+            type_constraints=[("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "floating point")],
+            attributes=[OpSchema.Attribute(name, ATTRIBUTE_TYPES[kind], "") for name, kind in self.attributes.items()],
+        )
+
+    def translation(self) -> Callable[..., Any]:
+        """How the torch exporter writes this op: one node of our domain."""
+        from onnxscript.values import Opset
+
+        names = [argument.name for argument in self.overload._schema.arguments]
+
+        def translate(*arguments: Any) -> Any:
+            values = dict(zip(names, arguments, strict=True))
+            attributes = {name: values.pop(name) for name in self.attributes}
+            return getattr(Opset(DOMAIN, VERSION), self.name)(*values.values(), **attributes)
+
+        return translate
+
+
+def node_attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """Attributes of a node as Python values (strings decoded)."""
+    values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    return {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
+
+
+@contextmanager
+def registered_schemas(ops: Sequence[CustomOp]) -> Iterator[None]:
+    """Make the ops known to ONNX's checker and exporter for the duration of a block."""
+    added = [op for op in ops if not onnx.defs.has(op.name, DOMAIN)]
+    for op in added:
+        onnx.defs.register_schema(op.schema())
+    try:
+        yield
+    finally:
+        for op in added:
+            onnx.defs.deregister_schema(op.name, VERSION, DOMAIN)

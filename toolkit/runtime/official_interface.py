@@ -1,0 +1,129 @@
+"""The reference deployment's tensor names, shapes and dtypes, as a boundary around ours.
+
+The reference's graph has a varying number N of track rows (fresh queries, then survivors) and M of boxes; ours has
+fixed capacities and counts. Names are spelled as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from toolkit.bundle import Bundle
+from toolkit.errors import InputError
+
+TRACK_ROWS = {
+    0: "track_query",
+    1: "track_reference",
+    3: "track_id",
+    4: "track_matched",
+    5: "track_missed",
+    6: "track_iou",
+    8: "track_score",
+    9: "track_box",
+    11: "track_memory",
+    12: "track_memory_padding",
+    13: "track_save_period",
+}
+"""Official track index -> our tensor."""
+
+FRAME = {
+    "img": "image",
+    "img_metas_lidar2img": "lidar2img",
+    "img_metas_can_bus": "can_bus",
+    "timestamp": "timestamp",
+    "l2g_r_mat": "l2g_rotation",
+    "l2g_t": "l2g_translation",
+    "command": "command",
+    "use_prev_bev": "use_previous",
+}
+RECURRENT = {
+    **{f"prev_track_intances{i}": f"prev_{name}" for i, name in TRACK_ROWS.items()},
+    "prev_timestamp": "prev_timestamp",
+    "prev_l2g_r_mat": "prev_l2g_rotation",
+    "prev_l2g_t": "prev_l2g_translation",
+    "prev_bev": "prev_bev",
+    "max_obj_id": "prev_next_track_id",
+}
+WITHOUT_EFFECT = ("image_shape", "img_metas_scene_token", "prev_track_intances2", "prev_track_intances7",
+                  "prev_track_intances10")  # fmt: skip
+"""Arguments of the reference that influence nothing, besides ``gt_*``."""
+
+
+def has_no_effect(name: str) -> bool:
+    return name in WITHOUT_EFFECT or name.startswith("gt_")
+
+
+def frame_inputs(official: Mapping[str, np.ndarray], bundle: Bundle, where: str) -> dict[str, np.ndarray]:
+    """Our frame inputs from official ones. Raises InputError, prefixed `where`, for a missing or mis-shaped one."""
+    specs = {spec.name: spec for spec in bundle.frame_inputs}
+    converted = {}
+    for name, ours in FRAME.items():
+        if ours not in specs:
+            continue
+        if name not in official:
+            raise InputError(f"{where}{name} is missing; it holds {specs[ours].meaning}")
+        converted[ours] = _fit(
+            official[name], specs[ours].resolve(bundle.config.dimensions()), specs[ours].dtype, where + name
+        )
+    return converted
+
+
+def state_inputs(official: Mapping[str, np.ndarray], bundle: Bundle, where: str) -> dict[str, np.ndarray]:
+    """Our state inputs from official recurrent inputs; track rows are padded with zeros to the capacity."""
+    missing = [name for name in RECURRENT if name not in official]
+    if missing:
+        raise InputError(f"{where}{missing[0]} is missing; a sequence starts from all recurrent inputs or from none")
+    dimensions = bundle.config.dimensions()
+    specs = {spec.name: spec for spec in bundle.state_inputs}
+    rows = len(official["prev_track_intances0"])
+    if rows > dimensions["tracks"]:
+        raise InputError(
+            f"{where}prev_track_intances0 has {rows} rows; the bundle's track capacity is {dimensions['tracks']}: "
+            "convert with a larger --track-capacity"
+        )
+    converted = {"prev_track_count": np.array([rows], np.int32)}
+    for name, ours in RECURRENT.items():
+        shape, dtype = specs[ours].resolve(dimensions), specs[ours].dtype
+        if ours.removeprefix("prev_") in TRACK_ROWS.values():
+            padded = np.zeros(shape, dtype)
+            padded[:rows] = _fit(official[name], (rows, *shape[1:]), dtype, where + name)
+            converted[ours] = padded
+        else:
+            converted[ours] = _fit(official[name], shape, dtype, where + name)
+    return converted
+
+
+def outputs(results: Mapping[str, np.ndarray], frame: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Official outputs, in their order, from our results (state included) and the frame inputs they came from."""
+    rows, boxes, ranked = (int(results[name][0]) for name in ("track_count", "box_count", "box_row_count"))
+    official: dict[str, Any] = {f"prev_track_intances{i}_out": results[name][:rows] for i, name in TRACK_ROWS.items()}
+    official |= {
+        "prev_timestamp_out": frame["timestamp"],
+        "prev_l2g_t_out": frame["l2g_translation"][None],
+        "prev_l2g_r_mat_out": frame["l2g_rotation"][None],
+        "bev_embed": results["bev"][:, None],
+        "bboxes_dict_bboxes": results["boxes"][:boxes],
+        "scores": results["box_scores"][:boxes],
+        "labels": results["box_labels"][:boxes],
+        "bbox_index": results["box_rows"][:ranked],
+        "obj_idxes": results["box_ids"][:boxes],
+        "max_obj_id_out": results["next_track_id"],
+    }
+    if "occupancy" in results:
+        official["seg_out"] = results["occupancy"][None, :, None]
+    if "plan" in results:
+        official["outs_planning"] = results["plan"][None]
+    return official
+
+
+def _fit(array: np.ndarray, shape: tuple[int, ...], dtype: str, name: str) -> np.ndarray:
+    """`array` without its unit dimensions, in our shape and dtype; non-finite values are refused."""
+    unit_free = tuple(size for size in shape if size != 1)
+    if tuple(size for size in array.shape if size != 1) != unit_free or array.dtype.kind not in "fiu":
+        raise InputError(f"{name} is {array.dtype}{list(array.shape)}; it must hold {dtype}{list(shape)}")
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} holds non-finite values; repair the input")
+    return np.ascontiguousarray(array.reshape(shape), dtype)

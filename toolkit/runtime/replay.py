@@ -1,0 +1,74 @@
+"""Official input tensors through a session, with state fed back: the stable interface for comparing conversions."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.bundle import Bundle
+from toolkit.engines.session import Session
+from toolkit.errors import InputError
+from toolkit.runtime import official_interface as official
+from toolkit.runtime.temporal_runner import TemporalRunner
+
+KEY = re.compile(r"f(\d+)\.in\.(\w+)")
+
+
+def read_inputs(path: Path) -> list[dict[str, np.ndarray]]:
+    """Official inputs of every frame from an npz with keys ``f{t}.in.NAME``; other keys are ignored.
+
+    Raises InputError for a file that is none, no frames, a gap in the frame numbers, an unknown name, or recurrent
+    inputs after frame 0.
+    """
+    frames: dict[int, dict[str, np.ndarray]] = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for key in archive.files:
+                if match := KEY.fullmatch(key):
+                    number, name = int(match[1]), match[2]
+                    _check_name(path, key, name, number)
+                    if not official.has_no_effect(name):
+                        frames.setdefault(number, {})[name] = archive[key]
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; give an npz with keys f{{t}}.in.NAME") from error
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a readable npz: {error}") from error
+    if not frames:
+        raise InputError(f"{path} holds no frames; keys are f{{t}}.in.NAME, t contiguous from 0")
+    for number in range(len(frames)):
+        if number not in frames:
+            raise InputError(f"{path}: frame {number} is missing; t must be contiguous from 0")
+    return [frames[number] for number in range(len(frames))]
+
+
+def _check_name(path: Path, key: str, name: str, number: int) -> None:
+    if name in official.RECURRENT and number > 0:
+        raise InputError(f"{path}: {key}: recurrent inputs are fed back; give them in frame 0 only, to start the state")
+    if name not in official.RECURRENT and name not in official.FRAME and not official.has_no_effect(name):
+        raise InputError(f"{path}: {key}: unknown input; known are {', '.join(official.FRAME)}")
+
+
+def replay(
+    bundle: Bundle,
+    session: Session,
+    frames: list[dict[str, np.ndarray]],
+    on_frame: Callable[[int], None] = lambda t: None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Official outputs of each frame, state fed back; `on_frame` is told the number of each finished frame."""
+    runner = TemporalRunner(bundle, session)
+    names = [spec.name for spec in bundle.results]
+    for number, inputs in enumerate(frames):
+        where = f"f{number}.in."
+        if number == 0 and any(name in inputs for name in official.RECURRENT):
+            runner.start(official.state_inputs(inputs, bundle, where))
+        frame = official.frame_inputs(inputs, bundle, where)
+        yield official.outputs(runner.step(frame, names), frame)
+
+
+def output_keys(number: int, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs of one frame under their ``f{t}.out.NAME`` keys."""
+    return {f"f{number}.out.{name}": array for name, array in outputs.items()}

@@ -1,0 +1,320 @@
+"""What the network says about one frame, in metres and names instead of tensors; and its file form.
+
+Everything is in the LiDAR frame of its frame: x right, y forward, z up, metres. Grids have rows along y, from rear to
+front, and columns along x, from left to right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.config import ModelConfig
+from toolkit.data.frames import Command, Frame
+from toolkit.errors import CheckFailed
+from toolkit.files import new_file
+
+Tensors = Mapping[str, NDArray[Any]]
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class MotionModes:
+    """Forecast modes: `trajectories` [modes, steps, 2] m, first point one step ahead; `probabilities` [modes]."""
+
+    trajectories: Floats
+    probabilities: Floats
+    step_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedBox:
+    """A tracked object. `heading` is counter-clockwise from the x axis, radians in (-π, π]."""
+
+    track_id: int
+    label: str
+    score: float
+    center: tuple[float, float, float]
+    """Gravity centre (m)."""
+    size: tuple[float, float, float]
+    """Width, length, height (m): the order of nuScenes."""
+    heading: float
+    velocity: tuple[float, float]
+    """Along x and y (m/s)."""
+    motion: MotionModes | None
+    """None without a motion submodule, or beyond its capacity of agents."""
+
+
+@dataclass(frozen=True, eq=False)
+class MapInstance:
+    """One element of the map before cells are shared out: whole `mask` [H, W], `box` (x0, y0, x1, y1) in metres."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    mask: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class MapResult:
+    """Map around the ego on the BEV grid, which covers `x_range` and `y_range` (m)."""
+
+    lane_classes: tuple[str, ...]
+    lanes: Mask
+    """[classes, H, W]; a cell belongs to one class at most."""
+    lane_scores: Floats
+    """[classes, H, W]; 0 where free."""
+    drivable: Mask
+    """[H, W]"""
+    instances: tuple[MapInstance, ...]
+    x_range: Range
+    y_range: Range
+
+
+@dataclass(frozen=True, eq=False)
+class OccupancyResult:
+    """Cells that vehicles occupy, now and in steps of `step_seconds`, over `x_range` and `y_range` (m).
+
+    The grid is finer and smaller than the map's.
+    """
+
+    cells: Mask
+    """[steps, H, W]"""
+    scores: Floats
+    """[steps, H, W]; -0.9 where there is no vehicle at all."""
+    step_seconds: float
+    x_range: Range
+    y_range: Range
+
+
+@dataclass(frozen=True, eq=False)
+class PlanResult:
+    """Planned ego positions: `points` [steps, 2] m, the first one step ahead."""
+
+    points: Floats
+    step_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """All results of one frame. A part is None where the model has no submodule that gives it."""
+
+    frame: str
+    scene: str
+    timestamp: float
+    """Seconds since the scene's first frame."""
+    command: Command
+    boxes: tuple[TrackedBox, ...]
+    """In descending order of score."""
+    ego_motion: MotionModes | None
+    map: MapResult | None
+    occupancy: OccupancyResult | None
+    plan: PlanResult | None
+    dropped_tracks: int
+    """Tracks forgotten because there were more than the model's capacity."""
+    dropped_agents: int
+    """Boxes without motion and occupancy because there were more than the model's capacity of agents."""
+
+
+def frame_result(tensors: Tensors, frame: Frame, config: ModelConfig) -> FrameResult:
+    """Interpret the network's results, host postprocessing included, by name."""
+    return FrameResult(
+        frame=frame.name,
+        scene=frame.scene,
+        timestamp=frame.timestamp,
+        command=frame.command,
+        boxes=_boxes(tensors, config),
+        ego_motion=_motion(tensors, config, -1, np.zeros(2)) if "motion_trajectories" in tensors else None,
+        map=_map(tensors, config) if "map_lanes" in tensors else None,
+        occupancy=_occupancy(tensors, config) if "occupancy" in tensors else None,
+        plan=PlanResult(tensors["plan"], config.planning.step_seconds) if "plan" in tensors else None,
+        dropped_tracks=int(tensors["dropped_tracks"][0]),
+        dropped_agents=int(tensors["dropped_agents"][0]),
+    )
+
+
+def write_result(result: FrameResult, folder: Path) -> Path:
+    """Write FRAME.json, and FRAME.npz beside it where there are grids; return the JSON's path.
+
+    The npz holds `map_lanes`, `map_lane_scores`, `map_drivable`, `map_instance_masks`, `occupancy` and
+    `occupancy_scores`, as far as the model gives them. The JSON comes last and never half-written.
+    """
+    values, grids = _values(result), _grids(result)
+    if grids:
+        values["grids"] = f"{result.frame}.npz"
+        with new_file(folder / f"{result.frame}.npz") as file:
+            np.savez_compressed(file, allow_pickle=False, **grids)
+    try:
+        text = json.dumps(values, allow_nan=False)
+    except ValueError as error:
+        raise CheckFailed(f"frame {result.frame}: the network's results hold values that are not finite") from error
+    path = folder / f"{result.frame}.json"
+    with new_file(path) as file:
+        file.write_text(text, encoding="utf-8")
+    return path
+
+
+def _boxes(tensors: Tensors, config: ModelConfig) -> tuple[TrackedBox, ...]:
+    agents = len(tensors["motion_trajectories"]) - 1 if "motion_trajectories" in tensors else 0
+    boxes = []
+    for i in range(int(tensors["box_count"][0])):
+        x, y, z, width, length, height, yaw, vx, vy = (float(value) for value in tensors["boxes"][i])
+        boxes.append(
+            TrackedBox(
+                track_id=int(tensors["box_ids"][i]),
+                label=config.class_names[tensors["box_labels"][i]],
+                score=float(tensors["box_scores"][i]),
+                center=(x, y, z + height / 2),
+                size=(width, length, height),
+                heading=_wrap(-yaw - np.pi / 2),
+                velocity=(vx, vy),
+                motion=_motion(tensors, config, i, np.array([x, y])) if i < agents else None,
+            )
+        )
+    return tuple(boxes)
+
+
+def _motion(tensors: Tensors, config: ModelConfig, row: int, center: NDArray[np.float64]) -> MotionModes:
+    """Modes of one agent row; the ego's, the last one, start at the origin: it is learned from a box there."""
+    return MotionModes(
+        trajectories=(tensors["motion_trajectories"][row, :, :, :2] + center).astype(np.float32),
+        probabilities=np.exp(tensors["motion_log_probs"][row]),
+        step_seconds=config.motion.step_seconds,
+    )
+
+
+def _map(tensors: Tensors, config: ModelConfig) -> MapResult:
+    bev = config.bev
+    origin = np.array([bev.x_range[0], bev.y_range[0]] * 2)
+    cell = np.array([(bev.x_range[1] - bev.x_range[0]) / bev.width, (bev.y_range[1] - bev.y_range[0]) / bev.height] * 2)
+    instances = []
+    for i in np.flatnonzero(tensors["map_merge_scores"] >= config.map.score_threshold):
+        x0, y0, x1, y1 = (origin + tensors["map_instance_boxes"][i] * cell).tolist()
+        instances.append(
+            MapInstance(
+                label=config.map.thing_classes[tensors["map_instance_labels"][i]],
+                score=float(tensors["map_merge_scores"][i]),
+                box=(x0, y0, x1, y1),
+                mask=tensors["map_instance_masks"][i],
+            )
+        )
+    return MapResult(
+        lane_classes=config.map.thing_classes,
+        lanes=tensors["map_lanes"],
+        lane_scores=tensors["map_lane_scores"],
+        drivable=tensors["map_drivable"],
+        instances=tuple(instances),
+        x_range=bev.x_range,
+        y_range=bev.y_range,
+    )
+
+
+def _occupancy(tensors: Tensors, config: ModelConfig) -> OccupancyResult:
+    _, height, width = tensors["occupancy"].shape
+    half_x, half_y = (cells * config.occupancy.cell_metres / 2 for cells in (width, height))
+    return OccupancyResult(
+        cells=tensors["occupancy"].astype(np.bool_),
+        scores=tensors["occupancy_scores"],
+        step_seconds=config.motion.step_seconds,
+        x_range=(-half_x, half_x),
+        y_range=(-half_y, half_y),
+    )
+
+
+def _wrap(angle: float) -> float:
+    """The same angle in (-π, π]."""
+    return float(np.pi - (np.pi - angle) % (2 * np.pi))
+
+
+def _values(result: FrameResult) -> dict[str, Any]:
+    """The JSON form: everything but the grids."""
+    return {
+        "frame": result.frame,
+        "scene": result.scene,
+        "timestamp": result.timestamp,
+        "command": result.command.name.lower(),
+        "boxes": [_box_values(box) for box in result.boxes],
+        "ego_motion": _motion_values(result.ego_motion),
+        "map": _map_values(result.map),
+        "occupancy": _occupancy_values(result.occupancy),
+        "plan": _plan_values(result.plan),
+        "dropped_tracks": result.dropped_tracks,
+        "dropped_agents": result.dropped_agents,
+    }
+
+
+def _box_values(box: TrackedBox) -> dict[str, Any]:
+    return {
+        "track_id": box.track_id,
+        "label": box.label,
+        "score": _rounded(box.score),
+        "center": _rounded(box.center),
+        "size": _rounded(box.size),
+        "heading": _rounded(box.heading),
+        "velocity": _rounded(box.velocity),
+        "motion": _motion_values(box.motion),
+    }
+
+
+def _motion_values(motion: MotionModes | None) -> dict[str, Any] | None:
+    if motion is None:
+        return None
+    return {
+        "step_seconds": motion.step_seconds,
+        "probabilities": _rounded(motion.probabilities),
+        "trajectories": _rounded(motion.trajectories),
+    }
+
+
+def _map_values(result: MapResult | None) -> dict[str, Any] | None:
+    if result is None:
+        return None
+    instances = [
+        {"label": item.label, "score": _rounded(item.score), "box": _rounded(item.box)} for item in result.instances
+    ]
+    return {
+        "x_range": result.x_range,
+        "y_range": result.y_range,
+        "lane_classes": result.lane_classes,
+        "instances": instances,
+    }
+
+
+def _occupancy_values(result: OccupancyResult | None) -> dict[str, Any] | None:
+    if result is None:
+        return None
+    return {"x_range": result.x_range, "y_range": result.y_range, "step_seconds": result.step_seconds}
+
+
+def _plan_values(result: PlanResult | None) -> dict[str, Any] | None:
+    if result is None:
+        return None
+    return {"step_seconds": result.step_seconds, "points": _rounded(result.points)}
+
+
+def _rounded(values: Any) -> Any:
+    """Plain numbers to the micrometre: float32 has no more to say."""
+    return np.asarray(values, np.float64).round(6).tolist()
+
+
+def _grids(result: FrameResult) -> dict[str, NDArray[Any]]:
+    grids: dict[str, NDArray[Any]] = {}
+    if result.map:
+        masks = [instance.mask for instance in result.map.instances]
+        grids |= {
+            "map_lanes": result.map.lanes,
+            "map_lane_scores": result.map.lane_scores,
+            "map_drivable": result.map.drivable,
+            "map_instance_masks": np.array(masks, np.bool_).reshape(-1, *result.map.drivable.shape),
+        }
+    if result.occupancy:
+        grids |= {"occupancy": result.occupancy.cells, "occupancy_scores": result.occupancy.scores}
+    return grids

@@ -1,0 +1,61 @@
+"""Frames through a session with state fed back: the one loop that every session type shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from toolkit.bundle import Bundle
+from toolkit.engines.session import Session
+from toolkit.errors import InputError
+from toolkit.specs import TensorSpec
+
+
+class TemporalRunner:
+    """Feeds each frame's state tensors to the next frame, in the session's own memory.
+
+    The first frame starts from zeros with `use_previous` = 0, unless `start` gave a state. A later frame with
+    `use_previous` = 0 starts a new scene inside the network, which keeps counting track ids.
+    """
+
+    def __init__(self, bundle: Bundle, session: Session) -> None:
+        self.bundle = bundle
+        self.session = session
+        self._dimensions = bundle.config.dimensions()
+        self._state: dict[str, Any] | None = None
+        recurrent = {state.source for state in bundle.states}
+        self._reported = [spec.name for spec in bundle.results if spec.name not in recurrent]
+
+    def start(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from a given state: an array for every state input. Raises InputError if one is amiss."""
+        self._check(self.bundle.state_inputs, state)
+        self._state = {spec.name: self.session.upload(state[spec.name]) for spec in self.bundle.state_inputs}
+
+    def step(self, frame: Mapping[str, np.ndarray], outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """The named `outputs` of one frame as numpy arrays; by default all results that are not state.
+
+        `frame` has an array for every frame input. Raises InputError for a missing or mis-shaped one.
+        """
+        self._check(self.bundle.frame_inputs, frame)
+        inputs = {spec.name: frame[spec.name] for spec in self.bundle.frame_inputs}
+        if self._state is None:
+            self.start({spec.name: spec.zeros(self._dimensions) for spec in self.bundle.state_inputs})
+            inputs["use_previous"] = np.zeros_like(inputs["use_previous"])
+        fed = {name: self.session.upload(array) for name, array in inputs.items()}
+        produced = self.session.run(fed | (self._state or {}))
+        available = fed | produced
+        self._state = {state.input: available[state.source] for state in self.bundle.states}
+        return {name: self.session.download(produced[name]) for name in outputs or self._reported}
+
+    def _check(self, specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]) -> None:
+        for spec in specs:
+            shape = spec.resolve(self._dimensions)
+            if spec.name not in arrays:
+                raise InputError(f"input {spec.name!r} is missing; it is {spec.dtype}{list(shape)}: {spec.meaning}")
+            array = arrays[spec.name]
+            if array.shape != shape or array.dtype != spec.dtype:
+                raise InputError(
+                    f"input {spec.name!r} is {array.dtype}{list(array.shape)}; it must be {spec.dtype}{list(shape)}"
+                )
