@@ -9,19 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import onnx
+import onnx_ir
 import torch
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
-from onnxscript import optimizer
 from torch import nn
 
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
 from toolkit.network import NetworkGraph, example_inputs
 from toolkit.ops.spec import DOMAIN, OPSET, VERSION, CustomOp, node_attributes, registered_schemas
+from toolkit.simplify import simplify
 from toolkit.specs import Submodule, TensorSpec
-
-FOLD_LIMIT = 1 << 24
-"""Elements up to which constants are folded: above any weight, so that slices of packed projections fold."""
 
 ONNX_TYPES = {
     "float32": onnx.TensorProto.FLOAT,
@@ -48,6 +46,7 @@ def export_submodule(
                 input_names=[spec.name for spec in submodule.inputs],
                 output_names=[spec.name for spec in submodule.outputs],
                 custom_translation_table={op.overload: op.translation() for op in ops},
+                optimize=False,
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
@@ -56,15 +55,13 @@ def export_submodule(
                 f"submodule {submodule.name!r} cannot be exported: {str(cause).strip().splitlines()[0]}"
             ) from error
         assert program is not None
-        optimizer.fold_constants(program.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
-        optimizer.remove_unused_nodes(program.model)
-    return program.model_proto
+        return onnx_ir.to_proto(simplify(program.model))
 
 
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
     """Keep the exporter's notes about absent optional packages and skipped foldings off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

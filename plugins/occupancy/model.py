@@ -165,6 +165,6 @@ class Occupancy(nn.Module):
         self.occ_head = OccupancyHead(config)
 
     def forward(self, bev: Tensor, *agents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Bev [cells, C]; then motion_query, embedding, position, label, score and valid of agents and ego."""
+        """From bev [cells, C] and the motion_query, embedding, position, label, score and valid of agents and ego."""
         out: tuple[Tensor, Tensor, Tensor] = self.occ_head(bev, *(rows[:-1] for rows in agents))
         return out

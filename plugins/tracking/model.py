@@ -10,8 +10,8 @@ from plugins.tracking.decoder import DetectionHead, Detections
 from plugins.tracking.lifecycle import Lifecycle, update_lifecycle
 from plugins.tracking.memory_bank import MemoryBank
 from plugins.tracking.query_interaction import QueryInteraction
-from plugins.tracking.selection import best_rows, count, first_valid, take, valid_first
-from plugins.tracking.state import CODED_BOX, Pose, Tracks, carried_tracks, fresh_tracks, moved_reference
+from plugins.tracking.selection import best_rows, count, first_valid, take, valid_first, where_valid
+from plugins.tracking.state import CODED_BOX, FREE_ID, Pose, Tracks, fresh_tracks, moved_reference
 from toolkit.config import ModelConfig, TrackingConfig
 from toolkit.nn.coordinates import inverse_sigmoid
 
@@ -58,9 +58,10 @@ class Tracking(nn.Module):
         *previous, track_count, next_id = state
         tracking = self.config.tracking
         fresh = self.fresh()
-        carried, carried_valid = carried_tracks(Tracks(*previous), tracking.queries, track_count, use_previous)
-        carried = self.move(
-            carried,
+        carried, carried_valid = self.carry(
+            Tracks(*previous),
+            track_count,
+            use_previous,
             Pose(prev_timestamp, prev_l2g_rotation, prev_l2g_translation),
             Pose(timestamp, l2g_rotation, l2g_translation),
         )
@@ -91,11 +92,20 @@ class Tracking(nn.Module):
         reference = self.reference_points(query[:, : self.config.embed])
         return fresh_tracks(query, reference, self.config.tracking.memory_length)
 
-    def move(self, tracks: Tracks, previous: Pose, current: Pose) -> Tracks:
-        """Carried tracks with the reference where they should be now; its height comes from the query anew."""
-        xy = moved_reference(tracks, previous, current, self.config.bev)
-        z = self.reference_points(tracks.query[:, : self.config.embed])[:, 2:]
-        return tracks._replace(reference=torch.cat((xy, z), -1))
+    def carry(
+        self, state: Tracks, track_count: Tensor, use_previous: Tensor, previous: Pose, current: Pose
+    ) -> tuple[Tracks, Tensor]:
+        """Rows of the previous frame that carry an object, with the reference where it should be now.
+
+        Also which of them are valid: none in a new scene. The others may hold anything; they leave free and zero.
+        """
+        carried = state.after(self.config.tracking.queries)
+        xy = moved_reference(carried, previous, current, self.config.bev)
+        z = self.reference_points(carried.query[:, : self.config.embed])[:, 2:]
+        carried = carried._replace(reference=torch.cat((xy, z), -1))
+
+        valid = first_valid(self.slots, track_count - self.config.tracking.queries) & (use_previous > 0)
+        return carried.zero_padding(valid)._replace(id=where_valid(valid, carried.id, FREE_ID)), valid
 
     def survive(self, tracks: Tracks, life: Lifecycle, detections: Detections) -> tuple[Tracks, Tensor]:
         """Rows that enter the next frame, in row order, and how many rows have an id, [1] int32.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from custom_ops.inverse.op import inverse
-from plugins.tracking.selection import first_valid, take, where_valid
+from plugins.tracking.selection import take, where_valid
 from toolkit.config import BevConfig
 from toolkit.nn.coordinates import inverse_sigmoid, to_metres, to_normalised
 
@@ -50,6 +50,10 @@ class Tracks(NamedTuple):
         """The rows of the given indices."""
         return Tracks(*(take(x, rows) for x in self))
 
+    def after(self, rows: int) -> Tracks:
+        """All but the first rows."""
+        return Tracks(*(x[rows:] for x in self))
+
     def zero_padding(self, valid: Tensor) -> Tracks:
         """These rows, zero where `valid` (bool [N]) is False."""
         return Tracks(*(where_valid(valid, x) for x in self))
@@ -87,18 +91,8 @@ def fresh_tracks(query: Tensor, reference: Tensor, memory_length: int) -> Tracks
     )
 
 
-def carried_tracks(state: Tracks, queries: int, track_count: Tensor, use_previous: Tensor) -> tuple[Tracks, Tensor]:
-    """Rows of the previous frame that follow its `queries` fresh ones, and which of them are valid.
-
-    No row is valid in a new scene (use_previous [1] is 0). Padding rows may hold anything: they leave free and zero.
-    """
-    valid = (first_valid(len(state.id), track_count) & (use_previous > 0))[queries:]
-    carried = Tracks(*(x[queries:] for x in state))
-    return carried.zero_padding(valid)._replace(id=where_valid(valid, carried.id, FREE_ID)), valid
-
-
 def moved_reference(tracks: Tracks, previous: Pose, current: Pose, bev: BevConfig) -> Tensor:
-    """Reference logits (x, y) [N, 2] after the objects moved at constant velocity and the ego moved (UniAD, 3.1)."""
+    """Reference logits (x, y) [N, 2] after the objects moved at constant velocity and the ego moved."""
     position = to_metres(tracks.reference.sigmoid(), bev)
     travelled = tracks.box[:, 8:] * (current.timestamp - previous.timestamp)
     position = torch.cat((position[:, :2] + travelled, position[:, 2:]), -1)

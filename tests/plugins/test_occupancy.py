@@ -45,12 +45,12 @@ def inputs(intermediates: dict[str, np.ndarray]) -> tuple[Tensor, ...]:
 
 
 @pytest.fixture(scope="module")
-def module(build_submodule: Callable[..., nn.Module]) -> nn.Module:
+def module(build_submodule: Callable[..., Occupancy]) -> Occupancy:
     return build_submodule(SUBMODULE)
 
 
 @pytest.fixture(scope="module")
-def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+def trace(module: Occupancy, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
     """Inputs and output of each part of the head during one run on frame 2, and the module's outputs."""
     recorded: dict[str, Any] = {}
 
@@ -98,7 +98,7 @@ def test_occupancy_queries_equal_the_reference(trace: dict[str, Any], close: Cal
 
 
 def test_instance_logits_equal_the_reference(
-    module: nn.Module, trace: dict[str, Any], close: Callable[..., None]
+    module: Occupancy, trace: dict[str, Any], close: Callable[..., None]
 ) -> None:
     states, mask_queries = trace["dense_decoder"][0][0], trace["query_to_occ_feat"][0][0]
     close("occ.ins_occ_logits", module.occ_head.instance_logits(states, mask_queries)[VEHICLES])
@@ -122,7 +122,7 @@ def test_instances_are_the_vehicles_among_the_agents(trace: dict[str, Any], inpu
     assert torch.equal(instances.amax(0), scores)
 
 
-def test_rows_without_an_instance_have_no_influence(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+def test_rows_without_an_instance_have_no_influence(module: Occupancy, inputs: tuple[Tensor, ...]) -> None:
     bev, *agents, label, score, valid = inputs
     idle = torch.ones_like(valid)
     idle[VEHICLES] = False
@@ -132,7 +132,7 @@ def test_rows_without_an_instance_have_no_influence(module: nn.Module, inputs: t
         assert torch.equal(actual, wanted)
 
 
-def test_exports_with_fixed_shapes(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+def test_exports_with_fixed_shapes(module: Occupancy, inputs: tuple[Tensor, ...]) -> None:
     graph = torch.export.export(module, inputs).graph_module.graph
     operators = {str(node.target) for node in graph.nodes}
     assert not [o for o in operators if any(word in o for word in ("nonzero", "masked", "index", "item", "scalar"))]
@@ -184,8 +184,8 @@ def test_pixels_of_no_instance_attend_to_every_vehicle_and_to_nothing_else() -> 
 
 def test_odd_edges_are_pooled_against_zeros() -> None:
     block = Bottleneck(4).eval()
-    for name in ("layers.conv_up_project", "projection.conv_skip_proj"):
-        nn.init.zeros_(block.get_submodule(name).weight)
-    block.projection.conv_skip_proj.weight += torch.eye(4)[:, :, None, None]
+    weights = block.state_dict()
+    weights["layers.conv_up_project.weight"].zero_()
+    weights["projection.conv_skip_proj.weight"].copy_(torch.eye(4)[:, :, None, None])
     pooled = block(torch.full((1, 4, 3, 3), -1.0))
     torch.testing.assert_close(pooled[0, 0], torch.tensor([[-1.0, 0.0], [0.0, 0.0]]), rtol=1e-4, atol=1e-6)

@@ -1,7 +1,8 @@
-"""Tracking against the golden data: the stages of one frame, whole sequences, and the fixed-shape export."""
+"""Tracking against the golden data: the stages of one frame, and a sequence with its state fed back."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,10 @@ from torch import Tensor, nn
 from plugins.tracking.boxes import decode_boxes, gather_reports, gravity_centers, select_reports
 from plugins.tracking.decoder import Detections
 from plugins.tracking.lifecycle import Lifecycle, update_lifecycle
-from plugins.tracking.memory_bank import MemoryBank
 from plugins.tracking.model import Tracking
 from plugins.tracking.plugin import POSE, SUBMODULE, TRACKS
-from plugins.tracking.selection import take, valid_first
-from plugins.tracking.state import FREE_ID, Pose, Tracks, carried_tracks
-from toolkit.config import ModelConfig, TrackingConfig
+from plugins.tracking.state import FREE_ID, Pose, Tracks
+from toolkit.config import ModelConfig
 
 Golden = dict[str, np.ndarray]
 
@@ -68,9 +67,8 @@ def entered(module: Tracking, intermediates: Golden) -> tuple[Tracks, Tensor]:
     golden = intermediates
     state = Tracks(*(padded(golden[f"in.prev_track_intances{i}"]) for i in OFFICIAL.values()))
     count = torch.tensor([len(golden["in.prev_track_intances0"])])
-    carried, valid = carried_tracks(state, CONFIG.tracking.queries, count, torch.ones(1))
-    tracks = module.fresh().append(module.move(carried, pose(golden, "in.prev_"), pose(golden)))
-    return tracks, torch.cat((torch.ones(CONFIG.tracking.queries, dtype=torch.bool), valid))
+    carried, valid = module.carry(state, count, torch.ones(1), pose(golden, "in.prev_"), pose(golden))
+    return module.fresh().append(carried), torch.cat((torch.ones(CONFIG.tracking.queries, dtype=torch.bool), valid))
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +157,7 @@ def test_reports_and_agents(
 
 
 def test_ego_box(detections: Detections, close: Callable[..., None]) -> None:
-    box = decode_boxes(detections.box[EGO:][:1])
+    box = decode_boxes(detections.box[EGO : EGO + 1])
     close("t2m.sdc.bboxes", box)
     close("t2m.sdc.gravity_center", gravity_centers(box))
 
@@ -235,17 +233,11 @@ def check_frame(outputs: dict[str, Tensor], golden: Golden, noise: dict[str, Any
     assert not outputs["dropped_agents"].any()
 
 
-def test_sequence_with_its_own_state(module: Tracking, golden: Path, load_noise: Callable[[str], dict[str, Any]]) -> None:
+def test_sequence_with_its_own_state(module: Tracking, golden: Path) -> None:
     """All frames of A on the reference's BEV, a scene change included; the state is our own, fed back."""
+    noise = json.loads((golden / "noise_seedA.json").read_text())
     previous, state = empty_sequence()
     for frame in frames(golden, "A"):
         outputs = run_frame(module, frame, previous, state)
-        check_frame(outputs, frame, load_noise("A"))
+        check_frame(outputs, frame, noise)
         previous, state = pose(frame), [outputs[spec.name] for spec in TRACKS]
-
-
-@pytest.fixture(scope="session")
-def load_noise(golden: Path) -> Callable[[str], dict[str, Any]]:
-    import json
-
-    return lambda sequence: json.loads((golden / f"noise_seed{sequence}.json").read_text())

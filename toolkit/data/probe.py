@@ -69,7 +69,8 @@ def _images(config: ModelConfig, number: int) -> np.ndarray:
     images = np.zeros((len(config.image.cameras), 3, padded_height, padded_width), np.float32)
     for camera, image in enumerate(images):
         waves = np.random.default_rng(camera).normal(size=(24, 7)).astype(np.float32)
-        for fx, fy, phase, drift, *gains in waves.tolist():
-            wave = np.sin(0.15 * (fx * x + fy * y) + 6 * phase + drift * number)
-            image[:, :height, :width] += np.float32(0.3) * np.array(gains, np.float32)[:, None, None] * wave
+        for wave in waves:
+            fx, fy, phase, drift = wave[:4]
+            values = np.sin(0.15 * (fx * x + fy * y) + 6 * phase + drift * number)
+            image[:, :height, :width] += 0.3 * wave[4:, None, None] * values
     return images

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -20,7 +22,7 @@ class FeedForward(nn.Module):
 def mlp(*sizes: int) -> nn.Sequential:
     """Linear layers with ReLU between them; keys ``0``, ``2``, ``4`` …"""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -56,9 +56,8 @@ def replay(
     bundle: Bundle,
     session: Session,
     frames: list[dict[str, np.ndarray]],
-    on_frame: Callable[[int], None] = lambda t: None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Official outputs of each frame, state fed back; `on_frame` is told the number of each finished frame."""
+    """Official outputs of each frame, state fed back."""
     runner = TemporalRunner(bundle, session)
     names = [spec.name for spec in bundle.results]
     for number, inputs in enumerate(frames):

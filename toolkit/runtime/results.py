@@ -25,6 +25,11 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Range = tuple[float, float]
 
+_MOTION = {"motion_trajectories", "motion_log_probs"}
+_MAP = {"map_lanes", "map_lane_scores", "map_drivable", "map_merge_scores", "map_instance_boxes",
+        "map_instance_labels", "map_instance_masks"}  # fmt: skip
+_OCCUPANCY = {"occupancy", "occupancy_scores"}
+
 
 @dataclass(frozen=True, eq=False)
 class MotionModes:
@@ -132,9 +137,9 @@ def frame_result(tensors: Tensors, frame: Frame, config: ModelConfig) -> FrameRe
         timestamp=frame.timestamp,
         command=frame.command,
         boxes=_boxes(tensors, config),
-        ego_motion=_motion(tensors, config, -1, np.zeros(2)) if "motion_trajectories" in tensors else None,
-        map=_map(tensors, config) if "map_lanes" in tensors else None,
-        occupancy=_occupancy(tensors, config) if "occupancy" in tensors else None,
+        ego_motion=_motion(tensors, config, -1, np.zeros(2)) if tensors.keys() >= _MOTION else None,
+        map=_map(tensors, config) if tensors.keys() >= _MAP else None,
+        occupancy=_occupancy(tensors, config) if tensors.keys() >= _OCCUPANCY else None,
         plan=PlanResult(tensors["plan"], config.planning.step_seconds) if "plan" in tensors else None,
         dropped_tracks=int(tensors["dropped_tracks"][0]),
         dropped_agents=int(tensors["dropped_agents"][0]),
@@ -163,7 +168,7 @@ def write_result(result: FrameResult, folder: Path) -> Path:
 
 
 def _boxes(tensors: Tensors, config: ModelConfig) -> tuple[TrackedBox, ...]:
-    agents = len(tensors["motion_trajectories"]) - 1 if "motion_trajectories" in tensors else 0
+    agents = len(tensors["motion_trajectories"]) - 1 if tensors.keys() >= _MOTION else 0
     boxes = []
     for i in range(int(tensors["box_count"][0])):
         x, y, z, width, length, height, yaw, vx, vy = (float(value) for value in tensors["boxes"][i])

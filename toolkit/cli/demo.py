@@ -1,0 +1,41 @@
+"""`uniad-toolkit demo`: the main job from nothing, without any download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.console import console, print_written, step
+from toolkit.hookspecs import hookimpl
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `demo`."""
+    app.command("demo")(demo_command)
+
+
+def demo_command(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("demo"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
+) -> None:
+    """Make pseudo-trained weights and synthetic frames, convert, run on ONNX Runtime, draw.
+
+    The weights are random: what the pictures show is the machinery at work, not perception.
+
+    Example: [bold]uniad-toolkit demo -o demo[/]
+    """
+    from toolkit.demo.demo import run_demo
+
+    summary = run_demo(output, context.obj, force=force, progress=step)
+    console.print()
+    for what, path in summary.written.items():
+        print_written(path, what)
+    console.print(f"\n{summary.frames} frames, {summary.boxes} boxes; convert your own checkpoint next:")
+    console.print(
+        "  uniad-toolkit convert CHECKPOINT.pth --motion-anchors motion_anchor_infos_mode6.pkl -o bundle",
+        soft_wrap=True,
+    )
