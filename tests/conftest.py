@@ -6,6 +6,7 @@ need it skip.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -19,7 +20,11 @@ import pytest
 import torch
 from torch import nn
 
+from toolkit.anchors import load_motion_anchors
+from toolkit.bundle import Bundle
 from toolkit.config import ModelConfig
+from toolkit.converter import convert
+from toolkit.plugin_manager import PluginManager
 from toolkit.specs import Submodule
 
 SHARED = Path(os.environ.get("UNIAD_SHARED", Path(__file__).parents[2] / "shared"))
@@ -49,6 +54,36 @@ def state_dict_a(golden: Path) -> dict[str, torch.Tensor]:
         str(golden / "state_dict_manifest.json"), "A"
     )
     return weights
+
+
+@pytest.fixture(scope="session")
+def plugins() -> PluginManager:
+    """The toolkit's own plugins."""
+    return PluginManager.load()
+
+
+@pytest.fixture(scope="session")
+def convert_seed(
+    golden: Path, plugins: PluginManager, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Bundle]:
+    """convert_seed("A"): the bundle of the pseudo-trained checkpoint of a golden sequence, converted once per run."""
+
+    @functools.cache
+    def convert_once(seed: str) -> Bundle:
+        folder = tmp_path_factory.mktemp(f"seed{seed}")
+        script, manifest = load_script(golden / "pseudo_checkpoint.py"), str(golden / "state_dict_manifest.json")
+        torch.save({"state_dict": script.make_state_dict(manifest, seed), "meta": {"seed": seed}}, folder / "seed.pth")
+        anchors = load_motion_anchors(golden / "motion_anchor_infos_mode6.pkl", ModelConfig())
+        assets = {"motion_head.motion_anchors": anchors}
+        return convert(folder / "seed.pth", folder / "bundle", plugins, assets=assets)
+
+    return convert_once
+
+
+@pytest.fixture(scope="session")
+def bundle_a(convert_seed: Callable[[str], Bundle]) -> Bundle:
+    """The bundle of sequence A's checkpoint."""
+    return convert_seed("A")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import onnx
 import onnx_ir
 import torch
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
+from onnx_ir.passes.common import NameFixPass
 from torch import nn
 
 from toolkit.config import ModelConfig
@@ -34,7 +35,7 @@ def export_submodule(
 ) -> ModelProto:
     """One submodule as an ONNX model whose inputs and outputs carry the spec's names.
 
-    Raises InputError, naming the submodule, when the exporter cannot express it.
+    Raises InputError, naming the submodule, when the exporter cannot express it or its outputs are not as specified.
     """
     with registered_schemas(ops), quiet_exporter():
         try:
@@ -43,8 +44,6 @@ def export_submodule(
                 example_inputs(submodule.inputs, config),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=[spec.name for spec in submodule.inputs],
-                output_names=[spec.name for spec in submodule.outputs],
                 custom_translation_table={op.overload: op.translation() for op in ops},
                 optimize=False,
                 verbose=False,
@@ -55,7 +54,29 @@ def export_submodule(
                 f"submodule {submodule.name!r} cannot be exported: {str(cause).strip().splitlines()[0]}"
             ) from error
         assert program is not None
-        return onnx_ir.to_proto(simplify(program.model))
+        model = simplify(program.model)
+        check_outputs(submodule, model.graph.outputs, config)
+        # Only now, when no value is both an input and an output, or two outputs, has each a name of its own.
+        for values, specs in ((model.graph.inputs, submodule.inputs), (model.graph.outputs, submodule.outputs)):
+            for value, spec in zip(values, specs, strict=True):
+                value.name = spec.name
+        NameFixPass()(model)
+        return onnx_ir.to_proto(model)
+
+
+def check_outputs(submodule: Submodule, exported: Sequence[onnx_ir.Value], config: ModelConfig) -> None:
+    """Raise InputError unless the exported outputs are those of the specs."""
+    if len(exported) != len(submodule.outputs):
+        raise InputError(
+            f"submodule {submodule.name!r} returns {len(exported)} tensors, but has {len(submodule.outputs)} outputs"
+        )
+    for spec, value in zip(submodule.outputs, exported, strict=True):
+        assert value.dtype is not None
+        assert value.shape is not None
+        wanted = f"{spec.dtype}{list(spec.resolve(config.dimensions()))}"
+        given = f"{value.dtype.numpy()}[{', '.join(map(str, value.shape))}]"
+        if given != wanted:
+            raise InputError(f"submodule {submodule.name!r} returns {spec.name!r} as {given}; its spec says {wanted}")
 
 
 @contextmanager
@@ -81,12 +102,12 @@ def merge(
 
     Interface tensors keep their names; all else is prefixed by ``submodule/``.
     """
-    interface = {spec.name for spec in (*graph.inputs, *graph.outputs)}
     dimensions = graph.config.dimensions()
     merged = GraphProto(name="uniad_tiny")
     merged.input.extend(value_info(spec, dimensions) for spec in graph.inputs)
     merged.output.extend(value_info(spec, dimensions) for spec in graph.results)
     for submodule in graph.submodules:
+        interface = {spec.name for spec in (*submodule.inputs, *submodule.outputs)}
         _append(merged, pieces[submodule.name].graph, submodule.name, interface)
     model = onnx.helper.make_model(
         merged,

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ def new_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; choose a writable output") from error
     finally:
-        work.unlink(missing_ok=True)
+        with suppress(OSError):
+            work.unlink()
 
 
 def read_json(path: Path) -> Any:

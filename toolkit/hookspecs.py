@@ -37,7 +37,10 @@ def uniad_custom_ops() -> Sequence[CustomOp]:
 def uniad_checkpoint_filter(
     state_dict: Mapping[str, torch.Tensor], config: ModelConfig
 ) -> Mapping[str, torch.Tensor] | None:
-    """Map a foreign checkpoint layout to official keys, or return None to leave it to others."""
+    """Turn the checkpoint's entries into those that the network expects, or return None to leave them as they are.
+
+    For a foreign layout, or for the entries of a replaced submodule. Filters apply in the order in which plugins load.
+    """
 
 
 @hookspec

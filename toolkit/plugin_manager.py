@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,13 +62,17 @@ class PluginManager:
             manager._pluggy.load_setuptools_entrypoints(ENTRY_POINT_GROUP)
         except Exception as error:
             raise InputError(f"an installed plugin cannot be imported: {error}; reinstall or uninstall it") from error
-        for path in files:
+        for path in dict.fromkeys(files):
             manager.register_file(path)
         manager.check()
         return manager
 
     def register(self, plugin: object, name: str) -> None:
-        self._pluggy.register(plugin, name)
+        """Add a plugin. Raises InputError if it asks a hook for arguments that the hook does not have."""
+        try:
+            self._pluggy.register(plugin, name)
+        except pluggy.PluginValidationError as error:
+            raise plugin_error(error) from error
 
     def register_file(self, path: Path) -> None:
         """Import a Python file as a plugin. Raises InputError if it cannot be imported."""
@@ -75,10 +80,11 @@ class PluginManager:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             raise InputError(f"plugin file {path}: {error.strerror}; give the path of a Python file") from error
-        spec = importlib.util.spec_from_file_location(f"uniad_plugin_{path.stem}", path)
+        spec = importlib.util.spec_from_file_location(f"uniad_plugin_{path.stem}_{digest[:8]}", path)
         if spec is None or spec.loader is None:
             raise InputError(f"plugin file {path}: not a Python file; give a file that ends in .py")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look their module up there
         try:
             spec.loader.exec_module(module)
         except Exception as error:
@@ -91,7 +97,7 @@ class PluginManager:
         try:
             self._pluggy.check_pending()
         except pluggy.PluginValidationError as error:
-            raise InputError(f"plugin error: {error}; the hooks are listed in docs/submodule-plugins.md") from error
+            raise plugin_error(error) from error
 
     def submodules(self) -> tuple[Submodule, ...]:
         """All submodules, replaced ones left out. Raises InputError for clashing names or a vain replacement."""
@@ -99,7 +105,9 @@ class PluginManager:
         names = Counter(s.name for s in offered)
         clashes = sorted(name for name, count in names.items() if count > 1)
         if clashes:
-            raise InputError(f"two plugins offer a submodule named {clashes[0]!r}; rename one, or set its `replaces`")
+            raise InputError(
+                f"two plugins offer a submodule named {clashes[0]!r}; rename one; its `replaces` may name the other"
+            )
         replaced = Counter(s.replaces for s in offered if s.replaces is not None)
         for name, count in replaced.items():
             if name not in names:
@@ -121,15 +129,18 @@ class PluginManager:
     def filter_checkpoint(
         self, state_dict: Mapping[str, torch.Tensor], config: ModelConfig
     ) -> Mapping[str, torch.Tensor]:
-        """The state dict with official keys: the first plugin that knows its layout maps it."""
-        mapped = self._ask("uniad_checkpoint_filter", state_dict=state_dict, config=config)
-        return mapped[0] if mapped else state_dict
+        """The state dict as the network expects it: every plugin's filter is applied, in the order of loading."""
+        for implementation in self._pluggy.hook.uniad_checkpoint_filter.get_hookimpls():
+            arguments = {"state_dict": state_dict, "config": config}
+            mapped: Any = implementation.function(*(arguments[name] for name in implementation.argnames))
+            state_dict = state_dict if mapped is None else mapped
+        return state_dict
 
     def add_commands(self, app: typer.Typer) -> None:
         self._ask("uniad_commands", app=app)
 
     def origin(self, submodule: Submodule) -> str:
-        """Name of the plugin that offers a submodule: a module's dotted name or a file's path."""
+        """The plugin that offers a submodule: a module's dotted name, an entry point's name or a file's path."""
         for name, plugin in self._pluggy.list_name_plugin():
             offer = getattr(plugin, "uniad_submodules", None)
             if offer is not None and any(s.name == submodule.name for s in offer()):
@@ -139,3 +150,9 @@ class PluginManager:
     def _ask(self, hook: str, **arguments: Any) -> list[Any]:
         answers: list[Any] = getattr(self._pluggy.hook, hook)(**arguments)
         return answers
+
+
+def plugin_error(error: pluggy.PluginValidationError) -> InputError:
+    """What pluggy found wrong with a plugin, on one line."""
+    reason = " ".join(str(error).split())
+    return InputError(f"plugin error: {reason}; the hooks are listed in docs/submodule-plugins.md")

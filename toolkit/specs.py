@@ -101,3 +101,8 @@ FRAME_INPUTS: tuple[TensorSpec, ...] = (
     TensorSpec("use_previous", (1,), "int32", "1 continues the previous frame's scene, 0 starts a new one"),
 )
 """What a frame brings from outside. Everything else that a submodule reads is a state or another's output."""
+
+
+def frame_input(name: str) -> TensorSpec:
+    """The frame input of this name, for a submodule that reads it."""
+    return next(spec for spec in FRAME_INPUTS if spec.name == name)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from plugins.bev_encoder.model import BevEncoder
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import FRAME_INPUTS, StateSpec, Submodule, TensorSpec
+from toolkit.specs import StateSpec, Submodule, TensorSpec, frame_input
 
-FRAME = {spec.name: spec for spec in FRAME_INPUTS}
 BEV_SHAPE = ("bev_cells", "embed")
 
 SUBMODULE = Submodule(
@@ -28,9 +27,9 @@ SUBMODULE = Submodule(
             "float32",
             "one feature map per camera, in the camera order of the config",
         ),
-        FRAME["lidar2img"],
-        FRAME["can_bus"],
-        FRAME["use_previous"],
+        frame_input("lidar2img"),
+        frame_input("can_bus"),
+        frame_input("use_previous"),
         TensorSpec("prev_bev", BEV_SHAPE, "float32", "BEV of the previous frame, in its LiDAR frame"),
     ),
     outputs=(

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from plugins.image_encoder.model import ImageEncoder
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import FRAME_INPUTS, Submodule, TensorSpec
+from toolkit.specs import Submodule, TensorSpec, frame_input
 
-FRAME = {spec.name: spec for spec in FRAME_INPUTS}
 
 SUBMODULE = Submodule(
     name="image_encoder",
     checkpoint_prefixes=("img_backbone.", "img_neck."),
-    inputs=(FRAME["image"],),
+    inputs=(frame_input("image"),),
     outputs=(
         TensorSpec(
             "image_features",

@@ -38,6 +38,7 @@ SUBMODULE = Submodule(
             ("agents", "occupancy_steps", "bev_height", "bev_width"),
             "float32",
             "mask probability times detection score of each agent; -0.9 in rows that hold no vehicle",
+            ranked_by="box_scores",
         ),
     ),
     results=("occupancy", "occupancy_scores", "instance_occupancy"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from plugins.tracking.model import Tracking
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import StateSpec, Submodule, TensorSpec
+from toolkit.specs import StateSpec, Submodule, TensorSpec, frame_input
 
 TRACKS = (
     TensorSpec("track_query", ("tracks", "query"), "float32",
@@ -27,22 +27,21 @@ TRACKS = (
 )  # fmt: skip
 """What a frame leaves to the next one, besides its time and pose."""
 
-POSE = (
-    TensorSpec("timestamp", (1,), "float32", "seconds since the start of the scene"),
-    TensorSpec("l2g_rotation", (3, 3), "float32", "LiDAR to global, row vectors: p_global = p_lidar @ r + t"),
-    TensorSpec("l2g_translation", (3,), "float32", "LiDAR to global translation, metres"),
-)
+POSE = (frame_input("timestamp"), frame_input("l2g_rotation"), frame_input("l2g_translation"))
+
+RANKING = "box_scores"
+"""Boxes and agents come in descending order of these."""
 
 RESULTS = (
     TensorSpec("boxes", ("reports", 9), "float32",
                "cx, cy, cz (bottom), w, l, h in metres, yaw in radians, vx, vy in m/s, LiDAR frame; best first, "
-               "then zeros. The heading counter-clockwise from x is -yaw - pi/2"),
-    TensorSpec("box_scores", ("reports",), "float32", "highest class probability, descending"),
-    TensorSpec("box_labels", ("reports",), "int32", "index into the class names"),
-    TensorSpec("box_ids", ("reports",), "int32", "object id, the same in every frame of a track"),
+               "then zeros. The heading counter-clockwise from x is -yaw - pi/2", RANKING),
+    TensorSpec("box_scores", ("reports",), "float32", "highest class probability, descending", RANKING),
+    TensorSpec("box_labels", ("reports",), "int32", "index into the class names", RANKING),
+    TensorSpec("box_ids", ("reports",), "int32", "object id, the same in every frame of a track", RANKING),
     TensorSpec("box_count", (1,), "int32", "valid rows of the boxes"),
     TensorSpec("box_rows", ("reports",), "int32",
-               "position among the active track rows of each of the best, before the range filter"),
+               "position among the active track rows of each of the best, before the range filter", RANKING),
     TensorSpec("box_row_count", (1,), "int32", "valid entries of box_rows"),
     TensorSpec("dropped_tracks", (1,), "int32", "tracks lost because more survived than the state holds"),
     TensorSpec("dropped_agents", (1,), "int32", "reported boxes without a place among the agents"),
@@ -50,11 +49,11 @@ RESULTS = (
 
 AGENTS = (
     TensorSpec("agent_embedding", ("agents_and_ego", "embed"), "float32",
-               "decoder embedding of the first reported boxes in their order, then zeros; the last row is the ego"),
-    TensorSpec("agent_center", ("agents_and_ego", 3), "float32", "gravity centre in metres, LiDAR frame"),
-    TensorSpec("agent_yaw", ("agents_and_ego",), "float32", "yaw in radians as in `boxes`"),
-    TensorSpec("agent_label", ("agents_and_ego",), "int32", "index into the class names"),
-    TensorSpec("agent_score", ("agents_and_ego",), "float32", "highest class probability"),
+               "decoder embedding of the first reported boxes in their order, then zeros; the last row is the ego", RANKING),
+    TensorSpec("agent_center", ("agents_and_ego", 3), "float32", "gravity centre in metres, LiDAR frame", RANKING),
+    TensorSpec("agent_yaw", ("agents_and_ego",), "float32", "yaw in radians as in `boxes`", RANKING),
+    TensorSpec("agent_label", ("agents_and_ego",), "int32", "index into the class names", RANKING),
+    TensorSpec("agent_score", ("agents_and_ego",), "float32", "highest class probability", RANKING),
     TensorSpec("agent_valid", ("agents_and_ego",), "bool", "False for padding; always True for the ego"),
 )  # fmt: skip
 
@@ -82,13 +81,13 @@ SUBMODULE = Submodule(
     ),
     inputs=(
         TensorSpec("bev", ("bev_cells", "embed"), "float32", "BEV features, row-major from rear to front"),
-        TensorSpec("use_previous", (1,), "int32", "1 continues the previous frame's scene, 0 starts a new one"),
+        frame_input("use_previous"),
         *POSE,
         *(previous(spec) for spec in (*POSE, *TRACKS)),
     ),
     outputs=(*TRACKS, *RESULTS, *AGENTS),
     build=Tracking,
-    results=tuple(spec.name for spec in (*TRACKS, *RESULTS)),
+    results=(*(spec.name for spec in (*TRACKS, *RESULTS)), "agent_center"),
     states=STATES,
 )
 

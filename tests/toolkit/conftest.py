@@ -17,11 +17,10 @@ from custom_ops.inverse.op import inverse
 from toolkit.bundle import Bundle, SubmoduleRecord
 from toolkit.config import ModelConfig, PlanningConfig
 from toolkit.network import Network, NetworkGraph, join
-from toolkit.specs import FRAME_INPUTS, StateSpec, Submodule, TensorSpec
+from toolkit.specs import StateSpec, Submodule, TensorSpec, frame_input
 
 torch.set_num_threads(1)
 
-FRAME = {spec.name: spec for spec in FRAME_INPUTS}
 MOVED = TensorSpec("moved", (3,), "float32", "motion since the previous frame, metres, LiDAR frame")
 
 
@@ -63,9 +62,9 @@ ODOMETRY = Submodule(
     name="odometry",
     checkpoint_prefixes=("odometer.",),
     inputs=(
-        FRAME["l2g_rotation"],
-        FRAME["l2g_translation"],
-        FRAME["use_previous"],
+        frame_input("l2g_rotation"),
+        frame_input("l2g_translation"),
+        frame_input("use_previous"),
         TensorSpec("prev_l2g_translation", (3,), "float32", "translation of the previous frame, metres"),
         TensorSpec("prev_driven", (1,), "float32", "distance up to the previous frame, metres"),
     ),
@@ -78,32 +77,32 @@ ODOMETRY = Submodule(
 PLANNER = Submodule(
     name="planner",
     checkpoint_prefixes=("planner.",),
-    inputs=(MOVED, FRAME["command"]),
+    inputs=(MOVED, frame_input("command")),
     outputs=(TensorSpec("plan", ("plan_steps", 2), "float32", "planned positions, metres, LiDAR frame"),),
     build=Planner,
     results=("plan",),
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def odometry() -> Submodule:
     """Frame inputs and states -> `moved` (a wire) and `driven` (a result and a state)."""
     return ODOMETRY
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def planner() -> Submodule:
     """`moved` and the command -> `plan` (a result)."""
     return PLANNER
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config() -> ModelConfig:
     """A plan of two steps."""
     return ModelConfig(planning=PlanningConfig(steps=2))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def graph(config: ModelConfig) -> NetworkGraph:
     """`odometry` and `planner`, joined."""
     return join((ODOMETRY, PLANNER), config)

@@ -31,6 +31,8 @@ def tensors() -> dict[str, np.ndarray]:
     motion = np.zeros((AGENTS + 1, 6, 12, 5), np.float32)
     motion[0, :, :, 0] = np.arange(1, 13)
     motion[-1, :, :, 1] = np.arange(1, 13)
+    centers = np.zeros((AGENTS + 1, 3), np.float32)
+    centers[:2, :2], centers[-1] = boxes[:2, :2], (0.5, -1, 0)
     masks = np.zeros((100, 50, 50), np.bool_)
     masks[0, 10:20, 5] = True
     occupancy = np.zeros((5, 50, 50), np.int32)
@@ -45,6 +47,7 @@ def tensors() -> dict[str, np.ndarray]:
         "box_count": np.array([3], np.int32),
         "dropped_tracks": np.array([0], np.int32),
         "dropped_agents": np.array([1], np.int32),
+        "agent_center": centers,
         "motion_trajectories": motion,
         "motion_log_probs": np.log(np.tile([0.5, 0.2, 0.1, 0.1, 0.05, 0.05], (AGENTS + 1, 1))).astype(np.float32),
         "map_lanes": np.stack([masks[0], masks[1], masks[1]]),
@@ -80,7 +83,7 @@ def test_motion_is_absolute_and_belongs_to_the_first_boxes(tensors: dict[str, np
     assert result.boxes[2].motion is None
     assert result.dropped_agents == 1
     assert result.ego_motion is not None
-    np.testing.assert_array_equal(result.ego_motion.trajectories[0, -1], (0, 12))
+    np.testing.assert_array_equal(result.ego_motion.trajectories[0, -1], (0.5, 11))
 
 
 def test_grids_know_their_extent(tensors: dict[str, np.ndarray]) -> None:

@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Range = tuple[float, float]
 
-_MOTION = {"motion_trajectories", "motion_log_probs"}
+_MOTION = {"motion_trajectories", "motion_log_probs", "agent_center"}
 _MAP = {"map_lanes", "map_lane_scores", "map_drivable", "map_merge_scores", "map_instance_boxes",
         "map_instance_labels", "map_instance_masks"}  # fmt: skip
 _OCCUPANCY = {"occupancy", "occupancy_scores"}
@@ -137,7 +137,7 @@ def frame_result(tensors: Tensors, frame: Frame, config: ModelConfig) -> FrameRe
         timestamp=frame.timestamp,
         command=frame.command,
         boxes=_boxes(tensors, config),
-        ego_motion=_motion(tensors, config, -1, np.zeros(2)) if tensors.keys() >= _MOTION else None,
+        ego_motion=_motion(tensors, config, -1) if tensors.keys() >= _MOTION else None,
         map=_map(tensors, config) if tensors.keys() >= _MAP else None,
         occupancy=_occupancy(tensors, config) if tensors.keys() >= _OCCUPANCY else None,
         plan=PlanResult(tensors["plan"], config.planning.step_seconds) if "plan" in tensors else None,
@@ -181,16 +181,16 @@ def _boxes(tensors: Tensors, config: ModelConfig) -> tuple[TrackedBox, ...]:
                 size=(width, length, height),
                 heading=_wrap(-yaw - np.pi / 2),
                 velocity=(vx, vy),
-                motion=_motion(tensors, config, i, np.array([x, y])) if i < agents else None,
+                motion=_motion(tensors, config, i) if i < agents else None,
             )
         )
     return tuple(boxes)
 
 
-def _motion(tensors: Tensors, config: ModelConfig, row: int, center: NDArray[np.float64]) -> MotionModes:
-    """Modes of one agent row; the ego's, the last one, start at the origin: it is learned from a box there."""
+def _motion(tensors: Tensors, config: ModelConfig, row: int) -> MotionModes:
+    """Modes of one agent row; the ego's is the last. The network gives them relative to the agent's box."""
     return MotionModes(
-        trajectories=(tensors["motion_trajectories"][row, :, :, :2] + center).astype(np.float32),
+        trajectories=tensors["motion_trajectories"][row, :, :, :2] + tensors["agent_center"][row, :2],
         probabilities=np.exp(tensors["motion_log_probs"][row]),
         step_seconds=config.motion.step_seconds,
     )

@@ -1,0 +1,113 @@
+"""The manifest of a converted network: what it keeps, and how damage shows."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toolkit.bundle import MANIFEST, Bundle
+from toolkit.errors import InputError
+
+JUNK: tuple[Any, ...] = (None, 7, "junk", [], [7], {}, {"junk": 7})
+
+
+@pytest.fixture
+def written(bundle: Bundle) -> Bundle:
+    """A bundle on disk, with one file besides the manifest."""
+    (bundle.path / "weights.safetensors").write_bytes(b"weights")
+    written = replace(
+        bundle,
+        files={"functional": "weights.safetensors", "weights": "weights.safetensors"},
+        sha256={"weights.safetensors": "0" * 64},
+        provenance={"checkpoint": "tiny.pth", "tools": {"torch": "2.6"}},
+        parity={"frames": 4},
+    )
+    written.write()
+    return written
+
+
+def test_what_is_written_is_read(written: Bundle) -> None:
+    assert Bundle.read(written.path) == written
+
+
+def test_manifest_is_stable(written: Bundle) -> None:
+    """The same bundle gives the same bytes."""
+    before = (written.path / MANIFEST).read_bytes()
+    Bundle.read(written.path).write()
+    assert (written.path / MANIFEST).read_bytes() == before
+
+
+def test_producer_of_a_tensor(written: Bundle) -> None:
+    assert [written.producer(tensor) for tensor in ("moved", "driven", "plan")] == ["odometry", "odometry", "planner"]
+
+
+def test_folder_without_manifest(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not a bundle: it has no bundle\.json; make one with `uniad-toolkit conv"):
+        Bundle.read(tmp_path)
+
+
+def test_missing_file(written: Bundle) -> None:
+    written.weights.unlink()
+    with pytest.raises(InputError, match=r"file weights\.safetensors is missing; convert again"):
+        Bundle.read(written.path)
+
+
+def damage(bundle: Bundle, manifest: Any) -> None:
+    (bundle.path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def intact(bundle: Bundle) -> Any:
+    return json.loads((bundle.path / MANIFEST).read_text())
+
+
+@pytest.mark.parametrize("other", [{"format": 2}, {"format": None}, [], "bundle"])
+def test_other_format(other: Any, written: Bundle) -> None:
+    damage(written, intact(written) | other if isinstance(other, dict) else other)
+    with pytest.raises(InputError, match="format is not 1; convert again with this version"):
+        Bundle.read(written.path)
+
+
+def test_missing_field_is_named(written: Bundle) -> None:
+    manifest = intact(written)
+    for field in set(manifest) - {"format"}:
+        damage(written, {name: value for name, value in manifest.items() if name != field})
+        with pytest.raises(InputError, match=f"field '{field}' is missing; convert again"):
+            Bundle.read(written.path)
+
+
+def test_unknown_field_of_the_config_is_named(written: Bundle) -> None:
+    manifest = intact(written)
+    manifest["config"]["bev"]["depth"] = 3
+    damage(written, manifest)
+    with pytest.raises(InputError, match=r"damaged: config\.bev: unknown field 'depth'; known fields: cells|height"):
+        Bundle.read(written.path)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every item in nested JSON containers."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+def test_any_damage_is_an_input_error_or_harmless(written: Bundle) -> None:
+    manifest = intact(written)
+    for *parents, last in places(manifest):
+        for junk in JUNK:
+            damaged = copy.deepcopy(manifest)
+            container = damaged
+            for key in parents:
+                container = container[key]
+            container[last] = junk
+            damage(written, damaged)
+            try:
+                Bundle.read(written.path)
+            except InputError as error:
+                assert MANIFEST in str(error) or "file" in str(error), (parents, last, junk)
