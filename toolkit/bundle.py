@@ -113,11 +113,12 @@ class Bundle:
                 provenance=dict(values["provenance"]),
                 parity=dict(values["parity"]),
             )
+            files = {bundle.onnx.name, bundle.weights.name, *bundle.sha256}
         except KeyError as error:
             raise InputError(f"{path / MANIFEST}: field {error} is missing; convert again") from error
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path / MANIFEST} is damaged: {error}; convert again") from error
-        for name in bundle.sha256:
+        for name in sorted(files):
             if not (path / name).is_file():
                 raise InputError(f"bundle {path}: file {name} is missing; convert again")
         return bundle

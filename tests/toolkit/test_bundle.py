@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ JUNK: tuple[Any, ...] = (None, 7, "junk", [], [7], {}, {"junk": 7})
 
 @pytest.fixture
 def written(bundle: Bundle) -> Bundle:
-    """A bundle on disk, with one file besides the manifest."""
-    (bundle.path / "weights.safetensors").write_bytes(b"weights")
+    """A bundle on disk, with made-up files."""
+    files = {"functional": "model.onnx", "weights": "weights.safetensors"}
+    for name in files.values():
+        (bundle.path / name).touch()
     written = replace(
         bundle,
-        files={"functional": "weights.safetensors", "weights": "weights.safetensors"},
-        sha256={"weights.safetensors": "0" * 64},
+        files=files,
+        sha256=dict.fromkeys(files.values(), "0" * 64),
         provenance={"checkpoint": "tiny.pth", "tools": {"torch": "2.6"}},
         parity={"frames": 4},
     )
@@ -107,7 +110,7 @@ def test_any_damage_is_an_input_error_or_harmless(written: Bundle) -> None:
                 container = container[key]
             container[last] = junk
             damage(written, damaged)
-            try:
-                Bundle.read(written.path)
-            except InputError as error:
-                assert MANIFEST in str(error) or "file" in str(error), (parents, last, junk)
+            with suppress(InputError):
+                opened = Bundle.read(written.path)
+                assert opened.onnx.is_file()
+                assert opened.weights.is_file()

@@ -64,6 +64,16 @@ def _fan_in(gain: float) -> Rule:
     return lambda rng, shape: gain / math.sqrt(math.prod(shape[1:])) * rng.standard_normal(shape)
 
 
+def _contrast(gain: float) -> Rule:
+    """As `_fan_in`, with rows that sum to zero: blind to what all inputs share, as features after a ReLU do."""
+
+    def draw(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        weight = _fan_in(gain)(rng, shape)
+        return weight - weight.mean(-1, keepdims=True)
+
+    return draw
+
+
 def _ring(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Sampling offsets [heads * points * 2]: each head looks its own way, each point one cell further."""
     angles = 2 * math.pi * np.arange(8) / 8
@@ -89,11 +99,14 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"sampling_offsets\.bias$", _ring),
     (r"sampling_offsets\.weight$", _fan_in(0.5)),
     (r"^pts_bbox_head\.cls_branches\.\d+\.6\.bias$", _normal(0.3, -4.5)),
-    (r"^pts_bbox_head\.cls_branches\.\d+\.6\.weight$", _fan_in(2.0)),
+    (r"^pts_bbox_head\.cls_branches\.\d+\.6\.weight$", _contrast(3.0)),
     (r"^pts_bbox_head\.reg_branches\.\d+\.4\.bias$", lambda rng, shape: BOX_PRIOR),
     (r"^pts_bbox_head\.reg_branches\.\d+\.4\.weight$", _box_weight),
     (r"^seg_head\.cls_branches\.\d+\.bias$", _constant(-1.0)),
-    (r"attnen\.linear\.0\.bias$", _constant(0.45)),
+    (r"things_mask_head\.attnen\.linear\.0\.bias$", _constant(-0.45)),
+    (r"stuff_mask_head\.attnen\.linear\.0\.bias$", _constant(0.45)),
+    (r"^planning_head\.reg_branch\.2\.weight$", _contrast(0.3)),
+    (r"^motion_head\.traj_reg_branches\.\d+\.4\.weight$", _contrast(1.5)),
     (r"^planning_head\.reg_branch\.2\.bias$", _displacements),
     (r"^occ_head\.query_to_occ_feat\.layers\.2\.weight$", _fan_in(1.5)),
     (r"^occ_head\.query_to_occ_feat\.layers\.2\.bias$", _normal(0.02, -0.05)),
