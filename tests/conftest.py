@@ -24,8 +24,10 @@ from toolkit.anchors import load_motion_anchors
 from toolkit.bundle import Bundle
 from toolkit.config import ModelConfig
 from toolkit.converter import convert
+from toolkit.data.frames import CameraView, Command, Frame, Pose
 from toolkit.plugin_manager import PluginManager
 from toolkit.specs import Submodule
+from toolkit.untrusted import load_numpy_pickle
 
 SHARED = Path(os.environ.get("UNIAD_SHARED", Path(__file__).parents[2] / "shared"))
 torch.set_grad_enabled(False)
@@ -33,7 +35,8 @@ torch.set_grad_enabled(False)
 
 def load_script(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -66,7 +69,7 @@ def plugins() -> PluginManager:
 def convert_seed(
     golden: Path, plugins: PluginManager, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Bundle]:
-    """convert_seed("A"): the bundle of the pseudo-trained checkpoint of a golden sequence, converted once per run."""
+    """By seed ("A", "C"): the bundle of a golden sequence's pseudo-trained checkpoint, converted once per run."""
 
     @functools.cache
     def convert_once(seed: str) -> Bundle:
@@ -111,7 +114,7 @@ def noise(golden: Path) -> dict[str, float]:
 
 @pytest.fixture(scope="session")
 def close(intermediates: dict[str, np.ndarray], noise: dict[str, float]) -> Callable[..., None]:
-    """close(name, actual): actual equals the named golden intermediate within 10 times the reference's noise."""
+    """Check that a tensor equals the golden intermediate of that name within 10 times the reference's noise."""
 
     def check(name: str, actual: Any) -> None:
         expected = intermediates[name]
@@ -125,7 +128,7 @@ def close(intermediates: dict[str, np.ndarray], noise: dict[str, float]) -> Call
 
 @pytest.fixture(scope="session")
 def build_submodule(state_dict_a: dict[str, torch.Tensor]) -> Callable[..., nn.Module]:
-    """build_submodule(submodule, config=ModelConfig(), **assets): the module with the weights of sequence A."""
+    """A submodule, and its assets by state-dict key, to its module with the weights of sequence A."""
 
     def build(submodule: Submodule, config: ModelConfig | None = None, **assets: torch.Tensor) -> nn.Module:
         module = submodule.build(config or ModelConfig()).eval()
@@ -134,3 +137,42 @@ def build_submodule(state_dict_a: dict[str, torch.Tensor]) -> Callable[..., nn.M
         return module
 
     return build
+
+
+def pose(matrix: Any) -> Pose:
+    matrix = np.array(matrix)
+    return Pose.from_matrix(matrix[:3, :3], matrix[:3, 3])
+
+
+@pytest.fixture(scope="session")
+def nuscenes_folder(golden: Path) -> Path:
+    """Pictures, annotation and preprocessed pictures of a real nuScenes frame."""
+    return golden.parent / "data" / "nuscenes_frame"
+
+
+@pytest.fixture(scope="session")
+def nuscenes_info(nuscenes_folder: Path) -> dict[str, Any]:
+    """The annotation."""
+    data = (nuscenes_folder / "n015-2018-07-24-11-22-45+0800.pkl").read_bytes()
+    frame: dict[str, Any] = load_numpy_pickle(data)["data_list"][0]
+    return frame
+
+
+@pytest.fixture(scope="session")
+def nuscenes_frame(nuscenes_folder: Path, nuscenes_info: dict[str, Any]) -> Frame:
+    """The real frame as the toolkit sees it."""
+    views = {
+        name: CameraView(
+            nuscenes_folder / entry["img_path"], np.array(entry["cam2img"]), pose(np.linalg.inv(entry["lidar2cam"]))
+        )
+        for name, entry in nuscenes_info["images"].items()
+    }
+    return Frame(
+        name=nuscenes_info["token"],
+        scene="scene-0061",
+        timestamp=0.0,
+        cameras=views,
+        lidar2ego=pose(nuscenes_info["lidar_points"]["lidar2ego"]),
+        ego2global=pose(nuscenes_info["ego2global"]),
+        command=Command.STRAIGHT,
+    )

@@ -36,7 +36,7 @@ class GoldenSequence:
         return cls(seed, frames, dict(np.load(folder / f"golden_seed{seed}.npz")), noise, spare_cells)
 
     def mismatches(self, frame: int, outputs: dict[str, np.ndarray]) -> list[str]:
-        """What in the official outputs of one frame differs from the reference's by more than is fair; [] if nothing."""
+        """What differs from the reference in the official outputs of one frame by more than is fair."""
         prefix = f"f{frame}.out."
         expected = {key.removeprefix(prefix): a for key, a in self.arrays.items() if key.startswith(prefix)}
         faults = []
@@ -53,9 +53,7 @@ class GoldenSequence:
                 faults += self._float_faults(frame, name, wanted, actual)
         return faults
 
-    def _float_faults(
-        self, frame: int, name: str, wanted: np.ndarray, actual: np.ndarray
-    ) -> list[str]:
+    def _float_faults(self, frame: int, name: str, wanted: np.ndarray, actual: np.ndarray) -> list[str]:
         error = np.abs(actual.astype(np.float64) - wanted)
         if name == "bboxes_dict_bboxes":
             error[:, 6] = np.abs((error[:, 6] + np.pi) % (2 * np.pi) - np.pi)

@@ -13,6 +13,7 @@ from tests.golden_runs import GoldenSequence
 from toolkit.bundle import Bundle
 from toolkit.cli.sessions import SessionKind, open_session
 from toolkit.plugin_manager import PluginManager
+from toolkit.runtime.official_interface import has_no_effect
 from toolkit.runtime.replay import replay
 
 
@@ -29,7 +30,9 @@ def test_sequence_equals_the_reference(
     bundle = convert_seed(seed)
     reference = GoldenSequence.load(golden, seed)
     frames: list[dict[str, np.ndarray]] = load_script(golden / "make_inputs.py").make_inputs(seed)
-    official = [{k: v for k, v in f.items() if not k.startswith(("gt_", "image_shape", "img_metas_scene"))} for f in frames]
+    official = [
+        {k: v for k, v in f.items() if not k.startswith(("gt_", "image_shape", "img_metas_scene"))} for f in frames
+    ]
     faults = []
     outputs = replay(bundle, open_session(bundle, kind, plugins), official)
     for number, frame_outputs in enumerate(outputs):

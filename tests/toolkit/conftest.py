@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from custom_ops.inverse.op import inverse
 from toolkit.bundle import Bundle, SubmoduleRecord
-from toolkit.config import ModelConfig, PlanningConfig
+from toolkit.config import BevConfig, ImageConfig, ModelConfig, PlanningConfig, TrackingConfig
 from toolkit.network import Network, NetworkGraph, join
+from toolkit.plugin_manager import PluginManager
 from toolkit.specs import StateSpec, Submodule, TensorSpec, frame_input
 
 torch.set_num_threads(1)
@@ -84,6 +85,22 @@ PLANNER = Submodule(
 )
 
 
+def record(path: Path, graph: NetworkGraph) -> Bundle:
+    """A bundle that describes a network, without files."""
+    return Bundle.of_graph(
+        path,
+        graph,
+        submodules=tuple(
+            SubmoduleRecord(s.name, "tests", None, tuple(spec.name for spec in s.outputs)) for s in graph.submodules
+        ),
+        custom_ops=(),
+        files={},
+        sha256={},
+        provenance={},
+        parity={},
+    )
+
+
 @pytest.fixture(scope="session")
 def odometry() -> Submodule:
     """Frame inputs and states -> `moved` (a wire) and `driven` (a result and a state)."""
@@ -117,18 +134,19 @@ def network(graph: NetworkGraph) -> Network:
 @pytest.fixture
 def bundle(graph: NetworkGraph, tmp_path: Path) -> Bundle:
     """The record of the tiny network; no file is written."""
-    return Bundle.of_graph(
-        tmp_path,
-        graph,
-        submodules=tuple(
-            SubmoduleRecord(s.name, "tests", None, tuple(spec.name for spec in s.outputs)) for s in graph.submodules
-        ),
-        custom_ops=("Inverse",),
-        files={},
-        sha256={},
-        provenance={},
-        parity={},
+    return record(tmp_path, graph)
+
+
+@pytest.fixture(scope="session")
+def official_bundle() -> Bundle:
+    """The record of the toolkit's own network at toy size: 5 track rows, 4 reports, a BEV of 2 x 3 cells."""
+    config = ModelConfig(
+        embed=4,
+        image=ImageConfig(source_width=32, source_height=32, scale=1),
+        bev=BevConfig(height=2, width=3),
+        tracking=TrackingConfig(queries=3, track_capacity=5, agent_capacity=2, max_reports=4),
     )
+    return record(Path(), join(PluginManager.load().submodules(), config))
 
 
 @pytest.fixture

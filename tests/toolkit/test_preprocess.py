@@ -14,45 +14,6 @@ from toolkit.data.frames import CameraView, CanReading, Command, Frame, Pose
 from toolkit.data.preprocess import camera_image, ego_motion, frame_inputs, lidar_to_image, sequence_inputs
 from toolkit.errors import InputError
 from toolkit.specs import FRAME_INPUTS
-from toolkit.untrusted import load_numpy_pickle
-
-
-def pose(matrix: Any) -> Pose:
-    matrix = np.array(matrix)
-    return Pose.from_matrix(matrix[:3, :3], matrix[:3, 3])
-
-
-@pytest.fixture(scope="module")
-def folder(golden: Path) -> Path:
-    """Pictures, annotation and preprocessed pictures of a real nuScenes frame."""
-    return golden.parent / "data" / "nuscenes_frame"
-
-
-@pytest.fixture(scope="module")
-def info(folder: Path) -> dict[str, Any]:
-    """The annotation."""
-    data = (folder / "n015-2018-07-24-11-22-45+0800.pkl").read_bytes()
-    frame: dict[str, Any] = load_numpy_pickle(data)["data_list"][0]
-    return frame
-
-
-@pytest.fixture(scope="module")
-def nuscenes_frame(folder: Path, info: dict[str, Any]) -> Frame:
-    views = {
-        name: CameraView(
-            folder / entry["img_path"], np.array(entry["cam2img"]), pose(np.linalg.inv(entry["lidar2cam"]))
-        )
-        for name, entry in info["images"].items()
-    }
-    return Frame(
-        name=info["token"],
-        scene="scene-0061",
-        timestamp=0.0,
-        cameras=views,
-        lidar2ego=pose(info["lidar_points"]["lidar2ego"]),
-        ego2global=pose(info["ego2global"]),
-        command=Command.STRAIGHT,
-    )
 
 
 def street_frame(scene: str, x: float, degrees: float, timestamp: float = 0.0) -> Frame:
@@ -70,8 +31,8 @@ def street_frame(scene: str, x: float, degrees: float, timestamp: float = 0.0) -
     )
 
 
-def test_images_equal_the_reference(folder: Path, nuscenes_frame: Frame) -> None:
-    with np.load(folder / "preprocessed.npz") as expected:
+def test_images_equal_the_reference(nuscenes_folder: Path, nuscenes_frame: Frame) -> None:
+    with np.load(nuscenes_folder / "preprocessed.npz") as expected:
         assert tuple(expected["cameras"]) == CAMERAS
         images = frame_inputs(nuscenes_frame, None, ImageConfig())["image"]
         np.testing.assert_allclose(images, expected["img"][0], atol=2e-6, rtol=0)
@@ -86,9 +47,11 @@ def test_inputs_have_the_declared_shapes_and_types(nuscenes_frame: Frame) -> Non
         assert inputs[spec.name].dtype == spec.dtype, spec.name
 
 
-def test_annotated_objects_project_to_their_annotated_pixels(nuscenes_frame: Frame, info: dict[str, Any]) -> None:
-    centers = np.array([[*box["bbox_3d"][:3], 1.0] for box in info["instances"]])
-    for name, objects in info["cam_instances"].items():
+def test_annotated_objects_project_to_their_annotated_pixels(
+    nuscenes_frame: Frame, nuscenes_info: dict[str, Any]
+) -> None:
+    centers = np.array([[*box["bbox_3d"][:3], 1.0] for box in nuscenes_info["instances"]])
+    for name, objects in nuscenes_info["cam_instances"].items():
         projected = centers @ lidar_to_image(nuscenes_frame.cameras[name], ImageConfig()).T
         pixels = projected[:, :2] / projected[:, 2:3]
         for entry in objects:
@@ -97,9 +60,13 @@ def test_annotated_objects_project_to_their_annotated_pixels(nuscenes_frame: Fra
             assert distance < 0.02, name
 
 
-def test_lidar_to_global_maps_row_vectors(nuscenes_frame: Frame, info: dict[str, Any]) -> None:
+def test_lidar_to_global_maps_row_vectors(nuscenes_frame: Frame, nuscenes_info: dict[str, Any]) -> None:
     inputs = frame_inputs(nuscenes_frame, None, ImageConfig())
-    expected = np.array(info["ego2global"]) @ np.array(info["lidar_points"]["lidar2ego"]) @ [10.0, 20.0, 1.0, 1.0]
+    expected = (
+        np.array(nuscenes_info["ego2global"])
+        @ np.array(nuscenes_info["lidar_points"]["lidar2ego"])
+        @ [10.0, 20.0, 1.0, 1.0]
+    )
     actual = np.array([10.0, 20.0, 1.0]) @ inputs["l2g_rotation"] + inputs["l2g_translation"]
     np.testing.assert_allclose(actual, expected[:3], atol=1e-3)
 
@@ -143,7 +110,7 @@ def test_ego_motion_of_golden_sequence_c(golden: Path) -> None:
             scene="first" if t < 8 else "second",
             timestamp=0.5 * t,
             cameras={},
-            lidar2ego=pose(np.eye(4)),
+            lidar2ego=Pose.from_matrix(np.eye(3), np.zeros(3)),
             ego2global=Pose(motion[3:7].astype(np.float64), position),
             command=Command.STRAIGHT,
             can=CanReading(motion[7:10], motion[10:13], motion[13:16]),

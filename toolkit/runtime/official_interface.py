@@ -78,7 +78,7 @@ def state_inputs(official: Mapping[str, np.ndarray], bundle: Bundle, where: str)
         raise InputError(f"{where}{missing[0]} is missing; a sequence starts from all recurrent inputs or from none")
     dimensions = bundle.config.dimensions()
     specs = {spec.name: spec for spec in bundle.state_inputs}
-    rows = len(official["prev_track_intances0"])
+    rows = len(np.atleast_1d(official["prev_track_intances0"]))
     if rows > dimensions["tracks"]:
         raise InputError(
             f"{where}prev_track_intances0 has {rows} rows; the bundle's track capacity is {dimensions['tracks']}: "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -33,9 +32,12 @@ def read_inputs(path: Path) -> list[dict[str, np.ndarray]]:
                     _check_name(path, key, name, number)
                     if not official.has_no_effect(name):
                         frames.setdefault(number, {})[name] = archive[key]
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; give an npz with keys f{{t}}.in.NAME") from error
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    # Foreign bytes can make the parsers fail in any way.
+    except Exception as error:
         raise InputError(f"{path} is not a readable npz: {error}") from error
     if not frames:
         raise InputError(f"{path} holds no frames; keys are f{{t}}.in.NAME, t contiguous from 0")

@@ -42,7 +42,8 @@ class TemporalRunner:
         inputs = {spec.name: frame[spec.name] for spec in self.bundle.frame_inputs}
         if self._state is None:
             self.start({spec.name: spec.zeros(self._dimensions) for spec in self.bundle.state_inputs})
-            inputs["use_previous"] = np.zeros_like(inputs["use_previous"])
+            if "use_previous" in inputs:
+                inputs["use_previous"] = np.zeros_like(inputs["use_previous"])
         fed = {name: self.session.upload(array) for name, array in inputs.items()}
         produced = self.session.run(fed | (self._state or {}))
         available = fed | produced
