@@ -6,8 +6,9 @@ Every shape is fixed. A dimension is an int or the name of one of `ModelConfig.d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,6 +72,10 @@ class Submodule:
     input (motion anchors) instead of the checkpoint. `results` names the outputs that leave the graph;
     the others are wires between submodules. `postprocess` derives further results on the host, for work
     that is sequential by nature. `replaces` names the submodule that this one stands in for.
+
+    Training leaves entries behind that must load and that no output depends on: `unused` are glob patterns of their
+    keys, `supervised` prefixes of numbered branches of which only the last acts, the others having served the losses of
+    inner layers.
     """
 
     name: str
@@ -83,6 +88,21 @@ class Submodule:
     assets: tuple[str, ...] = ()
     postprocess: Callable[[Mapping[str, np.ndarray], ModelConfig], dict[str, np.ndarray]] | None = None
     replaces: str | None = None
+    unused: tuple[str, ...] = ()
+    supervised: tuple[str, ...] = ()
+
+    def owns(self, key: str) -> bool:
+        """Whether a checkpoint entry belongs to this submodule."""
+        return key.startswith(self.checkpoint_prefixes)
+
+    def without_effect(self, keys: Iterable[str]) -> set[str]:
+        """Those of the submodule's entries among `keys` that no output depends on."""
+        own = [key for key in keys if self.owns(key)]
+        idle = {key for key in own for pattern in self.unused if fnmatchcase(key, pattern)}
+        for prefix in self.supervised:
+            branches = {key: int(key.removeprefix(prefix).partition(".")[0]) for key in own if key.startswith(prefix)}
+            idle |= {key for key, number in branches.items() if number < max(branches.values())}
+        return idle
 
 
 FRAME_INPUTS: tuple[TensorSpec, ...] = (

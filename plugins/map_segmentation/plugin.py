@@ -31,6 +31,14 @@ SUBMODULE = Submodule(
     build=MapSegmentation,
     results=("map_scores", "map_labels", "map_boxes", "map_mask_scores"),
     postprocess=postprocess,
+    unused=(
+        "seg_head.bev_embedding.*",
+        "seg_head.cls_thing_branches.*",
+        "seg_head.cls_stuff_branches.*",
+        "seg_head.reg_branches2.*",
+        "seg_head.*_mask_head.blocks.*.attn.linear*",
+    ),
+    supervised=("seg_head.cls_branches.",),
 )  # fmt: skip
 
 

@@ -62,6 +62,8 @@ SUBMODULE = Submodule(
     build=Motion,
     results=("motion_trajectories", "motion_log_probs"),
     assets=("motion_head.motion_anchors",),
+    unused=("motion_head.layer_track_query_fuser.*",),
+    supervised=("motion_head.traj_cls_branches.",),
 )
 
 

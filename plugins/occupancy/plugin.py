@@ -43,6 +43,7 @@ SUBMODULE = Submodule(
     ),
     results=("occupancy", "occupancy_scores", "instance_occupancy"),
     build=Occupancy,
+    unused=("occ_head.transformer_decoder.post_norm.*",),
 )
 
 

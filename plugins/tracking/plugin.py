@@ -89,6 +89,8 @@ SUBMODULE = Submodule(
     build=Tracking,
     results=(*(spec.name for spec in (*TRACKS, *RESULTS)), "agent_center"),
     states=STATES,
+    unused=("*.code_weights", "pts_bbox_head.past_traj_reg_branches.*"),
+    supervised=("pts_bbox_head.cls_branches.",),
 )
 
 

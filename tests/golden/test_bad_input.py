@@ -7,6 +7,7 @@ import pickle
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +30,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., None]:
-    """refused(arguments, words…): the command fails with exit 2 and one line that holds the words."""
+    """Check that a command fails with exit 2 and one line that holds the given words, and leaves nothing behind."""
 
     def check(arguments: Sequence[object], *words: str) -> None:
         before = sorted(tmp_path.rglob("*"))
@@ -53,7 +54,7 @@ class Malicious:
         return os.system, ("touch /tmp/uniad-toolkit-was-here",)
 
 
-def edit(frame: int, change: Callable[[dict[str, object]], object]) -> Damage:
+def edit(frame: int, change: Callable[[dict[str, Any]], object]) -> Damage:
     """Change the JSON of a frame."""
 
     def damage(folder: Path) -> None:
@@ -70,11 +71,11 @@ def picture(folder: Path) -> Path:
 
 
 FRAME_FAULTS: dict[str, tuple[Damage, tuple[str, ...]]] = {
-    "five cameras": (edit(0, lambda v: v["cameras"].pop("CAM_BACK")), ("CAM_BACK",)),  # type: ignore[attr-defined]
+    "five cameras": (edit(0, lambda v: v["cameras"].pop("CAM_BACK")), ("CAM_BACK",)),
     "corrupt jpg": (lambda f: picture(f).write_bytes(b"\xff\xd8 not a picture"), (".jpg",)),
     "wrong size": (lambda f: cv2.imwrite(str(picture(f)), np.zeros((90, 160, 3), np.uint8)), ("1600x900", "160x90")),
     "non-finite pose": (
-        edit(1, lambda v: v["ego2global"].__setitem__("translation", [0, float("nan"), 0])),  # type: ignore[attr-defined]
+        edit(1, lambda v: v["ego2global"].__setitem__("translation", [0, float("nan"), 0])),
         ("ego2global",),
     ),
     "time backwards": (edit(1, lambda v: v.__setitem__("timestamp", -1.0)), ("timestamp",)),
