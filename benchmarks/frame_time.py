@@ -22,6 +22,7 @@ from rich.table import Table
 from toolkit.bundle import Bundle
 from toolkit.data.probe import probe_frames
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
+from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
@@ -37,7 +38,7 @@ def main(
     """Time torch and ONNX Runtime on the CPU."""
     torch.set_num_threads(threads)
     opened = Bundle.read(bundle)
-    sessions = (TorchSession.of_bundle(opened, PluginManager.load()), OnnxRuntimeSession(opened, threads=threads))
+    sessions: tuple[Session, ...] = (TorchSession.of_bundle(opened, PluginManager.load()), OnnxRuntimeSession(opened, threads=threads))
     runners = [TemporalRunner(opened, session) for session in sessions]
     seconds: dict[str, list[float]] = {session.name: [] for session in sessions}
     for frame in probe_frames(opened.config, frames + 1, scene_change=frames + 1):

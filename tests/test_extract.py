@@ -35,7 +35,7 @@ def run_extract() -> dict[str, np.ndarray]:
         Path(), network.graph, submodules=(), custom_ops=(), files={}, sha256={}, provenance={}, parity={}
     )
     runner = TemporalRunner(bundle, TorchSession(network))
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for number, frame in enumerate(probe_frames(config, FRAMES, SCENE_CHANGE)):
         results = runner.step(frame)
         count = int(results["box_count"][0])

@@ -10,7 +10,7 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ SAVE_AGAIN = "have its owner save the weights alone: torch.save(model.state_dict
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights as official keys to dense CPU tensors, float32 or integer; `meta` as the training stored it."""
+    """Weights as official keys to dense CPU tensors; `meta` as the training stored it."""
 
     state_dict: dict[str, Tensor]
     meta: dict[str, Any]
@@ -41,11 +41,27 @@ class Checkpoint:
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
+    """The weights of a checkpoint file, ready to use: all floats are float32 and finite.
+
+    Raises InputError as `read_checkpoint` does, and for weights that are not finite.
+    """
+    stored = read_checkpoint(path)
+    weights = {key: value.float() if value.is_floating_point() else value for key, value in stored.state_dict.items()}
+    broken = [key for key, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        names = ", ".join(map(repr, broken[:3])) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
+        raise InputError(
+            f"checkpoint {path}: NaN or infinite values in {names}; use a checkpoint from before the training diverged"
+        )
+    return replace(stored, state_dict=weights)
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
     """Read a `.pth` file, with `state_dict` and `meta` or a bare state dict, or a `.safetensors` file.
 
-    A common `module.` prefix is removed, half and double precision become float32, and everything else that a training
-    stores (optimizer, moving averages) is left out. Raises InputError for a file that is missing, damaged or foreign,
-    that would run code, or whose weights are not finite.
+    Values and precision are those of the file. A common `module.` prefix is removed, and everything else that a
+    training stores (optimizer, moving averages) is left out. Raises InputError for a file that is missing, damaged or
+    foreign, or that would run code.
     """
     path = readable_file(path, "checkpoint")
     with path.open("rb") as file:
@@ -67,6 +83,12 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         sha256=sha256_file(path),
         path=path,
     )
+
+
+def printable(meta: Mapping[str, object]) -> dict[str, object]:
+    """The entries of a checkpoint's meta that JSON can hold; long texts, such as a whole config, are cut."""
+    plain = {k: v for k, v in meta.items() if isinstance(v, str | int | float | bool | None)}
+    return {k: v[:2000] if isinstance(v, str) else v for k, v in plain.items()}
 
 
 def match_weights(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> None:
@@ -171,7 +193,7 @@ def _pickled(path: Path, *, zipped: bool) -> bytes:
 
 
 def _clean(entries: Any, path: Path) -> dict[str, Tensor]:
-    """The weights among the entries of a state dict, under official keys, in float32."""
+    """The weights among the entries of a state dict, under official keys."""
     if not isinstance(entries, dict) or not entries:
         raise InputError(f"checkpoint {path} holds no weights; {SAVE_AGAIN}")
     for key, value in entries.items():
@@ -183,18 +205,7 @@ def _clean(entries: Any, path: Path) -> dict[str, Tensor]:
         entries = {key.removeprefix("module."): value for key, value in entries.items()}
     # A moving average that mmcv keeps beside each weight, inside the state dict.
     averages = {"ema_" + key.replace(".", "_") for key in entries}
-    weights = {
-        key: value.detach().float() if value.is_floating_point() else value.detach()
-        for key, value in entries.items()
-        if key not in averages
-    }
-    broken = [key for key, value in weights.items() if not value.isfinite().all()]
-    if broken:
-        names = ", ".join(map(repr, broken[:3])) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
-        raise InputError(
-            f"checkpoint {path}: NaN or infinite values in {names}; use a checkpoint from before the training diverged"
-        )
-    return weights
+    return {key: value.detach() for key, value in entries.items() if key not in averages}
 
 
 def _is_dense(value: Any) -> bool:

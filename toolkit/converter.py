@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from toolkit.bundle import FUNCTIONAL_ONNX, WEIGHTS, Bundle, SubmoduleRecord
-from toolkit.checkpoint import Checkpoint, load_checkpoint, match_weights
+from toolkit.checkpoint import load_checkpoint, match_weights, printable
 from toolkit.config import ModelConfig
 from toolkit.data.probe import probe_frames
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
@@ -28,6 +28,7 @@ from toolkit.network import Network, NetworkGraph, join
 from toolkit.ops.spec import DOMAIN, CustomOp
 from toolkit.parity import ParityReport, check_parity
 from toolkit.plugin_manager import PluginManager
+from toolkit.selection import select_submodules
 
 Progress = Callable[[str], AbstractContextManager[None]]
 TOOLS = ("uniad-toolkit", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -47,6 +48,7 @@ def convert(
 ) -> Bundle:
     """Convert a trained checkpoint into a bundle at `output`.
 
+    Submodules that the checkpoint has no entries for are left out; the bundle's provenance says so under `left_out`.
     `assets` maps state-dict keys that submodules take from a conversion input to their arrays. Raises InputError for
     bad input, CheckFailed when the converted network diverges from the checkpoint's; either way nothing is written.
     """
@@ -54,13 +56,14 @@ def convert(
     with new_folder(output, force=force) as folder:
         with progress("read the checkpoint"):
             loaded = load_checkpoint(checkpoint)
+            selection = select_submodules(plugins.submodules(), plugins.filter_checkpoint(loaded.state_dict, config))
         with progress("build the network"):
-            graph = join(plugins.submodules(), config)
+            graph = join(selection.submodules, config)
             network = Network(graph)
-            network.load_weights(gather_weights(network, loaded, plugins, assets or {}))
+            network.load_weights(gather_weights(network, selection.state_dict, assets or {}))
         ops = plugins.custom_ops()
         provenance = {"checkpoint": checkpoint.name, "checkpoint_sha256": loaded.sha256, "meta": printable(loaded.meta)}
-        provenance["tools"] = tool_versions()
+        provenance |= {"left_out": selection.left_out, "tools": tool_versions()}
         pieces: dict[str, ModelProto] = {}
         for submodule in graph.submodules:
             with progress(f"export {submodule.name}"):
@@ -79,9 +82,9 @@ def convert(
 
 
 def gather_weights(
-    network: Network, checkpoint: Checkpoint, plugins: PluginManager, assets: Mapping[str, np.ndarray]
+    network: Network, state_dict: Mapping[str, Tensor], assets: Mapping[str, np.ndarray]
 ) -> dict[str, Tensor]:
-    """Every entry the network needs, from the checkpoint and the assets. Raises InputError on any mismatch."""
+    """Every entry the network needs, from a checkpoint's and the assets. Raises InputError on any mismatch."""
     expected = network.weights()
     for submodule in network.graph.submodules:
         for key in submodule.assets:
@@ -90,7 +93,6 @@ def gather_weights(
             if assets[key].shape != tuple(expected[key].shape):
                 raise InputError(f"{key} has shape {list(assets[key].shape)}; it must be {list(expected[key].shape)}")
     given = {key: torch.from_numpy(assets[key]) for s in network.graph.submodules for key in s.assets}
-    state_dict = plugins.filter_checkpoint(checkpoint.state_dict, network.graph.config)
     match_weights({k: v for k, v in expected.items() if k not in given}, state_dict)
     return {key: state_dict[key] if key not in given else given[key] for key in expected}
 
@@ -145,9 +147,3 @@ def tool_versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[name] = "not installed"
     return versions
-
-
-def printable(meta: Mapping[str, object]) -> dict[str, object]:
-    """The entries of a checkpoint's meta that JSON can hold; long texts, such as a whole config, are cut."""
-    plain = {k: v for k, v in meta.items() if isinstance(v, str | int | float | bool | None)}
-    return {k: v[:2000] if isinstance(v, str) else v for k, v in plain.items()}

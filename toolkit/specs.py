@@ -100,7 +100,8 @@ class Submodule:
         own = [key for key in keys if self.owns(key)]
         idle = {key for key in own for pattern in self.unused if fnmatchcase(key, pattern)}
         for prefix in self.supervised:
-            branches = {key: int(key.removeprefix(prefix).partition(".")[0]) for key in own if key.startswith(prefix)}
+            numbers = {key: key.removeprefix(prefix).partition(".")[0] for key in own if key.startswith(prefix)}
+            branches = {key: int(number) for key, number in numbers.items() if number.isdecimal()}
             idle |= {key for key, number in branches.items() if number < max(branches.values())}
         return idle
 

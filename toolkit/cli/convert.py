@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from toolkit.cli.console import print_written, step
+from toolkit.cli.console import console, print_written, step
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
@@ -49,6 +50,8 @@ def convert_command(
         assets["motion_head.motion_anchors"] = load_motion_anchors(motion_anchors, config)
     bundle = convert(checkpoint, output, context.obj, config=config, assets=assets, force=force, progress=step)
     print_written(bundle.path, "bundle")
+    for name, reason in bundle.provenance["left_out"].items():
+        console.print(f"[yellow]note[/]  the bundle has no {escape(name)}: {escape(reason)}", soft_wrap=True)
 
 
 def with_capacities(config: ModelConfig, tracks: int, agents: int) -> ModelConfig:

@@ -1,0 +1,57 @@
+"""Which submodules a checkpoint can make: one from an earlier training stage makes the parts it contains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from toolkit.errors import InputError
+from toolkit.specs import Submodule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The submodules a checkpoint makes, its entries without those of the others, and why each other is left out."""
+
+    submodules: tuple[Submodule, ...]
+    state_dict: Mapping[str, Tensor]
+    left_out: Mapping[str, str]
+
+
+def select_submodules(submodules: Sequence[Submodule], state_dict: Mapping[str, Tensor]) -> Selection:
+    """Leave out submodules for which the checkpoint has no entry at all, and those that read from them.
+
+    Raises InputError if none remains.
+    """
+    left_out = {
+        s.name: "the checkpoint has no entry for it"
+        for s in submodules
+        if s.checkpoint_prefixes and not any(map(s.owns, state_dict))
+    }
+    while readers := _readers(submodules, left_out):
+        left_out |= readers
+    kept = tuple(s for s in submodules if s.name not in left_out)
+    if not kept:
+        raise InputError(
+            f"the checkpoint makes no part of the network: {'; '.join(f'{n}: {why}' for n, why in left_out.items())}; "
+            "see what it holds with `uniad-toolkit inspect`"
+        )
+    dropped = [s for s in submodules if s.name in left_out]
+    entries = {key: value for key, value in state_dict.items() if not any(s.owns(key) for s in dropped)}
+    return Selection(kept, entries, left_out)
+
+
+def _readers(submodules: Sequence[Submodule], left_out: Mapping[str, str]) -> dict[str, str]:
+    """Remaining submodules that read, now or as state, what one that is left out would have produced."""
+    lost = {spec.name: s.name for s in submodules if s.name in left_out for spec in s.outputs}
+    return {
+        s.name: f"it reads {name!r} of {lost[name]}"
+        for s in submodules
+        if s.name not in left_out
+        for name in (*(spec.name for spec in s.inputs), *(state.source for state in s.states))
+        if name in lost
+    }
