@@ -38,7 +38,10 @@ def main(
     """Time torch and ONNX Runtime on the CPU."""
     torch.set_num_threads(threads)
     opened = Bundle.read(bundle)
-    sessions: tuple[Session, ...] = (TorchSession.of_bundle(opened, PluginManager.load()), OnnxRuntimeSession(opened, threads=threads))
+    sessions: tuple[Session, ...] = (
+        TorchSession.of_bundle(opened, PluginManager.load()),
+        OnnxRuntimeSession(opened, threads=threads),
+    )
     runners = [TemporalRunner(opened, session) for session in sessions]
     seconds: dict[str, list[float]] = {session.name: [] for session in sessions}
     for frame in probe_frames(opened.config, frames + 1, scene_change=frames + 1):

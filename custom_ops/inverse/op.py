@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
+from toolkit.ops.cuda import launch_on
+from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes
 from toolkit.ops.spec import Attributes, CustomOp
 
 
@@ -54,4 +59,25 @@ def body(attributes: Attributes) -> str:
     """
 
 
-INVERSE = CustomOp("Inverse", inverse, body)
+def example() -> tuple[Tensor]:
+    """One matrix."""
+    return (torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 4.0]]),)
+
+
+THREADS = 128
+
+
+def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) -> Launch:
+    """One thread a matrix."""
+    count = math.prod(shapes[0][:-2])
+    return Launch({"SCALAR": SCALARS[dtype]}, (count,), (-(-count // THREADS), 1, 1), THREADS)
+
+
+KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "inverse", plan)
+INVERSE = CustomOp("Inverse", inverse, body, KERNEL)
+
+
+@inverse.register_kernel("cuda")
+def _(matrix: Tensor) -> Tensor:
+    matrix = matrix.contiguous()
+    return launch_on(KERNEL, (matrix,), torch.empty_like(matrix))

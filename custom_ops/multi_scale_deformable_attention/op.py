@@ -6,12 +6,16 @@ are part of the op.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from toolkit.ops.cuda import launch_on
+from toolkit.ops.kernel import SCALAR_BYTES, SCALARS, Kernel, Launch, Shapes
 from toolkit.ops.spec import Attributes, CustomOp
 
 
@@ -128,4 +132,50 @@ def body(attributes: Attributes) -> str:
     """
 
 
-MULTI_SCALE_DEFORMABLE_ATTENTION = CustomOp("MultiScaleDeformableAttention", multi_scale_deformable_attention, body)
+def example() -> tuple[Tensor, Tensor, Tensor, Tensor, list[int]]:
+    """Five queries of two heads with four points each on a map of 3x4 cells, partly outside."""
+    random = torch.Generator().manual_seed(0)
+    value, reference = torch.rand(1, 12, 2, 4, generator=random), torch.rand(1, 5, 1, 2, generator=random)
+    offsets, logits = torch.randn(1, 5, 2, 8, generator=random), torch.randn(1, 5, 2, 4, generator=random)
+    return value, reference, offsets, logits, [3, 4]
+
+
+def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) -> Launch:
+    """Lanes of 16 bytes each cover a head's channels; a block serves neighbouring queries of one batch and head."""
+    (batch, keys, heads, channels), (_, queries, _, coordinates), _, (*_, samples) = shapes
+    spatial_shapes = attributes["spatial_shapes"]
+    vector = math.gcd(channels, 16 // SCALAR_BYTES[dtype])
+    lanes = min(32, 1 << (channels // vector - 1).bit_length())
+    threads = max(lanes, 128 if samples < 16 else 64)
+    macros: dict[str, str | int] = {
+        "SCALAR": SCALARS[dtype],
+        "VECTOR": vector,
+        "LANES": lanes,
+        "THREADS": threads,
+        "CHANNELS": channels,
+        "LEVELS": len(spatial_shapes) // 2,
+        "POINTS": 2 * samples // len(spatial_shapes),
+        "REFERENCES": coordinates // 2,
+        "SHAPES": ",".join(map(str, spatial_shapes)),
+    }
+    _, reference_stride, offsets_stride, logits_stride = (stride[0] for stride in strides)
+    grid = (-(-queries // (threads // lanes)), heads, batch)
+    return Launch(macros, (keys, queries, reference_stride, offsets_stride, logits_stride), grid, threads)
+
+
+KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "multi_scale_deformable_attention", plan)
+MULTI_SCALE_DEFORMABLE_ATTENTION = CustomOp(
+    "MultiScaleDeformableAttention", multi_scale_deformable_attention, body, KERNEL
+)
+
+
+@multi_scale_deformable_attention.register_kernel("cuda")
+def _(value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, spatial_shapes: Sequence[int]) -> Tensor:
+    output = value.new_empty(value.shape[0], reference.shape[1], value.shape[2], value.shape[3])
+    inputs = (value.contiguous(), *(dense_rows(x) for x in (reference, offsets, logits)))
+    return launch_on(KERNEL, inputs, output, spatial_shapes=spatial_shapes)
+
+
+def dense_rows(x: Tensor) -> Tensor:
+    """`x`, copied unless each batch is contiguous; batches themselves may lie anywhere, or be one and the same."""
+    return x if x[0].is_contiguous() else x.contiguous()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from toolkit.ops.cuda import launch_on
+from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes
 from toolkit.ops.spec import Attributes, CustomOp
 
 
@@ -103,4 +106,33 @@ def body(attributes: Attributes) -> str:
     """
 
 
-ROTATE = CustomOp("Rotate", rotate, body)
+def example() -> tuple[Tensor, Tensor, Tensor, str]:
+    """A ramp of 1x5x6 pixels, turned by 30 degrees around its centre."""
+    ramp = torch.arange(30.0).view(1, 5, 6)
+    return ramp, torch.tensor([30.0]), torch.tensor([3.0, 2.5]), "bilinear"
+
+
+CHANNELS_PER_THREAD = 8
+THREADS = 128
+
+
+def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) -> Launch:
+    """One thread for a pixel and a few channels."""
+    channels, height, width = shapes[0]
+    macros: dict[str, str | int] = {
+        "SCALAR": SCALARS[dtype],
+        "NEAREST": int(attributes["interpolation"] == "nearest"),
+        "CHANNELS_PER_THREAD": CHANNELS_PER_THREAD,
+    }
+    grid = (-(-height * width // THREADS), -(-channels // CHANNELS_PER_THREAD), 1)
+    return Launch(macros, (channels, height, width), grid, THREADS)
+
+
+KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "rotate", plan)
+ROTATE = CustomOp("Rotate", rotate, body, KERNEL)
+
+
+@rotate.register_kernel("cuda")
+def _(image: Tensor, angle: Tensor, center: Tensor, interpolation: str) -> Tensor:
+    inputs = (image.contiguous(), angle.contiguous(), center.contiguous())
+    return launch_on(KERNEL, inputs, torch.empty_like(inputs[0]), interpolation=interpolation)

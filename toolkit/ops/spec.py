@@ -14,6 +14,8 @@ from onnx import FunctionProto
 from onnx.defs import OpSchema
 from torch._library.custom_ops import CustomOpDef
 
+from toolkit.ops.kernel import Kernel
+
 DOMAIN = "uniad"
 VERSION = 1
 OPSET = 18
@@ -34,12 +36,15 @@ class CustomOp:
 
     `torch_op` is the eager implementation (a `torch.library.custom_op` with a fake): its tensor arguments are the
     node's inputs, its other arguments the node's attributes of the same names. `body` gives the local function, in
-    ONNX text syntax, that computes a node with the given attributes by standard ops of opset 18.
+    ONNX text syntax, that computes a node with the given attributes by standard ops of opset 18. `example` gives the
+    arguments of one small call of `torch_op`, by which an installation is tested.
     """
 
     name: str
     torch_op: CustomOpDef
     body: Callable[[Attributes], str]
+    kernel: Kernel | None = None
+    example: Callable[[], tuple[Any, ...]] | None = None
 
     @property
     def overload(self) -> torch._ops.OpOverload:

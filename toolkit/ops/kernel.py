@@ -1,0 +1,103 @@
+"""A CUDA kernel of an op: how it is launched for given shapes, and its launch through CuPy on a caller's stream."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import InputError
+from toolkit.files import new_file
+from toolkit.ops.nvrtc import INSTALL, compile_kernel
+
+SCALARS = {"float32": "float", "float16": "__half"}
+"""CUDA type of each supported dtype."""
+
+SCALAR_BYTES = {"float32": 4, "float16": 2}
+
+Shapes = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch: compile-time `macros`, run-time `integers` (after the inputs, before the output), and its shape."""
+
+    macros: Mapping[str, str | int]
+    integers: tuple[int, ...]
+    grid: tuple[int, int, int]
+    block: int
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A source file with one ``extern "C"`` entry point; its arguments are inputs, integers, output.
+
+    `plan` gives the launch for the shapes and strides (in elements) of the inputs, a dtype and the op's attributes.
+    """
+
+    source: Path
+    entry: str
+    plan: Callable[[Shapes, Shapes, str, Mapping[str, Any]], Launch]
+
+
+def run_kernel(kernel: Kernel, launch: Launch, pointers: Sequence[int], device: int, stream: int) -> None:
+    """Enqueue a kernel on a CUDA stream, without waiting. `pointers` are device addresses: inputs, then the output.
+
+    Raises InputError if CuPy or NVRTC is absent.
+    """
+    import numpy as np
+
+    if 0 in launch.grid:
+        return
+    function = load_function(kernel, device, tuple(sorted(launch.macros.items())))
+    arguments: list[Any] = [np.uint64(p) for p in pointers[:-1]]
+    arguments += [np.int32(i) for i in launch.integers]
+    arguments.append(np.uint64(pointers[-1]))
+    function(launch.grid, (launch.block, 1, 1), arguments, stream=cupy_stream(stream))
+
+
+@functools.cache
+def cupy_stream(stream: int) -> Any:
+    return load_cupy().cuda.ExternalStream(stream)
+
+
+@functools.cache
+def load_function(kernel: Kernel, device: int, macros: tuple[tuple[str, str | int], ...]) -> Any:
+    """The loaded function of a kernel for a device, compiled once per architecture, source and macros."""
+    cupy = load_cupy()
+    major, minor = divmod(int(cupy.cuda.Device(device).compute_capability), 10)
+    code = cached_code(kernel.source, f"sm_{major}{minor}", dict(macros))
+    with cupy.cuda.Device(device):
+        module = cupy.cuda.function.Module()
+        module.load(code)
+        return module.get_function(kernel.entry)
+
+
+def cached_code(source: Path, architecture: str, macros: Mapping[str, str | int]) -> bytes:
+    """Machine code from the user's cache, compiled into it when absent."""
+    key = json.dumps([architecture, sorted(macros.items())]).encode()
+    digest = hashlib.sha256(source.read_bytes() + key).hexdigest()
+    path = cache_folder() / f"{source.parent.name}-{architecture}-{digest[:24]}.cubin"
+    if path.is_file():
+        return path.read_bytes()
+    code = compile_kernel(source, architecture, macros)
+    with new_file(path) as file:
+        file.write_bytes(code)
+    return code
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "uniad-toolkit" / "kernels"
+
+
+def load_cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise InputError(f"running kernels needs CuPy; {INSTALL}") from error
+    return cupy
