@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["toolkit*", "plugins*", "custom_ops*", "configs*"]),
-    package_data={"custom_ops": ["*/*.cu"]},
+    package_data={"custom_ops": ["*/*.cu"], "configs": ["*.toml"]},
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",

@@ -18,6 +18,7 @@ from torch import Tensor
 from toolkit.bundle import FUNCTIONAL_ONNX, WEIGHTS, Bundle, SubmoduleRecord
 from toolkit.checkpoint import load_checkpoint, match_weights, printable
 from toolkit.config import ModelConfig
+from toolkit.config_check import check_config_against
 from toolkit.data.probe import probe_frames
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.engines.torch import TorchSession
@@ -26,9 +27,10 @@ from toolkit.exporter import export_submodule, merge
 from toolkit.files import new_folder, sha256_file
 from toolkit.network import Network, NetworkGraph, join
 from toolkit.ops.spec import DOMAIN, CustomOp
-from toolkit.parity import ParityReport, check_parity
 from toolkit.plugin_manager import PluginManager
 from toolkit.selection import select_submodules
+from toolkit.verification.report import Report
+from toolkit.verification.verify import verify
 
 Progress = Callable[[str], AbstractContextManager[None]]
 TOOLS = ("uniad-toolkit", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -57,6 +59,8 @@ def convert(
         with progress("read the checkpoint"):
             loaded = load_checkpoint(checkpoint)
             selection = select_submodules(plugins.submodules(), plugins.filter_checkpoint(loaded.state_dict, config))
+            shapes = {key: tuple(value.shape) for key, value in selection.state_dict.items()}
+            check_config_against(config, shapes, [s.name for s in selection.submodules])
         with progress("build the network"):
             graph = join(selection.submodules, config)
             network = Network(graph)
@@ -132,10 +136,12 @@ def used_ops(model: ModelProto, ops: tuple[CustomOp, ...]) -> tuple[str, ...]:
     return tuple(op.name for op in ops if op.name in present)
 
 
-def verify_conversion(bundle: Bundle, network: Network) -> ParityReport:
+def verify_conversion(bundle: Bundle, network: Network) -> Report:
     """Compare the written model in ONNX Runtime with the network it was exported from, over a probe sequence."""
     frames = probe_frames(bundle.config, PARITY_FRAMES, PARITY_SCENE_CHANGE)
-    return check_parity(bundle, TorchSession(network), OnnxRuntimeSession(bundle, wires=bundle.wires), frames)
+    reference, candidate = TorchSession(network), OnnxRuntimeSession(bundle, wires=bundle.wires)
+    [report] = verify(bundle, reference, [candidate], frames, lambda: reference)
+    return report
 
 
 def tool_versions() -> dict[str, str]:

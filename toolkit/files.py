@@ -13,18 +13,24 @@ from typing import Any
 
 from toolkit.errors import InputError
 
+MARKER = ".uniad-toolkit"
+"""An empty file that tells a folder as an output of this toolkit."""
+
 
 @contextmanager
 def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     """A temporary folder beside `path` that becomes `path` when the block succeeds and vanishes when it fails.
 
-    Raises InputError if `path` exists (unless `force`, which replaces it at the end) or cannot be written.
+    Raises InputError if `path` cannot be written, or exists: `force` replaces it at the end, but only if it is empty or
+    an earlier output.
     """
     path = path.absolute()
     if path.exists() and not force:
         raise InputError(f"{path} already exists; choose another output or pass --force to replace it")
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; choose another output folder")
+    if path.exists() and any(path.iterdir()) and not (path / MARKER).exists():
+        raise InputError(f"{path} was not written by this toolkit, so --force keeps it; choose another output folder")
     work = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +39,7 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: {error.strerror}; choose a writable output folder") from error
     try:
         yield work
+        mark_output(work)
         if path.exists():
             old = path.with_name(f".{path.name}.{os.getpid()}.old")
             path.rename(old)
@@ -44,6 +51,15 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def mark_output(folder: Path) -> None:
+    """Mark a folder as ours, and give all its files the usual permissions, which not every library does."""
+    marker = folder / MARKER
+    marker.touch()
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(marker.stat().st_mode)
 
 
 @contextmanager

@@ -46,3 +46,9 @@ def uniad_checkpoint_filter(
 @hookspec
 def uniad_commands(app: typer.Typer) -> None:
     """Add commands to the command line."""
+
+
+def hook_questions() -> dict[str, str]:
+    """What each hook asks for, in the first line of its description, by name."""
+    functions = {name: item for name, item in globals().items() if hasattr(item, f"{PROJECT}_spec")}
+    return {name: (function.__doc__ or "").partition("\n")[0] for name, function in functions.items()}

@@ -42,8 +42,8 @@ class NetworkGraph:
 def join(submodules: Sequence[Submodule], config: ModelConfig) -> NetworkGraph:
     """Join submodules by tensor name.
 
-    Raises InputError for a missing or second producer, a shape or dtype clash, a cycle, a state without a source,
-    or checkpoint prefixes that two submodules claim.
+    Raises InputError for a missing or second producer, a shape or dtype clash, a cycle, a state without a source that
+    is a result or a frame input, or checkpoint prefixes that two submodules claim.
     """
     _check_prefixes(submodules)
     producers = _producers(submodules)
@@ -115,6 +115,11 @@ def _check_states(
     for state in states:
         if state.source not in frame and state.source not in producers:
             raise InputError(f"state {state.input!r} follows {state.source!r}, which nothing produces")
+        if state.source in producers and state.source not in producers[state.source][0].results:
+            owner = producers[state.source][0].name
+            raise InputError(
+                f"state {state.input!r} follows {state.source!r}; list that among the results of {owner!r}"
+            )
 
 
 def _check_same(consumer: Submodule, wanted: TensorSpec, given: TensorSpec, dimensions: Mapping[str, int]) -> None:
@@ -180,11 +185,15 @@ class Network(nn.Module):
         """Every tensor that the submodules produce, by name."""
         tensors = dict(inputs)
         for submodule in self.graph.submodules:
-            outputs = self.parts[submodule.name](*(tensors[spec.name] for spec in submodule.inputs))
-            if isinstance(outputs, Tensor):
-                outputs = (outputs,)
-            tensors |= zip((spec.name for spec in submodule.outputs), outputs, strict=True)
+            tensors |= self.run_submodule(submodule, tensors)
         return {spec.name: tensors[spec.name] for spec in self.graph.outputs}
+
+    def run_submodule(self, submodule: Submodule, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs of one submodule, whose inputs are among `tensors`."""
+        outputs = self.parts[submodule.name](*(tensors[spec.name] for spec in submodule.inputs))
+        if isinstance(outputs, Tensor):
+            outputs = (outputs,)
+        return dict(zip((spec.name for spec in submodule.outputs), outputs, strict=True))
 
 
 def example_inputs(specs: Sequence[TensorSpec], config: ModelConfig) -> tuple[Tensor, ...]:

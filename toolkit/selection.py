@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,17 +23,8 @@ class Selection:
 
 
 def select_submodules(submodules: Sequence[Submodule], state_dict: Mapping[str, Tensor]) -> Selection:
-    """Leave out submodules for which the checkpoint has no entry at all, and those that read from them.
-
-    Raises InputError if none remains.
-    """
-    left_out = {
-        s.name: "the checkpoint has no entry for it"
-        for s in submodules
-        if s.checkpoint_prefixes and not any(map(s.owns, state_dict))
-    }
-    while readers := _readers(submodules, left_out):
-        left_out |= readers
+    """Leave out the submodules that `missing_submodules` names. Raises InputError if none remains."""
+    left_out = missing_submodules(submodules, state_dict)
     kept = tuple(s for s in submodules if s.name not in left_out)
     if not kept:
         raise InputError(
@@ -45,13 +36,25 @@ def select_submodules(submodules: Sequence[Submodule], state_dict: Mapping[str, 
     return Selection(kept, entries, left_out)
 
 
-def _readers(submodules: Sequence[Submodule], left_out: Mapping[str, str]) -> dict[str, str]:
+def missing_submodules(submodules: Sequence[Submodule], keys: Collection[str]) -> dict[str, str]:
+    """Submodules for which no entry at all is among `keys`, and those that read from them, by name with the reason."""
+    missing = {
+        s.name: "the checkpoint has no entry for it"
+        for s in submodules
+        if s.checkpoint_prefixes and not any(map(s.owns, keys))
+    }
+    while readers := _readers(submodules, missing):
+        missing |= readers
+    return missing
+
+
+def _readers(submodules: Sequence[Submodule], missing: Mapping[str, str]) -> dict[str, str]:
     """Remaining submodules that read, now or as state, what one that is left out would have produced."""
-    lost = {spec.name: s.name for s in submodules if s.name in left_out for spec in s.outputs}
+    lost = {spec.name: s.name for s in submodules if s.name in missing for spec in s.outputs}
     return {
         s.name: f"it reads {name!r} of {lost[name]}"
         for s in submodules
-        if s.name not in left_out
+        if s.name not in missing
         for name in (*(spec.name for spec in s.inputs), *(state.source for state in s.states))
         if name in lost
     }

@@ -26,6 +26,8 @@ def readable_file(path: Path | str, what: str) -> Path:
     try:
         if path.is_dir():
             raise InputError(f"{what} {path} is a directory; give the file itself")
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
+            raise InputError(f"{what} {path} is not a regular file; give the file itself")
         with path.open("rb") as file:
             empty = not file.read(1)
     except (OSError, ValueError) as error:
@@ -36,7 +38,7 @@ def readable_file(path: Path | str, what: str) -> Path:
     return path
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Kind and message of an error in one line of bounded length."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= 300 else text[:299] + "…"

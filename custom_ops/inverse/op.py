@@ -74,7 +74,7 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
 
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "inverse", plan)
-INVERSE = CustomOp("Inverse", inverse, body, KERNEL)
+INVERSE = CustomOp("Inverse", inverse, body, KERNEL, example)
 
 
 @inverse.register_kernel("cuda")

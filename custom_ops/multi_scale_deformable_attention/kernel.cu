@@ -1,69 +1,75 @@
 // Fused multi-scale deformable attention.
 //
-// A group of LANES threads serves one (batch, query, head). Its lanes first share the work per sampling point: softmax,
-// location, the offsets of the four corners and their weights, left in shared memory. Then every lane owns VECTOR
-// neighbouring channels (16 bytes) and walks over the points, so that a group reads each corner as one contiguous row.
-// Queries vary fastest over the grid and batches slowest: at any time few value maps are live, and they stay in cache.
+// A group of LANES threads serves one (batch, query, head). Level by level, its lanes first share the work per sampling
+// point: location, corners and their weights, left in shared memory for the points that touch the map. Then every lane
+// owns VECTOR neighbouring channels (16 bytes) and walks over these points, so that a group reads each corner as one
+// contiguous row. Queries vary fastest over the grid and batches slowest: at any time few value maps are live, and they
+// stay in cache; shared memory is kept small, since it is taken from that cache.
 //
 // Macros: SCALAR (float or __half), VECTOR, LANES, THREADS, CHANNELS per head, LEVELS, POINTS per level, REFERENCES per
-// query, SHAPES (h0, w0, h1, w1 …). Locations, softmax and accumulation are FP32 for either SCALAR.
+// query, SHAPES (h0, w0, h1, w1 …), UNROLL. Locations, softmax and accumulation are FP32 for either SCALAR.
 
 #include <cuda_fp16.h>
 
 constexpr int kSamples = LEVELS * POINTS;
-constexpr int kSamplesPerLane = (kSamples + LANES - 1) / LANES;
+constexpr int kPointsPerLane = (POINTS + LANES - 1) / LANES;
+constexpr int kPaddedPoints = (POINTS + UNROLL - 1) / UNROLL * UNROLL;
+constexpr int kRow = kPaddedPoints | 1;  // odd, so that the groups of a warp read from different banks
 constexpr int kChunk = LANES * VECTOR;
 constexpr int kChunks = (CHANNELS + kChunk - 1) / kChunk;
 constexpr int kGroups = THREADS / LANES;
 constexpr unsigned kWarp = 0xffffffffu;
+constexpr unsigned kGroupMask = LANES == 32 ? kWarp : (1u << LANES) - 1;
 constexpr float kLowest = -3.402823466e38f;
 __device__ constexpr int kShapes[] = {SHAPES};
 
-struct alignas(sizeof(SCALAR) * VECTOR) Pack {
-  SCALAR values[VECTOR];
+// N values as one machine word, so that they are loaded and stored by a single instruction.
+template <int BYTES> struct WordOf;
+template <> struct WordOf<2> { using type = unsigned short; };
+template <> struct WordOf<4> { using type = unsigned int; };
+template <> struct WordOf<8> { using type = uint2; };
+template <> struct WordOf<16> { using type = uint4; };
+
+template <int N> union Pack {
+  typename WordOf<N * sizeof(SCALAR)>::type word;
+  SCALAR values[N];
+  __device__ Pack() {}
+  __device__ explicit Pack(const SCALAR* source) : word(*reinterpret_cast<const decltype(word)*>(source)) {}
+  // Zero unless `wanted`: what lies outside the map must not be read. Compiles to a load under a predicate, no branch.
+  __device__ Pack(const char* source, bool wanted) : word() {
+    if (wanted) word = *reinterpret_cast<const decltype(word)*>(source);
+  }
+  __device__ void store(SCALAR* target) const { *reinterpret_cast<decltype(word)*>(target) = word; }
 };
 
-struct alignas(sizeof(SCALAR) * 2) Pair {
-  SCALAR x, y;
-};
-
-// One sampling point: where its four corners start in the value map, and what each contributes.
-struct alignas(16) Sample {
-  int4 offset;
+// One sampling point: where its four corners start in the value map, in bytes, and what each contributes.
+struct Sample {
+  uint4 offset;
   float4 weight;
 };
 
-__device__ int level_start(int level) {
-  int start = 0;
-#pragma unroll
-  for (int l = 0; l < LEVELS; ++l) start += l < level ? kShapes[2 * l] * kShapes[2 * l + 1] : 0;
-  return start;
+__device__ bool touches(float x, float y, int level) {
+  return x > -1.f && x < kShapes[2 * level + 1] && y > -1.f && y < kShapes[2 * level];  // false for NaN
 }
 
-__device__ Sample sample_at(float x, float y, int level, float weight, int key_stride) {
+__device__ Sample sample_at(float x, float y, int level, int start, float share, unsigned key_bytes) {
   const int height = kShapes[2 * level], width = kShapes[2 * level + 1];
-  Sample sample = {};
-  if (!(x > -1.f && x < width && y > -1.f && y < height)) return sample;  // also where x or y is NaN
   const int left = __float2int_rd(x), top = __float2int_rd(y);
   const float right_share = x - left, bottom_share = y - top;
   const float left_weight = left >= 0 ? 1.f - right_share : 0.f, right_weight = left + 1 < width ? right_share : 0.f;
-  const float top_weight = top >= 0 ? weight * (1.f - bottom_share) : 0.f;
-  const float bottom_weight = top + 1 < height ? weight * bottom_share : 0.f;
-  const int start = level_start(level);
+  const float top_weight = top >= 0 ? share * (1.f - bottom_share) : 0.f;
+  const float bottom_weight = top + 1 < height ? share * bottom_share : 0.f;
   const int upper = start + max(top, 0) * width, lower = start + min(top + 1, height - 1) * width;
   const int x0 = max(left, 0), x1 = min(left + 1, width - 1);
-  sample.offset = make_int4((upper + x0) * key_stride, (upper + x1) * key_stride, (lower + x0) * key_stride,
-                            (lower + x1) * key_stride);
-  sample.weight = make_float4(top_weight * left_weight, top_weight * right_weight, bottom_weight * left_weight,
-                              bottom_weight * right_weight);
-  return sample;
+  return {make_uint4((upper + x0) * key_bytes, (upper + x1) * key_bytes, (lower + x0) * key_bytes,
+                     (lower + x1) * key_bytes),
+          make_float4(top_weight * left_weight, top_weight * right_weight, bottom_weight * left_weight,
+                      bottom_weight * right_weight)};
 }
 
-__device__ void accumulate(float (&sum)[VECTOR], const SCALAR* corner, float weight) {
-  if (weight == 0.f) return;  // outside the map, where nothing may be read
-  const Pack pack = *reinterpret_cast<const Pack*>(corner);
+__device__ void accumulate(float (&sum)[VECTOR], const Pack<VECTOR>& corner, float weight) {
 #pragma unroll
-  for (int i = 0; i < VECTOR; ++i) sum[i] = fmaf(weight, static_cast<float>(pack.values[i]), sum[i]);
+  for (int i = 0; i < VECTOR; ++i) sum[i] = fmaf(weight, static_cast<float>(corner.values[i]), sum[i]);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -71,7 +77,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                                      const SCALAR* __restrict__ offsets, const SCALAR* __restrict__ logits,
                                      int keys, int queries, int reference_stride, int offsets_stride,
                                      int logits_stride, SCALAR* __restrict__ output) {
-  __shared__ Sample samples[kGroups][kSamples];
+  __shared__ uint4 corner_offsets[kGroups][kRow];
+  __shared__ float4 corner_weights[kGroups][kRow];
   const int group = threadIdx.x / LANES, lane = threadIdx.x % LANES;
   const int head = blockIdx.y, heads = gridDim.y;
   const long long batch = blockIdx.z;
@@ -80,55 +87,91 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const long long row = static_cast<long long>(query) * heads + head;
 
   const SCALAR* row_logits = logits + batch * logits_stride + row * kSamples;
-  float weight[kSamplesPerLane], largest = kLowest, total = 0.f;
+  float share[LEVELS][kPointsPerLane], largest = kLowest, total = 0.f;
 #pragma unroll
-  for (int i = 0; i < kSamplesPerLane; ++i) {
-    const int s = lane + i * LANES;
-    weight[i] = s < kSamples ? static_cast<float>(row_logits[s]) : kLowest;
-    largest = fmaxf(largest, weight[i]);
+  for (int level = 0; level < LEVELS; ++level) {
+#pragma unroll
+    for (int i = 0; i < kPointsPerLane; ++i) {
+      const int point = lane + i * LANES;
+      share[level][i] = point < POINTS ? static_cast<float>(row_logits[level * POINTS + point]) : kLowest;
+      largest = fmaxf(largest, share[level][i]);
+    }
   }
 #pragma unroll
   for (int step = LANES / 2; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(kWarp, largest, step, LANES));
 #pragma unroll
-  for (int i = 0; i < kSamplesPerLane; ++i) total += weight[i] = __expf(weight[i] - largest);
+  for (int level = 0; level < LEVELS; ++level) {
+#pragma unroll
+    for (int i = 0; i < kPointsPerLane; ++i) total += share[level][i] = __expf(share[level][i] - largest);
+  }
 #pragma unroll
   for (int step = LANES / 2; step > 0; step /= 2) total += __shfl_xor_sync(kWarp, total, step, LANES);
+  const float scale = 1.f / total;
 
-  const Pair* row_offsets = reinterpret_cast<const Pair*>(offsets + batch * offsets_stride) + row * kSamples;
-  const Pair* row_references = reinterpret_cast<const Pair*>(reference + batch * reference_stride) + query * REFERENCES;
-  const int key_stride = heads * CHANNELS;
+  const SCALAR* row_offsets = offsets + batch * offsets_stride + row * kSamples * 2;
+  const SCALAR* row_references = reference + batch * reference_stride + query * REFERENCES * 2;
+  const unsigned key_bytes = heads * CHANNELS * sizeof(SCALAR);
+  const char* map = reinterpret_cast<const char*>(value + (batch * keys * heads + head) * CHANNELS);
+  float sum[kChunks][VECTOR] = {};
+
 #pragma unroll
-  for (int i = 0; i < kSamplesPerLane; ++i) {
-    const int s = lane + i * LANES;
-    if (s < kSamples) {
-      const int level = s / POINTS;
-      const Pair offset = row_offsets[s], origin = row_references[s % POINTS % REFERENCES];
-      const float x = fmaf(static_cast<float>(origin.x), kShapes[2 * level + 1], static_cast<float>(offset.x)) - 0.5f;
-      const float y = fmaf(static_cast<float>(origin.y), kShapes[2 * level], static_cast<float>(offset.y)) - 0.5f;
-      samples[group][s] = sample_at(x, y, level, weight[i] / total, key_stride);
+  for (int level = 0, start = 0; level < LEVELS; start += kShapes[2 * level] * kShapes[2 * level + 1], ++level) {
+    int count = 0;
+#pragma unroll
+    for (int i = 0; i < kPointsPerLane; ++i) {
+      const int point = lane + i * LANES;
+      float x = -1.f, y = -1.f;
+      if (point < POINTS) {
+        const Pack<2> offset(row_offsets + 2 * (level * POINTS + point)), origin(row_references + 2 * (point % REFERENCES));
+        const float origin_x = origin.values[0], origin_y = origin.values[1];
+        x = fmaf(origin_x, kShapes[2 * level + 1], static_cast<float>(offset.values[0])) - 0.5f;
+        y = fmaf(origin_y, kShapes[2 * level], static_cast<float>(offset.values[1])) - 0.5f;
+      }
+      const bool wanted = touches(x, y, level);
+      const unsigned ballot = __ballot_sync(kWarp, wanted) >> (threadIdx.x % 32 - lane) & kGroupMask;
+      if (wanted) {
+        const Sample sample = sample_at(x, y, level, start, share[level][i] * scale, key_bytes);
+        const int slot = count + __popc(ballot & ((1u << lane) - 1));
+        corner_offsets[group][slot] = sample.offset;
+        corner_weights[group][slot] = sample.weight;
+      }
+      count += __popc(ballot);
     }
-  }
-  __syncwarp();
+    for (int slot = count + lane; slot < kPaddedPoints; slot += LANES) corner_weights[group][slot] = {};
+    __syncwarp();
 
-  const SCALAR* map = value + (batch * keys * heads + head) * CHANNELS;
+    for (int first = 0; first < count; first += UNROLL) {
+#pragma unroll
+      for (int chunk = 0; chunk < kChunks; ++chunk) {
+        const int channel = chunk * kChunk + lane * VECTOR;
+        if (channel >= CHANNELS) break;
+        const char* channels = map + channel * sizeof(SCALAR);
+#pragma unroll
+        for (int i = 0; i < UNROLL; ++i) {
+          const uint4 offset = corner_offsets[group][first + i];
+          const float4 weight = corner_weights[group][first + i];
+          const Pack<VECTOR> top_left(channels + offset.x, weight.x != 0.f);
+          const Pack<VECTOR> top_right(channels + offset.y, weight.y != 0.f);
+          const Pack<VECTOR> bottom_left(channels + offset.z, weight.z != 0.f);
+          const Pack<VECTOR> bottom_right(channels + offset.w, weight.w != 0.f);
+          accumulate(sum[chunk], top_left, weight.x);
+          accumulate(sum[chunk], top_right, weight.y);
+          accumulate(sum[chunk], bottom_left, weight.z);
+          accumulate(sum[chunk], bottom_right, weight.w);
+        }
+      }
+    }
+    __syncwarp();
+  }
+
 #pragma unroll
   for (int chunk = 0; chunk < kChunks; ++chunk) {
     const int channel = chunk * kChunk + lane * VECTOR;
-    if (channel >= CHANNELS) break;
-    float sum[VECTOR] = {};
-#pragma unroll 4
-    for (int s = 0; s < kSamples; ++s) {
-      const Sample sample = samples[group][s];
-      accumulate(sum, map + sample.offset.x + channel, sample.weight.x);
-      accumulate(sum, map + sample.offset.y + channel, sample.weight.y);
-      accumulate(sum, map + sample.offset.z + channel, sample.weight.z);
-      accumulate(sum, map + sample.offset.w + channel, sample.weight.w);
-    }
-    if (asked < queries) {
-      Pack pack;
+    if (asked < queries && channel < CHANNELS) {
+      Pack<VECTOR> pack;
 #pragma unroll
-      for (int i = 0; i < VECTOR; ++i) pack.values[i] = static_cast<SCALAR>(sum[i]);
-      *reinterpret_cast<Pack*>(output + ((batch * queries + query) * heads + head) * CHANNELS + channel) = pack;
+      for (int i = 0; i < VECTOR; ++i) pack.values[i] = static_cast<SCALAR>(sum[chunk][i]);
+      pack.store(output + ((batch * queries + query) * heads + head) * CHANNELS + channel);
     }
   }
 }

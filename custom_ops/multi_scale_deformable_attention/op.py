@@ -157,6 +157,7 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
         "POINTS": 2 * samples // len(spatial_shapes),
         "REFERENCES": coordinates // 2,
         "SHAPES": ",".join(map(str, spatial_shapes)),
+        "UNROLL": 4,
     }
     _, reference_stride, offsets_stride, logits_stride = (stride[0] for stride in strides)
     grid = (-(-queries // (threads // lanes)), heads, batch)
@@ -165,7 +166,7 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "multi_scale_deformable_attention", plan)
 MULTI_SCALE_DEFORMABLE_ATTENTION = CustomOp(
-    "MultiScaleDeformableAttention", multi_scale_deformable_attention, body, KERNEL
+    "MultiScaleDeformableAttention", multi_scale_deformable_attention, body, KERNEL, example
 )
 
 

@@ -129,7 +129,7 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
 
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "rotate", plan)
-ROTATE = CustomOp("Rotate", rotate, body, KERNEL)
+ROTATE = CustomOp("Rotate", rotate, body, KERNEL, example)
 
 
 @rotate.register_kernel("cuda")

@@ -18,6 +18,8 @@ ACCELERATION = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
 class StraightPlanner(nn.Module):
     """Constant velocity from the ego's forecast, and a constant acceleration that the command selects."""
 
+    times: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         planning = config.planning
@@ -50,9 +52,7 @@ SUBMODULE = Submodule(
         TensorSpec("motion_log_probs", ("agents_and_ego", "modes"), "float32", "log-probability of each mode"),
         frame_input("command"),
     ),
-    outputs=(
-        TensorSpec("plan", ("plan_steps", 2), "float32", "planned ego positions (x, y) in metres, LiDAR frame"),
-    ),
+    outputs=(TensorSpec("plan", ("plan_steps", 2), "float32", "planned ego positions (x, y) in metres, LiDAR frame"),),
     build=StraightPlanner,
     results=("plan",),
 )

@@ -8,7 +8,6 @@ from plugins.image_encoder.model import ImageEncoder
 from toolkit.hookspecs import hookimpl
 from toolkit.specs import Submodule, TensorSpec, frame_input
 
-
 SUBMODULE = Submodule(
     name="image_encoder",
     checkpoint_prefixes=("img_backbone.", "img_neck."),

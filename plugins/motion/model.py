@@ -20,6 +20,9 @@ from toolkit.nn.positional import sine_position
 HALF_TURN = 3.1415953
 """Subtracted from the box yaw to turn anchors; the reference writes pi with these digits."""
 
+FUSED_LAYERS = 6
+"""Detection layers that an unused entry of the checkpoint has inputs for."""
+
 TRAJECTORY_FEATURES = 5
 """x, y, sigma x, sigma y and correlation of a step."""
 
@@ -110,7 +113,7 @@ class MotionHead(nn.Module):
         self.traj_cls_branches = nn.ModuleList([normed_mlp(dims, 1) for _ in range(motion.layers)])
         # Only exists in the checkpoint.
         self.layer_track_query_fuser = nn.Sequential(
-            nn.Linear(motion.modes * dims, dims), nn.LayerNorm(dims), nn.ReLU()
+            nn.Linear(FUSED_LAYERS * dims, dims), nn.LayerNorm(dims), nn.ReLU()
         )
 
     def forward(

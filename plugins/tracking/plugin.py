@@ -49,7 +49,8 @@ RESULTS = (
 
 AGENTS = (
     TensorSpec("agent_embedding", ("agents_and_ego", "embed"), "float32",
-               "decoder embedding of the first reported boxes in their order, then zeros; the last row is the ego", RANKING),
+               "decoder embedding of the first reported boxes in their order, then zeros; the last row is the ego",
+               RANKING),
     TensorSpec("agent_center", ("agents_and_ego", 3), "float32", "gravity centre in metres, LiDAR frame", RANKING),
     TensorSpec("agent_yaw", ("agents_and_ego",), "float32", "yaw in radians as in `boxes`", RANKING),
     TensorSpec("agent_label", ("agents_and_ego",), "int32", "index into the class names", RANKING),

@@ -51,6 +51,6 @@ def test_metadata_tells_the_origin(model: onnx.ModelProto, bundle_a: Bundle) -> 
 
 def test_bundle_is_complete_and_within_its_size(bundle_a: Bundle) -> None:
     files = {path.name: path.stat().st_size for path in bundle_a.path.iterdir()}
-    assert files.keys() == {"bundle.json", "model.onnx", "model.onnx.data", "weights.safetensors"}
+    assert files.keys() == {".uniad-toolkit", "bundle.json", "model.onnx", "model.onnx.data", "weights.safetensors"}
     assert sum(files.values()) < SIZE_LIMIT
     assert Bundle.read(bundle_a.path) == bundle_a

@@ -15,7 +15,7 @@ import pytest
 from toolkit.bundle import MANIFEST, Bundle
 from toolkit.errors import InputError
 
-JUNK: tuple[Any, ...] = (None, 7, "junk", [], [7], {}, {"junk": 7})
+JUNK: tuple[Any, ...] = (None, 7, "junk", [7], {"junk": 7})
 
 
 @pytest.fixture

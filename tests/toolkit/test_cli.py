@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.cli.convert import with_capacities
-from toolkit.cli.main import make_app, run, split_plugin_options
+from toolkit.cli.main import PluginOptions, make_app, run, split_plugin_options
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
 from toolkit.plugin_manager import PluginManager
@@ -121,14 +121,16 @@ def test_plugin_file_may_stand_anywhere(
 
 
 def test_plugin_options_are_taken_out_of_the_arguments() -> None:
-    files, rest = split_plugin_options(["--plugin", "a.py", "run", "--plugin=b.py", "-o", "out"])
-    assert files == [Path("a.py"), Path("b.py")]
+    options, rest = split_plugin_options(
+        ["--plugin", "a.py", "run", "--plugin=b.py", "--strict-plugins", "-o", "out", "--disable-plugin", "wheels"]
+    )
+    assert options == PluginOptions((Path("a.py"), Path("b.py")), ("wheels",), strict=True)
     assert rest == ["run", "-o", "out"]
 
 
 def test_commands_of_a_plugin_are_listed(greeter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--plugin", str(greeter), "--help"]) == 0
-    assert " greet " in plain(capsys.readouterr().out)
+    assert "greet" in plain(capsys.readouterr().out).split()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import InputError
-from toolkit.files import new_file, new_folder, read_json, sha256_file
+from toolkit.files import MARKER, new_file, new_folder, read_json, sha256_file
 
 
 class Interrupted(Exception):
@@ -21,7 +21,15 @@ def write_half(file: Path) -> None:
 
 
 def listing(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != MARKER)
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """An output of before."""
+    with new_folder(tmp_path / "results") as work:
+        (work / "old.txt").write_text("old")
+    return tmp_path / "results"
 
 
 def test_new_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -45,25 +53,33 @@ def test_existing_folder_is_refused(tmp_path: Path) -> None:
         new_folder(tmp_path / "results").__enter__()
 
 
-def test_force_replaces_the_whole_folder(tmp_path: Path) -> None:
-    target = tmp_path / "results"
-    target.mkdir()
-    (target / "old.txt").write_text("old")
-    with new_folder(target, force=True) as work:
+def test_force_replaces_the_whole_folder(tmp_path: Path, earlier: Path) -> None:
+    with new_folder(earlier, force=True) as work:
         (work / "new.txt").write_text("new")
-        assert listing(target) == ["old.txt"]
+        assert listing(earlier) == ["old.txt"]
     assert listing(tmp_path) == ["results"]
-    assert listing(target) == ["new.txt"]
+    assert listing(earlier) == ["new.txt"]
 
 
-def test_failure_with_force_keeps_the_old_folder(tmp_path: Path) -> None:
-    target = tmp_path / "results"
-    target.mkdir()
-    (target / "old.txt").write_text("old")
-    with pytest.raises(Interrupted), new_folder(target, force=True) as work:
+def test_force_keeps_what_it_did_not_write(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="was not written by this toolkit"):
+        new_folder(tmp_path, force=True).__enter__()
+    assert listing(tmp_path) == ["mine.txt"]
+
+
+def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "results") as work:
+        (work / "a.txt").touch(mode=0o600)
+    (tmp_path / "b.txt").touch()
+    assert (tmp_path / "results" / "a.txt").stat().st_mode == (tmp_path / "b.txt").stat().st_mode
+
+
+def test_failure_with_force_keeps_the_old_folder(tmp_path: Path, earlier: Path) -> None:
+    with pytest.raises(Interrupted), new_folder(earlier, force=True) as work:
         write_half(work / "new.txt")
     assert listing(tmp_path) == ["results"]
-    assert listing(target) == ["old.txt"]
+    assert listing(earlier) == ["old.txt"]
 
 
 def test_folder_does_not_replace_a_file(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ def scalar(name: str) -> TensorSpec:
 
 def part(name: str, reads: str, gives: str) -> Submodule:
     """A submodule that reads one tensor and gives another."""
-    return Submodule(name, (f"{name}.",), (scalar(reads),), (scalar(gives),), build=lambda config: nn.Identity())
+    inputs, outputs = (scalar(reads),), (scalar(gives),)
+    return Submodule(name, (f"{name}.",), inputs, outputs, build=lambda config: nn.Identity(), results=(gives,))
 
 
 def names(specs: tuple[TensorSpec, ...]) -> list[str]:
@@ -95,15 +96,21 @@ def test_state_without_source(odometry: Submodule, config: ModelConfig) -> None:
         join((astray,), config)
 
 
+def test_source_of_a_state_is_a_result(odometry: Submodule, config: ModelConfig) -> None:
+    """Or it could not be fed back."""
+    with pytest.raises(InputError, match="'prev_driven' follows 'driven'; list that among the results of 'odometry'"):
+        join((replace(odometry, results=()),), config)
+
+
 def test_overlapping_checkpoint_prefixes(odometry: Submodule, planner: Submodule, config: ModelConfig) -> None:
     greedy = replace(planner, checkpoint_prefixes=("odometer.scale.",))
     with pytest.raises(InputError, match="'odometry' and 'planner' both claim the checkpoint prefix"):
         join((odometry, greedy), config)
 
 
-def test_unknown_result(odometry: Submodule, config: ModelConfig) -> None:
-    with pytest.raises(InputError, match="'odometry' lists result 'speed', which is not among its outputs"):
-        join((replace(odometry, results=("speed",)),), config)
+def test_unknown_result(odometry: Submodule, planner: Submodule, config: ModelConfig) -> None:
+    with pytest.raises(InputError, match="'planner' lists result 'speed', which is not among its outputs"):
+        join((odometry, replace(planner, results=("speed",))), config)
 
 
 def test_unknown_dimension_or_dtype(config: ModelConfig) -> None:

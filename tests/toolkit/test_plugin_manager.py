@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 from torch import Tensor
 
 from toolkit.config import ModelConfig
@@ -15,6 +17,7 @@ from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
 from toolkit.ops.spec import CustomOp
 from toolkit.plugin_manager import PluginManager
+from toolkit.plugin_registry import Plugin
 from toolkit.specs import Submodule
 
 OFFER = """
@@ -27,7 +30,26 @@ def uniad_submodules():
     return (Submodule("wheels", ("wheels.",), (), (), build=None),)
 """
 
+COMMAND = """
+import typer
+from toolkit.hookspecs import hookimpl
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    @app.command()
+    def roll(turns: int) -> None: ...
+"""
+
+FILTER = """
+from toolkit.hookspecs import hookimpl
+
+@hookimpl
+def uniad_checkpoint_filter(state_dict):
+    return {"wheels": state_dict["spare"]}
+"""
+
 WriteFile = Callable[..., Path]
+Install = Callable[..., None]
 
 
 @pytest.fixture
@@ -41,6 +63,21 @@ def write(tmp_path: Path) -> WriteFile:
         return path
 
     return write
+
+
+@pytest.fixture
+def install(write: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Installs a package of one module, called with (plugin, source): its entry point and its text."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(plugin: str, source: str, *, package: str | None = None) -> None:
+        package = package or plugin
+        module = f"{package}_{tmp_path.name}"  # imported once in a process
+        write(source, f"{module}.py")
+        write(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", f"{package}-1.0.dist-info/METADATA")
+        write(f"[uniad_toolkit]\n{plugin} = {module}\n", f"{package}-1.0.dist-info/entry_points.txt")
+
+    return install
 
 
 class Offer:
@@ -102,23 +139,98 @@ def test_file_may_define_dataclasses(write: WriteFile) -> None:
     assert names(PluginManager.load([path], builtin=())) == ["wheels"]
 
 
-def test_installed_package_is_a_plugin(write: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_package_is_a_plugin(install: Install) -> None:
     """By an entry point of group `uniad_toolkit`."""
-    write(OFFER, "uniad_wheels.py")
-    write("Metadata-Version: 2.1\nName: wheels\nVersion: 1\n", "wheels-1.dist-info/METADATA")
-    write("[uniad_toolkit]\nwheels = uniad_wheels\n", "wheels-1.dist-info/entry_points.txt")
-    monkeypatch.syspath_prepend(tmp_path)
+    install("wheels", OFFER)
     manager = PluginManager.load(builtin=())
     (wheels,) = manager.submodules()
     assert manager.origin(wheels) == "wheels"
+    assert manager.plugins == (Plugin("wheels", "wheels 1.0", ("uniad_submodules",)),)
 
 
-def test_broken_installed_package(write: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write("Metadata-Version: 2.1\nName: wheels\nVersion: 1\n", "wheels-1.dist-info/METADATA")
-    write("[uniad_toolkit]\nwheels = module_that_is_not_there\n", "wheels-1.dist-info/entry_points.txt")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(InputError, match=r"installed plugin cannot be imported: .*module_that_is_not_there.*reinstall"):
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        ("import module_that_is_not_there", "cannot be loaded: ModuleNotFoundError: No module named"),
+        ("raise SystemExit", "cannot be loaded: SystemExit"),
+        (OFFER.replace("uniad_submodules()", "uniad_submodule()"), "cannot be loaded: plugin error: unknown hook"),
+        (OFFER.replace("return", "raise ValueError"), "fails in uniad_submodules: ValueError: "),
+        (OFFER.replace("return (", "return [1]  #"), "must be a sequence of Submodule"),
+        (COMMAND.replace("@app", "1 / 0\n    @app"), "fails in uniad_commands: ZeroDiv"),
+        (COMMAND.replace("turns: int", "turns: int | str"), "fails in uniad_commands: "),
+    ],
+    ids=["import", "exit", "unknown hook", "submodules", "wrong answer", "commands", "unusable command"],
+)
+def test_failing_installed_plugin_is_skipped(source: str, fault: str, install: Install) -> None:
+    """With one warning, however often plugins are asked; others go on."""
+    install("wheels", source)
+    install("wings", OFFER.replace("wheels", "wings"))
+    warnings: list[str] = []
+    manager = PluginManager.load(builtin=(), warn=warnings.append)
+    for _ in range(2):
+        assert names(manager) == ["wings"]
+        manager.add_commands(typer.Typer())
+    (warning,) = warnings
+    assert "plugin 'wheels' (wheels 1.0)" in warning
+    assert fault in warning
+    assert warning.endswith("it is skipped: repair or uninstall it, or pass --disable-plugin wheels")
+    assert fault in manager.skipped["wheels"]
+    assert [plugin.name for plugin in manager.plugins] == ["wings"]
+
+
+def test_failing_installed_plugin_is_fatal_if_strict(install: Install) -> None:
+    install("wheels", "import module_that_is_not_there")
+    with pytest.raises(
+        InputError, match=r"plugin 'wheels' \(wheels 1.0\) cannot be loaded: .*; repair it or leave it out"
+    ):
+        PluginManager.load(builtin=(), strict=True)
+
+
+def test_failing_file_is_always_fatal(write: WriteFile) -> None:
+    path = write(OFFER.replace("return", "raise ValueError"))
+    manager = PluginManager.load([path], builtin=())
+    with pytest.raises(InputError, match=r"wheels\.py' \(a file\) fails in uniad_submodules: ValueError"):
+        manager.submodules()
+
+
+def test_failing_checkpoint_filter_is_always_fatal(install: Install) -> None:
+    """Weights that an installed plugin was meant to change would go on unchanged."""
+    install("wheels", FILTER)
+    manager = PluginManager.load(builtin=())
+    with pytest.raises(InputError, match=r"plugin 'wheels' .* fails in uniad_checkpoint_filter: KeyError: 'spare'"):
+        manager.filter_checkpoint({}, ModelConfig())
+
+
+def test_disabled_plugins_are_not_loaded(install: Install) -> None:
+    """Built-in or installed: this one could not be imported."""
+    install("wheels", "import module_that_is_not_there")
+    manager = PluginManager.load(disabled=["wheels", "plugins.planning.plugin"], strict=True)
+    assert "planning" not in names(manager)
+    assert manager.disabled == ("wheels", "plugins.planning.plugin")
+
+
+def test_disabling_what_does_not_exist_is_refused() -> None:
+    with pytest.raises(InputError, match=r"there is no plugin 'wheels' to disable; known: custom_ops.plugin"):
+        PluginManager.load(disabled=["wheels"], builtin=["custom_ops.plugin"])
+
+
+def test_two_installed_plugins_of_one_name_are_refused(install: Install) -> None:
+    install("wheels", OFFER)
+    install("wheels", OFFER, package="wagon")
+    with pytest.raises(InputError, match=r"1\.0 and \w+ 1\.0 both hold a plugin named 'wheels'; uninstall one of them"):
         PluginManager.load(builtin=())
+
+
+def test_two_registered_plugins_of_one_name_are_refused() -> None:
+    manager = managed(Offer())
+    with pytest.raises(InputError, match=r"plugin 'plugin 0' .* is already there as 'plugin 0'"):
+        manager.register(Offer(), "plugin 0")
+
+
+def test_missing_requirement_of_the_toolkit(write: WriteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(write("import module_that_is_not_there", "builtin_of_a_test.py").parent)
+    with pytest.raises(InputError, match=r"built-in plugin builtin_of_a_test cannot be imported: .*; install uniad"):
+        PluginManager.load(builtin=["builtin_of_a_test"])
 
 
 @pytest.mark.parametrize(
@@ -126,13 +238,14 @@ def test_broken_installed_package(write: WriteFile, tmp_path: Path, monkeypatch:
     [
         ("def broken(:", r"cannot be imported: SyntaxError: .*line 1"),
         ("import module_that_is_not_there", "cannot be imported: ModuleNotFoundError"),
+        ("raise SystemExit(0)", "cannot be imported: SystemExit: 0"),
         (OFFER.replace("uniad_submodules()", "uniad_submodule()"), "unknown hook 'uniad_submodule'"),
         (
             OFFER.replace("uniad_submodules()", "uniad_submodules(wheels)"),
-            r"Argument\(s\) \{'wheels'\}.*hooks are listed",
+            r"Argument\(s\) \{'wheels'\}.*lists the hooks",
         ),
     ],
-    ids=["syntax error", "missing import", "unknown hook", "unknown argument"],
+    ids=["syntax error", "missing import", "exit", "unknown hook", "unknown argument"],
 )
 def test_unusable_file(source: str, message: str, write: WriteFile) -> None:
     """The reason comes on one line."""
@@ -165,7 +278,9 @@ def test_replacement_can_be_replaced(planner: Submodule) -> None:
 
 def test_two_replacements_are_refused(planner: Submodule) -> None:
     rivals = (Offer(replace(planner, name=name, replaces="planner")) for name in ("left", "right"))
-    with pytest.raises(InputError, match="2 plugins replace submodule 'planner'; load only one"):
+    with pytest.raises(
+        InputError, match="plugins 'plugin 1' and 'plugin 2' replace submodule 'planner'; load only one"
+    ):
         managed(Offer(planner), *rivals).submodules()
 
 
@@ -175,7 +290,9 @@ def test_replacing_what_does_not_exist_is_refused(planner: Submodule) -> None:
 
 
 def test_two_submodules_of_one_name_are_refused(planner: Submodule) -> None:
-    with pytest.raises(InputError, match="two plugins offer a submodule named 'planner'; rename one"):
+    with pytest.raises(
+        InputError, match="'plugin 0' and 'plugin 1' both offer a submodule named 'planner'; rename one"
+    ):
         managed(Offer(planner), Offer(planner)).submodules()
 
 
@@ -185,7 +302,7 @@ def test_two_custom_ops_of_one_name_are_refused() -> None:
         def uniad_custom_ops(self) -> Sequence[CustomOp]:
             return PluginManager.load().custom_ops()[:1]
 
-    with pytest.raises(InputError, match="two plugins offer a custom op named 'MultiScaleDeformableAttention'"):
+    with pytest.raises(InputError, match="both offer a custom op named 'MultiScaleDeformableAttention'"):
         managed(Ops(), Ops()).custom_ops()
 
 
@@ -218,3 +335,33 @@ def test_checkpoint_filters_apply_one_after_another() -> None:
 def test_checkpoint_passes_unchanged_without_filters() -> None:
     checkpoint = {"planner.weight": torch.ones(1)}
     assert managed().filter_checkpoint(checkpoint, ModelConfig()) is checkpoint
+
+
+def test_two_commands_of_one_name_are_refused(write: WriteFile) -> None:
+    paths = [write(COMMAND, name) for name in ("left.py", "right.py")]
+    with pytest.raises(InputError, match=r"left.py' and '.*right.py' both offer a command named 'roll'"):
+        PluginManager.load(paths, builtin=()).add_commands(typer.Typer())
+
+
+def test_trace_tells_every_call(planner: Submodule) -> None:
+    """The hook, its arguments, whom it asks, the answer, the time."""
+    lines: list[str] = []
+    manager = PluginManager(trace=lines.append)
+    manager.register(Offer(planner), "offer")
+    manager.register(Rename("student.", "teacher."), "rename")
+    manager.submodules()
+    manager.filter_checkpoint({"student.weight": torch.ones(1)}, ModelConfig())
+    manager.filter_checkpoint({}, ModelConfig())
+    assert [re.sub(r" \[\d+\.\d ms\]$", "", line) for line in lines] == [
+        "uniad_submodules() of offer: [planner]",
+        "uniad_checkpoint_filter(state_dict=1 entries, config=ModelConfig) of rename: 1 entries",
+        "uniad_checkpoint_filter(state_dict=0 entries, config=ModelConfig) of rename: no answer",
+    ]
+
+
+def test_trace_tells_failures(write: WriteFile) -> None:
+    lines: list[str] = []
+    manager = PluginManager.load([write(FILTER)], builtin=(), trace=lines.append)
+    with pytest.raises(InputError):
+        manager.filter_checkpoint({}, ModelConfig())
+    assert "KeyError('spare')" in lines[0]

@@ -18,6 +18,14 @@ def print_error(message: str) -> None:
     errors.print(f"[bold red]error:[/] {escape(message)}")
 
 
+def print_warning(message: str) -> None:
+    errors.print(f"[bold yellow]warning:[/] {escape(message)}")
+
+
+def print_trace(line: str) -> None:
+    errors.print(f"[dim]trace:[/] {escape(line)}")
+
+
 def print_written(path: Path, what: str) -> None:
     console.print(f"[green]wrote[/] {what}: {escape(str(path))}", soft_wrap=True)
 

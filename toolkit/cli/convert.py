@@ -28,12 +28,18 @@ def convert_command(
     motion_anchors: Annotated[
         Path | None, typer.Option(help="motion_anchor_infos_mode6.pkl of the training, or its array as .npy.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Official config of the training (.py), or one of the toolkit (.toml); UniAD-tiny without."),
+    ] = None,
     track_capacity: Annotated[
-        int, typer.Option(help="Track rows: 901 fresh queries and the survivors of the frame before.")
-    ] = ModelConfig().tracking.track_capacity,
+        int | None,
+        typer.Option(help="Track rows: fresh queries and the survivors of the frame before; 1150, or the config's."),
+    ] = None,
     agent_capacity: Annotated[
-        int, typer.Option(help="Agents besides the ego that go on to motion, occupancy and planning.")
-    ] = ModelConfig().tracking.agent_capacity,
+        int | None,
+        typer.Option(help="Agents besides the ego for motion, occupancy and planning; 128, or the config's."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Convert a checkpoint into a bundle: one ONNX model, its weights, and the proof that both agree.
@@ -42,23 +48,28 @@ def convert_command(
     data/others/motion_anchor_infos_mode6.pkl -o bundle[/]
     """
     from toolkit.anchors import load_motion_anchors
+    from toolkit.config_file import load_config
     from toolkit.converter import convert
 
-    config = with_capacities(ModelConfig(), track_capacity, agent_capacity)
+    model = with_capacities(ModelConfig() if config is None else load_config(config), track_capacity, agent_capacity)
     assets = {}
     if motion_anchors is not None:
-        assets["motion_head.motion_anchors"] = load_motion_anchors(motion_anchors, config)
-    bundle = convert(checkpoint, output, context.obj, config=config, assets=assets, force=force, progress=step)
+        assets["motion_head.motion_anchors"] = load_motion_anchors(motion_anchors, model)
+    bundle = convert(checkpoint, output, context.obj, config=model, assets=assets, force=force, progress=step)
     print_written(bundle.path, "bundle")
     for name, reason in bundle.provenance["left_out"].items():
         console.print(f"[yellow]note[/]  the bundle has no {escape(name)}: {escape(reason)}", soft_wrap=True)
 
 
-def with_capacities(config: ModelConfig, tracks: int, agents: int) -> ModelConfig:
-    """The config with these capacities. Raises InputError for ones that cannot work."""
+def with_capacities(config: ModelConfig, tracks: int | None, agents: int | None) -> ModelConfig:
+    """The config with these capacities, where given. Raises InputError for ones that cannot work."""
     queries, reports = config.tracking.queries, config.tracking.max_reports
+    tracks = config.tracking.track_capacity if tracks is None else tracks
+    agents = config.tracking.agent_capacity if agents is None else agents
     if tracks <= queries:
         raise InputError(f"--track-capacity {tracks} leaves no room for survivors; it must exceed {queries}")
     if not 1 <= agents <= reports:
         raise InputError(f"--agent-capacity {agents} must lie between 1 and {reports}, the number of reported boxes")
+    if tracks < reports:
+        raise InputError(f"--track-capacity {tracks} is too small; it must hold the {reports} reported boxes")
     return replace(config, tracking=replace(config.tracking, track_capacity=tracks, agent_capacity=agents))

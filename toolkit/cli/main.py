@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from toolkit.cli.console import print_error
+from toolkit.cli.console import print_error, print_trace, print_warning
 from toolkit.errors import CheckFailed, InputError
 from toolkit.plugin_manager import PluginManager
 
 CHECK_FAILED, BAD_INPUT = 1, 2
+TRACE_VARIABLE = "UNIAD_TOOLKIT_TRACE"
+
+
+@dataclass(frozen=True)
+class PluginOptions:
+    """What the command line says about plugins."""
+
+    files: tuple[Path, ...] = ()
+    disabled: tuple[str, ...] = ()
+    strict: bool = False
 
 
 def main() -> None:
@@ -24,9 +37,15 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; 0 done, 1 a check failed, 2 bad input or usage."""
     try:
-        files, rest = split_plugin_options(arguments)
-        plugins = PluginManager.load(files)
-        typer.main.get_command(make_app(plugins)).main(list(rest), prog_name="uniad-toolkit", obj=plugins)
+        options, rest = split_plugin_options(arguments)
+        plugins = PluginManager.load(
+            options.files,
+            disabled=options.disabled,
+            strict=options.strict,
+            warn=print_warning,
+            trace=print_trace if os.environ.get(TRACE_VARIABLE, "0") not in ("", "0") else None,
+        )
+        typer.main.get_command(make_app(plugins)).main(rest, prog_name="uniad-toolkit", obj=plugins)
     except InputError as error:
         print_error(str(error))
         return BAD_INPUT
@@ -55,26 +74,27 @@ def make_app(plugins: PluginManager) -> typer.Typer:
             list[Path] | None,
             typer.Option(help="Python file with hooks; may stand anywhere, repeatedly."),
         ] = None,
+        disable_plugin: Annotated[
+            list[str] | None, typer.Option(help="Leave out a plugin; `uniad-toolkit plugins` lists their names.")
+        ] = None,
+        strict_plugins: Annotated[
+            bool, typer.Option("--strict-plugins", help="Stop if an installed plugin fails, rather than skip it.")
+        ] = False,
     ) -> None:
-        """Options of every command; plugin files have been loaded by now, for they may add commands."""
+        """Options of every command; plugins have been loaded by now, for they may add commands."""
 
     plugins.add_commands(app)
     return app
 
 
-def split_plugin_options(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Take every ``--plugin FILE`` out of the arguments, wherever it stands."""
-    files: list[Path] = []
-    rest: list[str] = []
-    pending = iter(arguments)
-    for argument in pending:
-        if argument == "--plugin":
-            value = next(pending, None)
-            if value is None:
-                raise InputError("--plugin needs the path of a Python file")
-            files.append(Path(value))
-        elif argument.startswith("--plugin="):
-            files.append(Path(argument.removeprefix("--plugin=")))
-        else:
-            rest.append(argument)
-    return files, rest
+def split_plugin_options(arguments: Sequence[str]) -> tuple[PluginOptions, list[str]]:
+    """Take the options about plugins out of the arguments, wherever they stand; InputError for a missing value."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--plugin", action="append", type=Path, default=[])
+    parser.add_argument("--disable-plugin", action="append", default=[])
+    parser.add_argument("--strict-plugins", action="store_true")
+    try:
+        known, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error.argument_name}: {error.message}; see `uniad-toolkit --help`") from error
+    return PluginOptions(tuple(known.plugin), tuple(known.disable_plugin), known.strict_plugins), rest

@@ -16,12 +16,12 @@ class SessionKind(Enum):
     TORCH = "torch"
 
 
-def open_session(bundle: Bundle, kind: SessionKind, plugins: PluginManager) -> Session:
-    """A session over a bundle."""
+def open_session(bundle: Bundle, kind: SessionKind, plugins: PluginManager, *, wires: bool = False) -> Session:
+    """A session over a bundle; with `wires` it shows the tensors between submodules too, if its kind can."""
     if kind is SessionKind.TORCH:
         from toolkit.engines.torch import TorchSession
 
         return TorchSession.of_bundle(bundle, plugins)
     from toolkit.engines.onnxruntime import OnnxRuntimeSession
 
-    return OnnxRuntimeSession(bundle)
+    return OnnxRuntimeSession(bundle, wires=bundle.wires if wires else ())

@@ -56,7 +56,7 @@ def _lidar2img(config: ModelConfig) -> np.ndarray:
         right = [math.cos(angle), math.sin(angle), 0]
         forward = [-math.sin(angle), math.cos(angle), 0]
         extrinsics = np.eye(4)
-        extrinsics[:3, :3] = [right, [0, 0, -1], forward]
+        extrinsics[:3, :3] = np.array([right, [0, 0, -1], forward])
         extrinsics[:3, 3] = 0, -0.3, -0.7
         matrices.append(intrinsics @ extrinsics)
     return np.stack(matrices).astype(np.float32)

@@ -12,6 +12,7 @@ from toolkit.bundle import Bundle
 from toolkit.errors import InputError
 from toolkit.network import Network, join
 from toolkit.plugin_manager import PluginManager
+from toolkit.specs import Submodule
 
 
 class TorchSession:
@@ -49,6 +50,16 @@ class TorchSession:
         with torch.inference_mode():
             outputs: dict[str, Tensor] = self._network(inputs)
         return outputs
+
+    @property
+    def submodules(self) -> tuple[Submodule, ...]:
+        """Those of the network, in execution order."""
+        return self._network.graph.submodules
+
+    def run_submodule(self, submodule: Submodule, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs of one submodule alone, whose inputs are among `inputs`."""
+        with torch.inference_mode():
+            return self._network.run_submodule(submodule, inputs)
 
     def download(self, tensor: Tensor) -> np.ndarray:
         array: np.ndarray = tensor.cpu().numpy()

@@ -18,12 +18,13 @@ def run_sequence(
 ) -> Iterator[FrameResult]:
     """Preprocess, run with state fed back, and post-process each frame.
 
-    `submodules` are those of the bundle, for their host-side post-processing. Raises InputError for a bad frame.
+    Of `submodules`, those that the bundle has post-process on the host. Raises InputError for a bad frame.
     """
+    names = {record.name for record in bundle.submodules}
+    postprocesses = [s.postprocess for s in submodules if s.name in names and s.postprocess is not None]
     runner = TemporalRunner(bundle, session)
     for frame, inputs in sequence_inputs(frames, bundle.config.image):
         results = runner.step(inputs)
-        for submodule in submodules:
-            if submodule.postprocess is not None:
-                results |= submodule.postprocess(results, bundle.config)
+        for postprocess in postprocesses:
+            results |= postprocess(results, bundle.config)
         yield frame_result(results, frame, bundle.config)

@@ -1,0 +1,147 @@
+"""`uniad-toolkit verify`: which frames and sessions it takes, what it writes, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from custom_ops.inverse.op import INVERSE
+from toolkit.bundle import WEIGHTS, Bundle
+from toolkit.cli.sessions import SessionKind
+from toolkit.cli.verify import session_kinds, verify_command
+from toolkit.converter import convert
+from toolkit.errors import CheckFailed, InputError
+from toolkit.hookspecs import hookimpl
+from toolkit.network import Network, NetworkGraph
+from toolkit.plugin_manager import PluginManager
+from toolkit.specs import Submodule
+from toolkit.verification.sequence import official_sequence, probe_sequence
+
+Verify = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def tiny_plugins(odometry: Submodule, planner: Submodule) -> PluginManager:
+    """A plugin manager that knows the tiny network only."""
+
+    @hookimpl
+    def uniad_submodules() -> Sequence[Submodule]:
+        return (odometry, planner)
+
+    @hookimpl
+    def uniad_custom_ops() -> Sequence[Any]:
+        return (INVERSE,)
+
+    plugin = ModuleType("tiny")
+    plugin.__dict__.update(uniad_submodules=uniad_submodules, uniad_custom_ops=uniad_custom_ops)
+    manager = PluginManager()
+    manager.register(plugin, "tiny")
+    return manager
+
+
+@pytest.fixture(scope="module")
+def converted(graph: NetworkGraph, tiny_plugins: PluginManager, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the tiny network on disk."""
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.save({"state_dict": Network(graph).weights(), "meta": {}}, folder / "tiny.pth")
+    return convert(folder / "tiny.pth", folder / "bundle", tiny_plugins, config=graph.config).path
+
+
+@pytest.fixture
+def verify(converted: Path, tiny_plugins: PluginManager) -> Verify:
+    """Runs the command over the converted bundle, unless another is given."""
+    defaults = {
+        "bundle": converted,
+        "frames": None,
+        "inputs": None,
+        "sessions": "torch,onnxruntime",
+        "length": 2,
+        "output": None,
+    }
+
+    def run(**options: Any) -> None:
+        context: Any = SimpleNamespace(obj=tiny_plugins)
+        verify_command(context, **defaults | options)
+
+    return run
+
+
+@pytest.fixture
+def official(tmp_path: Path) -> Path:
+    """Official tensors of three frames."""
+    arrays: dict[str, Any] = {}
+    for number in range(3):
+        frame = {
+            "l2g_r_mat": np.eye(3, dtype=np.float32)[None],
+            "l2g_t": np.array([[3 * number, 4 * number, 0]], np.float32),
+            "command": np.array([2], np.float32),
+            "use_prev_bev": np.array([number > 0], np.int32),
+        }
+        arrays |= {f"f{number}.in.{name}": array for name, array in frame.items()}
+    np.savez(tmp_path / "inputs.npz", **arrays)
+    return tmp_path / "inputs.npz"
+
+
+def test_bundle_alone_is_enough(verify: Verify, capsys: pytest.CaptureFixture[str]) -> None:
+    verify()
+    out = capsys.readouterr().out
+    assert "onnxruntime against torch: worst of 2 frames, fp32" in " ".join(out.split())
+    assert "onnxruntime agrees with torch" in out
+
+
+def test_divergence_ends_with_a_report(verify: Verify, converted: Path, tmp_path: Path) -> None:
+    """Here the weights no longer belong to the ONNX model. The report says so and is written all the same."""
+    shutil.copytree(converted, tmp_path / "bundle")
+    weights = load_file(tmp_path / "bundle" / WEIGHTS)
+    save_file(weights | {"planner.weight": weights["planner.weight"] + 1}, tmp_path / "bundle" / WEIGHTS)
+    with pytest.raises(CheckFailed, match=r"first at frame 0, submodule 'planner'.*; made in frame 0 by .* 'planner'"):
+        verify(bundle=tmp_path / "bundle", output=tmp_path / "report.json")
+    [report] = json.loads((tmp_path / "report.json").read_text())
+    assert (report["candidate"], report["passed"]) == ("onnxruntime", False)
+    assert report["diagnosis"]["suspects"] == ["planner"]
+
+
+def test_official_tensors(verify: Verify, official: Path, tmp_path: Path) -> None:
+    verify(inputs=official, length=None, output=tmp_path / "report.json")
+    [report] = json.loads((tmp_path / "report.json").read_text())
+    assert report["frames"] == 3
+    assert [decisions["plan"]["expected"] for decisions in report["decisions"]] == pytest.approx([0, 10, 10])
+
+
+def test_any_session_can_be_the_reference(verify: Verify, capsys: pytest.CaptureFixture[str]) -> None:
+    verify(sessions="onnxruntime,torch")
+    assert "torch agrees with onnxruntime" in capsys.readouterr().out
+
+
+def test_one_source_of_frames(verify: Verify, official: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--frames and --inputs are both given; choose one"):
+        verify(frames=tmp_path, inputs=official)
+
+
+def test_length_cuts_a_sequence(bundle: Bundle, official: Path) -> None:
+    assert len(list(official_sequence(bundle, official, 2).frames)) == 2
+    with pytest.raises(InputError, match=r"inputs\.npz holds 3 frames, fewer than --length 4; lower it or leave it"):
+        official_sequence(bundle, official, 4)
+
+
+def test_probe_changes_scene_once(bundle: Bundle) -> None:
+    """So that a verification covers both beginnings, and history in between."""
+    continues = [int(frame["use_previous"][0]) for frame in probe_sequence(bundle, 3).frames]
+    assert continues == [0, 1, 0]
+
+
+def test_session_names() -> None:
+    assert session_kinds("torch, onnxruntime") == [SessionKind.TORCH, SessionKind.ONNXRUNTIME]
+    with pytest.raises(InputError, match="--sessions names 'tensorflow'; known are onnxruntime, torch"):
+        session_kinds("torch,tensorflow")
+    with pytest.raises(InputError, match="--sessions torch leaves nothing to compare with"):
+        session_kinds("torch")

@@ -1,0 +1,39 @@
+"""`uniad-toolkit config`: what a model configuration says, in the toolkit's own form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.console import console, print_written
+from toolkit.hookspecs import hookimpl
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `config`."""
+    app.command("config")(config_command)
+
+
+def config_command(
+    config: Annotated[Path, typer.Argument(help="Official config (.py), or one of the toolkit (.toml).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="TOML file to write, instead of printing it.")
+    ] = None,
+) -> None:
+    """Read a model configuration and show every field as TOML, as `convert --config` understands it.
+
+    Example: [bold]uniad-toolkit config projects/configs/stage2_e2e/tiny_imgx0.25_e2e.py -o model.toml[/]
+    """
+    from toolkit.config_file import load_config, to_toml
+    from toolkit.files import new_file
+
+    text = to_toml(load_config(config))
+    if output is None:
+        console.print(text, markup=False, soft_wrap=True, end="")
+        return
+    with new_file(output) as work:
+        work.write_text(text, encoding="utf-8")
+    print_written(output, "model configuration")

@@ -1,0 +1,50 @@
+"""`uniad-toolkit inspect`: what a checkpoint, a bundle or an ONNX model is and holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.console import print_written
+from toolkit.hookspecs import hookimpl
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `inspect`."""
+    app.command("inspect")(inspect_command)
+
+
+def inspect_command(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(help="Checkpoint (.pth, .safetensors), bundle folder, or .onnx file.")],
+    against: Annotated[
+        Path | None, typer.Option(help="Second checkpoint or bundle: show how its weights differ.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the whole report to this file too.")] = None,
+) -> None:
+    """Say what a file is, how large its parts are and what is odd about it. Nothing in it is run.
+
+    Example: [bold]uniad-toolkit inspect ckpts/tiny_imgx0.25_e2e_ep20.pth --against ckpts/tiny_imgx0.25_track_map.pth[/]
+    """
+    import json
+    from dataclasses import asdict
+
+    from toolkit.cli.inspection_tables import show, show_difference
+    from toolkit.files import new_file
+    from toolkit.inspection.difference import compare_weights
+    from toolkit.inspection.files import inspect_file, weights_of
+
+    report = inspect_file(path, context.obj.submodules())
+    values = asdict(report)
+    show(report)
+    if against is not None:
+        difference = compare_weights(weights_of(path), weights_of(against), str(against))
+        values["difference"] = asdict(difference)
+        show_difference(difference)
+    if json_file is not None:
+        with new_file(json_file) as work:
+            work.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        print_written(json_file, "report")

@@ -1,0 +1,88 @@
+"""`uniad-toolkit verify`: proof that sessions make the same decisions, or where they first do not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.console import console, print_written, step
+from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.errors import CheckFailed, InputError
+from toolkit.hookspecs import hookimpl
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `verify`."""
+    app.command("verify")(verify_command)
+
+
+def verify_command(
+    context: typer.Context,
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    frames: Annotated[Path | None, typer.Option(help="Frame folder to run; see docs/frame-format.md.")] = None,
+    inputs: Annotated[Path | None, typer.Option(help="npz of official tensors to run, as `replay` takes it.")] = None,
+    sessions: Annotated[
+        str, typer.Option(help="Sessions to compare, by comma; the first is the reference.")
+    ] = "torch,onnxruntime",
+    length: Annotated[int | None, typer.Option(min=1, help="Number of frames; all by default, 6 made-up ones.")] = None,
+    output: Annotated[Path | None, typer.Option("--json", help="File to write the whole report to.")] = None,
+) -> None:
+    """Compare sessions over a sequence, each with its own state fed back, and find where a difference comes from.
+
+    Without --frames or --inputs the bundle alone is enough: made-up frames are run. Exit status 1 if an error exceeds
+    its tolerance or a gate fails; docs/verification.md has the tolerances.
+
+    Example: [bold]uniad-toolkit verify bundle --frames frames --json report.json[/]
+    """
+    from toolkit.bundle import Bundle
+    from toolkit.engines.torch import TorchSession
+    from toolkit.files import new_file
+    from toolkit.verification.sequence import folder_sequence, official_sequence, probe_sequence
+    from toolkit.verification.table import print_report
+    from toolkit.verification.verify import verify
+
+    if frames is not None and inputs is not None:
+        raise InputError("--frames and --inputs are both given; choose one")
+    kinds = session_kinds(sessions)
+    opened = Bundle.read(bundle)
+    if frames is not None:
+        sequence = folder_sequence(opened, frames, length)
+    elif inputs is not None:
+        sequence = official_sequence(opened, inputs, length)
+    else:
+        sequence = probe_sequence(opened, length)
+    with step(f"load {' and '.join(kind.value for kind in kinds)}"):
+        reference, *candidates = (open_session(opened, kind, context.obj, wires=True) for kind in kinds)
+
+    def eager() -> TorchSession:
+        return reference if isinstance(reference, TorchSession) else TorchSession.of_bundle(opened, context.obj)
+
+    with step(f"run {sequence.length} frames"):
+        reports = verify(opened, reference, candidates, sequence.frames, eager, start=sequence.start)
+    for report in reports:
+        console.print()
+        print_report(report, console)
+    if output is not None:
+        with new_file(output) as work:
+            work.write_text(json.dumps([report.to_dict() for report in reports], indent=1) + "\n", encoding="utf-8")
+        print_written(output, "report")
+    failures = [failure for report in reports if (failure := report.failure())]
+    if failures:
+        raise CheckFailed("; ".join(failures))
+    console.print(f"[green]{', '.join(r.candidate for r in reports)} agrees with {reference.name}[/]")
+
+
+def session_kinds(names: str) -> list[SessionKind]:
+    """The sessions of a comma-separated list. Raises InputError for an unknown name, or fewer than two."""
+    known = {kind.value: kind for kind in SessionKind}
+    given = [name.strip() for name in names.split(",")]
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise InputError(f"--sessions names {unknown[0]!r}; known are {', '.join(known)}")
+    if len(given) < 2:
+        raise InputError(f"--sessions {names} leaves nothing to compare with; give two, such as torch,onnxruntime")
+    return [known[name] for name in given]

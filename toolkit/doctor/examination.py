@@ -1,0 +1,34 @@
+"""Every check, section by section."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from toolkit.doctor.check import Check, Status
+from toolkit.doctor.deployment import check_files
+from toolkit.doctor.machine import check_gpu, check_machine
+from toolkit.doctor.packages import check_optional, check_python, check_required
+from toolkit.plugin_manager import PluginManager
+
+
+def examine(plugins: PluginManager, root: Path | None = None) -> Iterator[tuple[str, Sequence[Check]]]:
+    """Title and checks of each section, as soon as it is done; files only under a `root`.
+
+    Raises InputError for a `root` that is no folder, and for plugins that clash.
+    """
+    if root is not None:
+        yield f"files under {root}", check_files(root)
+    packages = [*check_python(), *check_required()]
+    yield "packages", packages
+    yield "optional packages", check_optional()
+    yield "machine", [*check_machine(root or Path.cwd()), *check_gpu()]
+    if all(check.status is Status.OK for check in packages):
+        import torch
+
+        from toolkit.doctor.self_test import check_custom_ops, check_kernels
+
+        ops = plugins.custom_ops()
+        yield "custom ops, converted", check_custom_ops(ops)
+        if torch.cuda.is_available():
+            yield "custom ops on the GPU", check_kernels(ops)

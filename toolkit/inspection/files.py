@@ -1,0 +1,35 @@
+"""Telling checkpoints, bundles and ONNX models apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from toolkit.bundle import Bundle
+from toolkit.checkpoint import read_checkpoint
+from toolkit.errors import InputError
+from toolkit.inspection.bundle import BundleReport, inspect_bundle
+from toolkit.inspection.onnx_model import OnnxReport, inspect_onnx
+from toolkit.inspection.weights import CheckpointReport, inspect_checkpoint
+from toolkit.specs import Submodule
+
+Report = CheckpointReport | BundleReport | OnnxReport
+ONNX_SUFFIX = ".onnx"
+
+
+def inspect_file(path: Path, submodules: Sequence[Submodule]) -> Report:
+    """Describe a bundle folder, an ``.onnx`` file or a checkpoint. Raises InputError if it cannot be read as such."""
+    if path.is_dir():
+        return inspect_bundle(Bundle.read(path), submodules)
+    if path.suffix == ONNX_SUFFIX:
+        return inspect_onnx(path)
+    return inspect_checkpoint(read_checkpoint(path), submodules)
+
+
+def weights_of(path: Path) -> Mapping[str, Tensor]:
+    """The weights of a checkpoint or a bundle. Raises InputError for an ONNX model, whose weights have other names."""
+    if path.suffix == ONNX_SUFFIX:
+        raise InputError(f"{path} cannot be compared: compare its bundle, or checkpoints")
+    return read_checkpoint(Bundle.read(path).weights if path.is_dir() else path).state_dict

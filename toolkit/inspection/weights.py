@@ -1,0 +1,149 @@
+"""What a checkpoint is, what it holds, and what about it is odd."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from toolkit.checkpoint import Checkpoint, printable
+from toolkit.selection import missing_submodules
+from toolkit.specs import Submodule
+
+SIZES = {50 * 50: "tiny", 150 * 150: "small", 200 * 200: "base"}
+"""Cells of the bird's-eye view -> published variant of BEVFormer and UniAD."""
+
+BEV = "pts_bbox_head.bev_embedding.weight"
+DETECTION_QUERIES = "pts_bbox_head.query_embedding.weight"
+TRACK_QUERIES = "query_embedding.weight"
+MAP_HEAD = "seg_head"
+STAGE_2_HEADS = ("motion_head", "occ_head", "planning_head")
+
+COUNTER = ".num_batches_tracked"
+"""Counts training steps for batch normalization; nothing reads it afterwards."""
+MEAN, VARIANCE = ".running_mean", ".running_var"
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of a checkpoint belongs to one submodule. Statistics of batch normalization are no parameters."""
+
+    submodule: str
+    entries: int
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Oddity:
+    """One entry that training rarely leaves like this, and what is odd about it."""
+
+    kind: str
+    key: str
+    note: str
+
+
+@dataclass(frozen=True)
+class CheckpointReport:
+    """Everything `inspect` says about a checkpoint.
+
+    `precision` counts entries by dtype; `left_out` maps submodules that a conversion would leave out to the reason;
+    `unclaimed` are entries that no submodule owns. Entries without effect are not searched for oddities.
+    """
+
+    path: str
+    sha256: str
+    kind: str
+    classes: tuple[str, ...]
+    meta: Mapping[str, object]
+    precision: Mapping[str, int]
+    submodules: tuple[Share, ...]
+    left_out: Mapping[str, str]
+    unclaimed: tuple[str, ...]
+    without_effect: tuple[str, ...]
+    oddities: tuple[Oddity, ...]
+
+
+def inspect_checkpoint(checkpoint: Checkpoint, submodules: Sequence[Submodule]) -> CheckpointReport:
+    """Describe a checkpoint as the file holds it (`read_checkpoint`), by the submodules that own its entries."""
+    entries = checkpoint.state_dict
+    idle = {key for key in entries if key.endswith(COUNTER)}.union(*(s.without_effect(entries) for s in submodules))
+    classes = checkpoint.meta.get("CLASSES")
+    return CheckpointReport(
+        path=str(checkpoint.path),
+        sha256=checkpoint.sha256,
+        kind=identify(entries),
+        classes=tuple(map(str, classes)) if isinstance(classes, list | tuple) else (),
+        meta=printable(checkpoint.meta),
+        precision=dict(Counter(dtype_name(value) for value in entries.values())),
+        submodules=shares(entries, submodules),
+        left_out=missing_submodules(submodules, entries),
+        unclaimed=tuple(key for key in entries if not any(s.owns(key) for s in submodules)),
+        without_effect=tuple(key for key in entries if key in idle),
+        oddities=tuple(find_oddities({key: value for key, value in entries.items() if key not in idle})),
+    )
+
+
+def identify(entries: Mapping[str, Tensor]) -> str:
+    """Which model and training stage a checkpoint with these entries is from, or "other"."""
+    if BEV not in entries or entries[BEV].ndim != 2:
+        return "other"
+    cells = len(entries[BEV])
+    size = SIZES.get(cells, f"variant with {cells} BEV cells")
+    heads = {key.partition(".")[0] for key in entries}
+    tracks = TRACK_QUERIES in entries
+    if tracks and heads.intersection(STAGE_2_HEADS):
+        absent = [head for head in (MAP_HEAD, *STAGE_2_HEADS) if head not in heads]
+        return f"UniAD-{size}, stage 2 (end to end)" + (f" without {', '.join(absent)}" if absent else "")
+    if tracks and MAP_HEAD in heads:
+        return f"UniAD-{size}, stage 1 (tracking and map)"
+    if DETECTION_QUERIES in entries:
+        return f"BEVFormer-{size}" + (", prepared for stage 1" if tracks else "")
+    return "other"
+
+
+def shares(entries: Mapping[str, Tensor], submodules: Sequence[Submodule]) -> tuple[Share, ...]:
+    """What belongs to each submodule, and to none of them."""
+    groups = {s.name: {key: value for key, value in entries.items() if s.owns(key)} for s in submodules}
+    groups["(none)"] = {key: value for key, value in entries.items() if not any(s.owns(key) for s in submodules)}
+    return tuple(_share(name, group) for name, group in groups.items() if group)
+
+
+def _share(name: str, entries: Mapping[str, Tensor]) -> Share:
+    return Share(
+        submodule=name,
+        entries=len(entries),
+        parameters=sum(
+            value.numel()
+            for key, value in entries.items()
+            if value.is_floating_point() and not key.endswith((MEAN, VARIANCE))
+        ),
+        bytes=sum(value.nbytes for value in entries.values()),
+    )
+
+
+def find_oddities(entries: Mapping[str, Tensor]) -> Iterator[Oddity]:
+    """Values that are not finite, other precisions than float32, tensors of one value, untouched statistics."""
+    for key, value in entries.items():
+        if not value.is_floating_point():
+            continue
+        if value.dtype != torch.float32:
+            yield Oddity("precision", key, dtype_name(value))
+        values = value if value.dtype == torch.float64 else value.float()
+        broken = int((~values.isfinite()).sum())
+        if broken:
+            yield Oddity("not finite", key, f"{broken} of {values.numel()} values are NaN or infinite")
+        elif key.endswith(VARIANCE):
+            mean = entries.get(key.removesuffix(VARIANCE) + MEAN)
+            if mean is not None and not mean.double().any() and bool((values == 1).all()):
+                yield Oddity("statistics never updated", key.removesuffix(VARIANCE), "mean is 0, variance is 1")
+        elif values.numel() > 1 and not key.endswith(MEAN) and bool((values == values.flatten()[0]).all()):
+            constant = float(values.flatten()[0])
+            yield Oddity("constant" if constant else "all zero", key, f"every value is {constant:g}")
+
+
+def dtype_name(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")

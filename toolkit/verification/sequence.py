@@ -1,0 +1,60 @@
+"""The frames that a verification runs: probe frames of the bundle's own, a frame folder, or official tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.bundle import Bundle
+from toolkit.data.frame_folder import read_frame_folder
+from toolkit.data.preprocess import sequence_inputs
+from toolkit.data.probe import probe_frames
+from toolkit.errors import InputError
+from toolkit.runtime import official_interface as official
+from toolkit.runtime.replay import read_inputs
+
+PROBE_LENGTH = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """`length` frames of tensors for every frame input, made when asked for, and the state before the first.
+
+    Without a `start` the state is zeros.
+    """
+
+    frames: Iterable[Mapping[str, np.ndarray]]
+    length: int
+    start: Mapping[str, np.ndarray] | None = None
+
+
+def probe_sequence(bundle: Bundle, length: int | None) -> Sequence:
+    """Made-up frames, `PROBE_LENGTH` by default; a new scene begins after two thirds of them."""
+    length = length or PROBE_LENGTH
+    return Sequence(probe_frames(bundle.config, length, scene_change=-(-2 * length // 3)), length)
+
+
+def folder_sequence(bundle: Bundle, folder: Path, length: int | None) -> Sequence:
+    """The first frames of a frame folder. Raises InputError for a bad folder, or one of fewer frames than `length`."""
+    frames = read_frame_folder(folder, bundle.config.image.cameras)
+    count = check_length(folder, len(frames), length)
+    return Sequence((inputs for _, inputs in sequence_inputs(frames[:count], bundle.config.image)), count)
+
+
+def official_sequence(bundle: Bundle, path: Path, length: int | None) -> Sequence:
+    """The first frames of an npz as `uniad-toolkit replay` takes it. Raises InputError for a bad one or too few."""
+    frames = read_inputs(path)
+    count = check_length(path, len(frames), length)
+    starts = any(name in frames[0] for name in official.RECURRENT)
+    inputs = (official.frame_inputs(frame, bundle, f"f{number}.in.") for number, frame in enumerate(frames[:count]))
+    return Sequence(inputs, count, official.state_inputs(frames[0], bundle, "f0.in.") if starts else None)
+
+
+def check_length(path: Path, available: int, wanted: int | None) -> int:
+    """How many frames to run: all, unless fewer are wanted."""
+    if wanted is not None and wanted > available:
+        raise InputError(f"{path} holds {available} frames, fewer than --length {wanted}; lower it or leave it out")
+    return wanted or available

@@ -1,0 +1,95 @@
+"""A verification report as tables for the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from toolkit.verification.comparison import Comparison
+from toolkit.verification.decisions import Decisions, OccupancyDecisions, PlanDecisions, TrackDecisions
+from toolkit.verification.report import Report
+
+BOUNDS = {"norm": "‖Δ‖/‖a‖", "largest": "max |Δ|", "share": "differ"}
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print errors by tensor, decisions by frame, and the verdict."""
+    console.print(tensor_table(report), decision_table(report))
+    for failure in report.gate_failures:
+        console.print(f"  [red]frame {failure.frame}, {failure.gate}:[/]", Text(failure.reason))
+    if report.diagnosis is not None:
+        console.print(Text(f"  Divergence {report.diagnosis}"))
+
+
+def tensor_table(report: Report) -> Table:
+    """The worst frame of every tensor."""
+    table = Table(
+        title=f"{report.candidate} against {report.reference}: worst of {report.frames} frames, {report.precision}"
+    )
+    for heading in ("submodule", "tensor"):
+        table.add_column(heading)
+    for heading in ("max |Δ|", "mean |Δ|", "max rel", "mean rel", "cosine", "error", "bound", "frame"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    previous = ""
+    for comparison in report.worst_of_each():
+        if previous not in ("", comparison.submodule):
+            table.add_section()
+        table.add_row(comparison.submodule if comparison.submodule != previous else "", *_tensor_row(comparison))
+        previous = comparison.submodule
+    return table
+
+
+def _tensor_row(comparison: Comparison) -> list[str]:
+    errors = comparison.errors
+    numbers = (errors.largest, errors.mean, errors.largest_relative, errors.mean_relative)
+    return [
+        comparison.tensor,
+        *(f"{number:.1e}" if number else "0" for number in numbers),
+        f"{errors.cosine:.6f}",
+        f"{comparison.error:.1e}" if comparison.error else "0",
+        f"{BOUNDS[comparison.measure]} ≤ {comparison.bound:g}",
+        str(comparison.frame),
+        "[green]ok[/]" if comparison.passed else "[bold red]FAIL[/]",
+    ]
+
+
+def decision_table(report: Report) -> Table | Group:
+    """Decisions frame by frame; nothing where the network takes none that are known."""
+    if not any(d.tracks or d.occupancy or d.plan for d in report.decisions):
+        return Group()
+    table = Table(title="Decisions (reference → candidate)")
+    table.add_column("frame", justify="right")
+    for heading in ("reported objects", "occupied cells", "plan length"):
+        table.add_column(heading)
+    for decisions in report.decisions:
+        table.add_row(str(decisions.frame), *_decision_row(decisions))
+    return table
+
+
+def _decision_row(decisions: Decisions) -> tuple[str, str, str]:
+    return _tracks(decisions.tracks), _occupancy(decisions.occupancy), _plan(decisions.plan)
+
+
+def _tracks(tracks: TrackDecisions | None) -> str:
+    if tracks is None:
+        return "-"
+    differences = (
+        (tracks.expected - tracks.matched, "lost"),
+        (tracks.actual - tracks.matched, "extra"),
+        (tracks.relabelled, "relabelled"),
+        (tracks.reordered, "reordered"),
+    )
+    parts = [f"{count} {what}" for count, what in differences if count]
+    return ", ".join([f"{tracks.expected} → {tracks.actual}", *parts, f"moved {tracks.moved:.1e} m"])
+
+
+def _occupancy(occupancy: OccupancyDecisions | None) -> str:
+    if occupancy is None:
+        return "-"
+    return f"{occupancy.expected} → {occupancy.actual}, {occupancy.flipped} flipped"
+
+
+def _plan(plan: PlanDecisions | None) -> str:
+    return "-" if plan is None else f"{plan.expected:.2f} → {plan.actual:.2f} m, moved {plan.moved:.1e} m"

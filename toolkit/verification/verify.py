@@ -1,0 +1,103 @@
+"""Do sessions make the same decisions? Each runs the same frames with its own state fed back, and is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from toolkit.bundle import Bundle
+from toolkit.engines.session import Session
+from toolkit.engines.torch import TorchSession
+from toolkit.verification.bisection import Diagnosis, bisect
+from toolkit.verification.comparison import Comparison, compare
+from toolkit.verification.decisions import Decisions, decide
+from toolkit.verification.gates import GateFailure, check_gates
+from toolkit.verification.observation import Observation, Observer
+from toolkit.verification.policy import FP32, Policy
+from toolkit.verification.report import Report
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first failing comparison, and what both sessions did in its frame."""
+
+    comparison: Comparison
+    reference: Observation
+    candidate: Observation
+
+
+@dataclass
+class Findings:
+    """What has been found about one candidate so far."""
+
+    comparisons: list[Comparison] = field(default_factory=list)
+    decisions: list[Decisions] = field(default_factory=list)
+    gate_failures: list[GateFailure] = field(default_factory=list)
+    divergence: Divergence | None = None
+
+
+def verify(
+    bundle: Bundle,
+    reference: Session,
+    candidates: Sequence[Session],
+    frames: Iterable[Mapping[str, np.ndarray]],
+    eager: Callable[[], TorchSession],
+    *,
+    policy: Policy = FP32,
+    start: Mapping[str, np.ndarray] | None = None,
+) -> list[Report]:
+    """Compare every candidate with the reference over `frames`, at least one, and report on each.
+
+    Every tensor that both sessions show is compared: sessions that show the bundle's wires are compared at every
+    boundary between submodules. `start` is the state before the first frame, zeros by default. `eager` opens the
+    network whose submodules can be run one at a time; it is asked for only when a candidate diverges.
+    """
+    observers = [Observer(bundle, session, start) for session in (reference, *candidates)]
+    findings = [Findings() for _ in candidates]
+    count = 0
+    for number, frame in enumerate(frames):
+        expected, *observed = (observer.step(frame) for observer in observers)
+        for found, candidate, actual in zip(findings, candidates, observed, strict=True):
+            names = (reference.name, candidate.name)
+            inspect_frame(found, bundle, policy, number, expected, actual, names)
+        count += 1
+    reports = []
+    for found, candidate in zip(findings, candidates, strict=True):
+        diagnosis: Diagnosis | None = None
+        if d := found.divergence:
+            diagnosis = bisect(bundle, policy, candidate, eager(), d.comparison, d.reference, d.candidate)
+        reports.append(
+            Report(
+                reference=reference.name,
+                candidate=candidate.name,
+                precision=policy.precision,
+                frames=count,
+                comparisons=tuple(found.comparisons),
+                decisions=tuple(found.decisions),
+                gate_failures=tuple(found.gate_failures),
+                diagnosis=diagnosis,
+            )
+        )
+    return reports
+
+
+def inspect_frame(
+    found: Findings,
+    bundle: Bundle,
+    policy: Policy,
+    number: int,
+    expected: Observation,
+    actual: Observation,
+    names: tuple[str, str],
+) -> None:
+    """Add what one frame of a candidate shows to its findings."""
+    comparisons = compare(bundle, policy, number, expected.outputs, actual.outputs)
+    decisions = decide(number, expected.outputs, actual.outputs)
+    found.comparisons += comparisons
+    found.decisions.append(decisions)
+    found.gate_failures += check_gates(decisions, comparisons, (expected.outputs, actual.outputs), names)
+    if found.divergence is None:
+        failed = next((c for c in comparisons if not c.passed), None)
+        found.divergence = Divergence(failed, expected, actual) if failed else None
