@@ -10,7 +10,7 @@ from typing import Any
 from toolkit.config import ModelConfig
 from toolkit.config_check import check_values
 from toolkit.errors import InputError
-from toolkit.official_config import load_official_config
+from toolkit.official.config import load_official_config
 from toolkit.untrusted import readable_file
 
 MAX_BYTES = 2**16

@@ -7,14 +7,15 @@
 // stay in cache; shared memory is kept small, since it is taken from that cache.
 //
 // Macros: SCALAR (float or __half), VECTOR, LANES, THREADS, CHANNELS per head, LEVELS, POINTS per level, REFERENCES per
-// query, SHAPES (h0, w0, h1, w1 …), UNROLL. Locations, softmax and accumulation are FP32 for either SCALAR.
+// query, SHAPES (h0, w0, h1, w1 …), UNROLL, STAGED_KEYS. Locations, softmax and accumulation are FP32 for either SCALAR.
+// STAGED_KEYS is the number of keys of a map so small that each block copies its head's part of it into shared memory,
+// or 0: a cache line is looked up for every corner otherwise, and these look-ups are what limits small channel counts.
 
 #include <cuda_fp16.h>
 
 constexpr int kSamples = LEVELS * POINTS;
 constexpr int kPointsPerLane = (POINTS + LANES - 1) / LANES;
-constexpr int kPaddedPoints = (POINTS + UNROLL - 1) / UNROLL * UNROLL;
-constexpr int kRow = kPaddedPoints | 1;  // odd, so that the groups of a warp read from different banks
+constexpr int kRow = POINTS | 1;  // odd, so that the groups of a warp read from different banks
 constexpr int kChunk = LANES * VECTOR;
 constexpr int kChunks = (CHANNELS + kChunk - 1) / kChunk;
 constexpr int kGroups = THREADS / LANES;
@@ -34,15 +35,12 @@ template <int N> union Pack {
   typename WordOf<N * sizeof(SCALAR)>::type word;
   SCALAR values[N];
   __device__ Pack() {}
-  __device__ explicit Pack(const SCALAR* source) : word(*reinterpret_cast<const decltype(word)*>(source)) {}
-  // Zero unless `wanted`: what lies outside the map must not be read. Compiles to a load under a predicate, no branch.
-  __device__ Pack(const char* source, bool wanted) : word() {
-    if (wanted) word = *reinterpret_cast<const decltype(word)*>(source);
-  }
+  __device__ explicit Pack(const void* source) : word(*reinterpret_cast<const decltype(word)*>(source)) {}
   __device__ void store(SCALAR* target) const { *reinterpret_cast<decltype(word)*>(target) = word; }
 };
 
-// One sampling point: where its four corners start in the value map, in bytes, and what each contributes.
+// One sampling point: where its four corners start in the value map, in bytes, and what each contributes. A corner outside
+// the map has weight 0 and the place of its neighbour inside: loads need no condition, so that many are in flight.
 struct Sample {
   uint4 offset;
   float4 weight;
@@ -52,7 +50,7 @@ __device__ bool touches(float x, float y, int level) {
   return x > -1.f && x < kShapes[2 * level + 1] && y > -1.f && y < kShapes[2 * level];  // false for NaN
 }
 
-__device__ Sample sample_at(float x, float y, int level, int start, float share, unsigned key_bytes) {
+__device__ Sample sample_at(float x, float y, int level, int start, float share, unsigned row_bytes) {
   const int height = kShapes[2 * level], width = kShapes[2 * level + 1];
   const int left = __float2int_rd(x), top = __float2int_rd(y);
   const float right_share = x - left, bottom_share = y - top;
@@ -61,8 +59,8 @@ __device__ Sample sample_at(float x, float y, int level, int start, float share,
   const float bottom_weight = top + 1 < height ? share * bottom_share : 0.f;
   const int upper = start + max(top, 0) * width, lower = start + min(top + 1, height - 1) * width;
   const int x0 = max(left, 0), x1 = min(left + 1, width - 1);
-  return {make_uint4((upper + x0) * key_bytes, (upper + x1) * key_bytes, (lower + x0) * key_bytes,
-                     (lower + x1) * key_bytes),
+  return {make_uint4((upper + x0) * row_bytes, (upper + x1) * row_bytes, (lower + x0) * row_bytes,
+                     (lower + x1) * row_bytes),
           make_float4(top_weight * left_weight, top_weight * right_weight, bottom_weight * left_weight,
                       bottom_weight * right_weight)};
 }
@@ -106,12 +104,25 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   }
 #pragma unroll
   for (int step = LANES / 2; step > 0; step /= 2) total += __shfl_xor_sync(kWarp, total, step, LANES);
-  const float scale = 1.f / total;
+  const float scale = __fdividef(1.f, total);
 
   const SCALAR* row_offsets = offsets + batch * offsets_stride + row * kSamples * 2;
   const SCALAR* row_references = reference + batch * reference_stride + query * REFERENCES * 2;
   const unsigned key_bytes = heads * CHANNELS * sizeof(SCALAR);
   const char* map = reinterpret_cast<const char*>(value + (batch * keys * heads + head) * CHANNELS);
+#if STAGED_KEYS
+  __shared__ alignas(16) SCALAR staged[STAGED_KEYS * CHANNELS];
+  for (int i = threadIdx.x; i < STAGED_KEYS * CHANNELS / VECTOR; i += THREADS) {
+    const int key = i / (CHANNELS / VECTOR), channel = i % (CHANNELS / VECTOR) * VECTOR;
+    Pack<VECTOR>(map + key * key_bytes + channel * sizeof(SCALAR)).store(staged + key * CHANNELS + channel);
+  }
+  __syncthreads();
+  const char* rows = reinterpret_cast<const char*>(staged);
+  const unsigned row_bytes = CHANNELS * sizeof(SCALAR);
+#else
+  const char* rows = map;
+  const unsigned row_bytes = key_bytes;
+#endif
   float sum[kChunks][VECTOR] = {};
 
 #pragma unroll
@@ -130,14 +141,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
       const bool wanted = touches(x, y, level);
       const unsigned ballot = __ballot_sync(kWarp, wanted) >> (threadIdx.x % 32 - lane) & kGroupMask;
       if (wanted) {
-        const Sample sample = sample_at(x, y, level, start, share[level][i] * scale, key_bytes);
+        const Sample sample = sample_at(x, y, level, start, share[level][i] * scale, row_bytes);
         const int slot = count + __popc(ballot & ((1u << lane) - 1));
         corner_offsets[group][slot] = sample.offset;
         corner_weights[group][slot] = sample.weight;
       }
       count += __popc(ballot);
     }
-    for (int slot = count + lane; slot < kPaddedPoints; slot += LANES) corner_weights[group][slot] = {};
     __syncwarp();
 
     for (int first = 0; first < count; first += UNROLL) {
@@ -145,15 +155,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
       for (int chunk = 0; chunk < kChunks; ++chunk) {
         const int channel = chunk * kChunk + lane * VECTOR;
         if (channel >= CHANNELS) break;
-        const char* channels = map + channel * sizeof(SCALAR);
+        const char* channels = rows + channel * sizeof(SCALAR);
 #pragma unroll
         for (int i = 0; i < UNROLL; ++i) {
-          const uint4 offset = corner_offsets[group][first + i];
-          const float4 weight = corner_weights[group][first + i];
-          const Pack<VECTOR> top_left(channels + offset.x, weight.x != 0.f);
-          const Pack<VECTOR> top_right(channels + offset.y, weight.y != 0.f);
-          const Pack<VECTOR> bottom_left(channels + offset.z, weight.z != 0.f);
-          const Pack<VECTOR> bottom_right(channels + offset.w, weight.w != 0.f);
+          const int slot = min(first + i, count - 1);  // beyond the last: it again, with weight 0
+          const uint4 offset = corner_offsets[group][slot];
+          const float4 weight = first + i < count ? corner_weights[group][slot] : float4{};
+          const Pack<VECTOR> top_left(channels + offset.x), top_right(channels + offset.y);
+          const Pack<VECTOR> bottom_left(channels + offset.z), bottom_right(channels + offset.w);
           accumulate(sum[chunk], top_left, weight.x);
           accumulate(sum[chunk], top_right, weight.y);
           accumulate(sum[chunk], bottom_left, weight.z);

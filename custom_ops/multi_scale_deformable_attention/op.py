@@ -140,13 +140,17 @@ def example() -> tuple[Tensor, Tensor, Tensor, Tensor, list[int]]:
     return value, reference, offsets, logits, [3, 4]
 
 
+STAGED_BYTES = 16 << 10
+"""Maps up to this size are copied into shared memory."""
+
+
 def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) -> Launch:
     """Lanes of 16 bytes each cover a head's channels; a block serves neighbouring queries of one batch and head."""
     (batch, keys, heads, channels), (_, queries, _, coordinates), _, (*_, samples) = shapes
     spatial_shapes = attributes["spatial_shapes"]
     vector = math.gcd(channels, 16 // SCALAR_BYTES[dtype])
     lanes = min(32, 1 << (channels // vector - 1).bit_length())
-    threads = max(lanes, 128 if samples < 16 else 64)
+    threads = 256
     macros: dict[str, str | int] = {
         "SCALAR": SCALARS[dtype],
         "VECTOR": vector,
@@ -157,7 +161,8 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
         "POINTS": 2 * samples // len(spatial_shapes),
         "REFERENCES": coordinates // 2,
         "SHAPES": ",".join(map(str, spatial_shapes)),
-        "UNROLL": 4,
+        "UNROLL": 2 if len(spatial_shapes) == 2 else 4,
+        "STAGED_KEYS": keys if keys * channels * SCALAR_BYTES[dtype] <= STAGED_BYTES else 0,
     }
     _, reference_stride, offsets_stride, logits_stride = (stride[0] for stride in strides)
     grid = (-(-queries // (threads // lanes)), heads, batch)

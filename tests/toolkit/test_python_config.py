@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolkit.errors import InputError
-from toolkit.python_config import MAX_BYTES, MAX_ELEMENTS, read_python_config
+from toolkit.official.python_config import MAX_BYTES, MAX_ELEMENTS, read_python_config
 
 Read = Callable[[str], dict[str, Any]]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
-from toolkit.official_images import image_settings
-from toolkit.official_keys import (
+from toolkit.official.images import image_settings
+from toolkit.official.keys import (
     ABSENT,
     CLASS_COUNT,
     FIXED,
@@ -26,7 +26,7 @@ from toolkit.official_keys import (
     lookup,
     show,
 )
-from toolkit.python_config import read_python_config
+from toolkit.official.python_config import read_python_config
 
 SURVIVORS = 249
 """Track rows that the deployed reference has beyond its queries: 1150 in all."""

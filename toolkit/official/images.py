@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from toolkit.errors import InputError
-from toolkit.official_keys import ABSENT, integer, lookup, number, numbers, show
+from toolkit.official.keys import ABSENT, integer, lookup, number, numbers, show
 
 NORMALIZE, SCALE, PAD = "NormalizeMultiviewImage", "RandomScaleImageMultiViewImage", "PadMultiViewImage"
 IMAGE_STEPS = {NORMALIZE: {"mean", "std", "to_rgb"}, SCALE: {"scales"}, PAD: {"size_divisor"}}

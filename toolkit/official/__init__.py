@@ -1,0 +1,1 @@
+"""Reading the official mmcv-style configurations, without mmcv and without executing them."""
