@@ -28,6 +28,13 @@ setup(
         "matplotlib>=3.8",
     ],
     extras_require={
+        "cuda": [
+            "cupy-cuda13x>=14",
+            "cuda-bindings>=13",
+            "nvidia-cuda-nvrtc==13.*",
+            "nvidia-cuda-runtime==13.*",
+            "nvidia-cuda-crt==13.*",
+        ],
         "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11"],
     },
     entry_points={"console_scripts": ["uniad-toolkit=toolkit.cli.main:main"]},

@@ -102,7 +102,7 @@ def microseconds(case: Case, dtype: torch.dtype, ordered: bool) -> float:
         end.record()
         end.synchronize()
         times.append(1000 * start.elapsed_time(end) / len(outputs))
-    return statistics.median(times[5:])
+    return float(statistics.median(times[5:]))
 
 
 def main() -> None:

@@ -65,6 +65,12 @@ __device__ Sample sample_at(float x, float y, int level, int start, float share,
                       bottom_weight * right_weight)};
 }
 
+// Where a lane's channels of a chunk start. With two chunks, odd groups begin with the second one: neighbouring groups
+// then read different banks of shared memory at any time.
+__device__ int channel_of(int chunk, int group, int lane) {
+  return (kChunks == 2 ? chunk ^ (group & 1) : chunk) * kChunk + lane * VECTOR;
+}
+
 __device__ void accumulate(float (&sum)[VECTOR], const Pack<VECTOR>& corner, float weight) {
 #pragma unroll
   for (int i = 0; i < VECTOR; ++i) sum[i] = fmaf(weight, static_cast<float>(corner.values[i]), sum[i]);
@@ -84,14 +90,27 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const int query = min(asked, queries - 1);  // a surplus group repeats the last query, and writes nothing
   const long long row = static_cast<long long>(query) * heads + head;
 
+  // All that a lane needs from memory for its points is asked for at once.
   const SCALAR* row_logits = logits + batch * logits_stride + row * kSamples;
-  float share[LEVELS][kPointsPerLane], largest = kLowest, total = 0.f;
+  const SCALAR* row_offsets = offsets + batch * offsets_stride + row * kSamples * 2;
+  const SCALAR* row_references = reference + batch * reference_stride + query * REFERENCES * 2;
+  float x[LEVELS][kPointsPerLane], y[LEVELS][kPointsPerLane], share[LEVELS][kPointsPerLane];
+  float largest = kLowest, total = 0.f;
 #pragma unroll
   for (int level = 0; level < LEVELS; ++level) {
 #pragma unroll
     for (int i = 0; i < kPointsPerLane; ++i) {
       const int point = lane + i * LANES;
-      share[level][i] = point < POINTS ? static_cast<float>(row_logits[level * POINTS + point]) : kLowest;
+      x[level][i] = y[level][i] = -1.f;  // outside the map
+      share[level][i] = kLowest;
+      if (point < POINTS) {
+        const int sample = level * POINTS + point;
+        const Pack<2> offset(row_offsets + 2 * sample), origin(row_references + 2 * (point % REFERENCES));
+        const float origin_x = origin.values[0], origin_y = origin.values[1];
+        x[level][i] = fmaf(origin_x, kShapes[2 * level + 1], static_cast<float>(offset.values[0])) - 0.5f;
+        y[level][i] = fmaf(origin_y, kShapes[2 * level], static_cast<float>(offset.values[1])) - 0.5f;
+        share[level][i] = row_logits[sample];
+      }
       largest = fmaxf(largest, share[level][i]);
     }
   }
@@ -106,8 +125,6 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   for (int step = LANES / 2; step > 0; step /= 2) total += __shfl_xor_sync(kWarp, total, step, LANES);
   const float scale = __fdividef(1.f, total);
 
-  const SCALAR* row_offsets = offsets + batch * offsets_stride + row * kSamples * 2;
-  const SCALAR* row_references = reference + batch * reference_stride + query * REFERENCES * 2;
   const unsigned key_bytes = heads * CHANNELS * sizeof(SCALAR);
   const char* map = reinterpret_cast<const char*>(value + (batch * keys * heads + head) * CHANNELS);
 #if STAGED_KEYS
@@ -130,18 +147,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     int count = 0;
 #pragma unroll
     for (int i = 0; i < kPointsPerLane; ++i) {
-      const int point = lane + i * LANES;
-      float x = -1.f, y = -1.f;
-      if (point < POINTS) {
-        const Pack<2> offset(row_offsets + 2 * (level * POINTS + point)), origin(row_references + 2 * (point % REFERENCES));
-        const float origin_x = origin.values[0], origin_y = origin.values[1];
-        x = fmaf(origin_x, kShapes[2 * level + 1], static_cast<float>(offset.values[0])) - 0.5f;
-        y = fmaf(origin_y, kShapes[2 * level], static_cast<float>(offset.values[1])) - 0.5f;
-      }
-      const bool wanted = touches(x, y, level);
+      const bool wanted = touches(x[level][i], y[level][i], level);
       const unsigned ballot = __ballot_sync(kWarp, wanted) >> (threadIdx.x % 32 - lane) & kGroupMask;
       if (wanted) {
-        const Sample sample = sample_at(x, y, level, start, share[level][i] * scale, row_bytes);
+        const Sample sample = sample_at(x[level][i], y[level][i], level, start, share[level][i] * scale, row_bytes);
         const int slot = count + __popc(ballot & ((1u << lane) - 1));
         corner_offsets[group][slot] = sample.offset;
         corner_weights[group][slot] = sample.weight;
@@ -152,15 +161,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
     for (int first = 0; first < count; first += UNROLL) {
 #pragma unroll
-      for (int chunk = 0; chunk < kChunks; ++chunk) {
-        const int channel = chunk * kChunk + lane * VECTOR;
-        if (channel >= CHANNELS) break;
-        const char* channels = rows + channel * sizeof(SCALAR);
+      for (int i = 0; i < UNROLL; ++i) {
+        const int slot = min(first + i, count - 1);  // beyond the last: it again, with weight 0
+        const uint4 offset = corner_offsets[group][slot];
+        const float4 weight = first + i < count ? corner_weights[group][slot] : float4{};
 #pragma unroll
-        for (int i = 0; i < UNROLL; ++i) {
-          const int slot = min(first + i, count - 1);  // beyond the last: it again, with weight 0
-          const uint4 offset = corner_offsets[group][slot];
-          const float4 weight = first + i < count ? corner_weights[group][slot] : float4{};
+        for (int chunk = 0; chunk < kChunks; ++chunk) {
+          const int channel = channel_of(chunk, group, lane);
+          if (channel >= CHANNELS) continue;
+          const char* channels = rows + channel * sizeof(SCALAR);
           const Pack<VECTOR> top_left(channels + offset.x), top_right(channels + offset.y);
           const Pack<VECTOR> bottom_left(channels + offset.z), bottom_right(channels + offset.w);
           accumulate(sum[chunk], top_left, weight.x);
@@ -175,7 +184,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 #pragma unroll
   for (int chunk = 0; chunk < kChunks; ++chunk) {
-    const int channel = chunk * kChunk + lane * VECTOR;
+    const int channel = channel_of(chunk, group, lane);
     if (asked < queries && channel < CHANNELS) {
       Pack<VECTOR> pack;
 #pragma unroll

@@ -140,6 +140,7 @@ def example() -> tuple[Tensor, Tensor, Tensor, Tensor, list[int]]:
     return value, reference, offsets, logits, [3, 4]
 
 
+THREADS = 256
 STAGED_BYTES = 16 << 10
 """Maps up to this size are copied into shared memory."""
 
@@ -149,24 +150,26 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
     (batch, keys, heads, channels), (_, queries, _, coordinates), _, (*_, samples) = shapes
     spatial_shapes = attributes["spatial_shapes"]
     vector = math.gcd(channels, 16 // SCALAR_BYTES[dtype])
+    staged = keys * channels * SCALAR_BYTES[dtype] <= STAGED_BYTES
     lanes = min(32, 1 << (channels // vector - 1).bit_length())
-    threads = 256
+    if staged and lanes == 8:
+        lanes = 4  # half as many threads repeat the work per point; shared memory serves half rows as fast
     macros: dict[str, str | int] = {
         "SCALAR": SCALARS[dtype],
         "VECTOR": vector,
         "LANES": lanes,
-        "THREADS": threads,
+        "THREADS": THREADS,
         "CHANNELS": channels,
         "LEVELS": len(spatial_shapes) // 2,
         "POINTS": 2 * samples // len(spatial_shapes),
         "REFERENCES": coordinates // 2,
         "SHAPES": ",".join(map(str, spatial_shapes)),
-        "UNROLL": 2 if len(spatial_shapes) == 2 else 4,
-        "STAGED_KEYS": keys if keys * channels * SCALAR_BYTES[dtype] <= STAGED_BYTES else 0,
+        "UNROLL": 4 if len(spatial_shapes) > 2 else max(1, vector // 4),
+        "STAGED_KEYS": keys if staged else 0,
     }
     _, reference_stride, offsets_stride, logits_stride = (stride[0] for stride in strides)
-    grid = (-(-queries // (threads // lanes)), heads, batch)
-    return Launch(macros, (keys, queries, reference_stride, offsets_stride, logits_stride), grid, threads)
+    grid = (-(-queries // (THREADS // lanes)), heads, batch)
+    return Launch(macros, (keys, queries, reference_stride, offsets_stride, logits_stride), grid, THREADS)
 
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "multi_scale_deformable_attention", plan)

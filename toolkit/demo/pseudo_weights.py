@@ -61,7 +61,11 @@ def _constant(value: float) -> Rule:
 
 def _fan_in(gain: float) -> Rule:
     """Normal with variance gain² / fan-in."""
-    return lambda rng, shape: gain / math.sqrt(math.prod(shape[1:])) * rng.standard_normal(shape)
+
+    def draw(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return rng.standard_normal(shape) * (gain / math.sqrt(math.prod(shape[1:])))
+
+    return draw
 
 
 def _contrast(gain: float) -> Rule:
@@ -69,7 +73,8 @@ def _contrast(gain: float) -> Rule:
 
     def draw(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         weight = _fan_in(gain)(rng, shape)
-        return weight - weight.mean(-1, keepdims=True)
+        centred: Array = weight - weight.mean(-1, keepdims=True)
+        return centred
 
     return draw
 
@@ -79,7 +84,8 @@ def _ring(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     angles = 2 * math.pi * np.arange(8) / 8
     directions = np.stack((np.cos(angles), np.sin(angles)), -1)
     reach = 1 + np.arange(shape[0] // 16) % 4
-    return (directions[:, None] * reach[:, None]).reshape(shape)
+    offsets: Array = directions[:, None] * reach[:, None]
+    return offsets.reshape(shape)
 
 
 def _box_weight(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

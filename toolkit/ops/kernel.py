@@ -61,9 +61,19 @@ def run_kernel(kernel: Kernel, launch: Launch, pointers: Sequence[int], device: 
     function(launch.grid, (launch.block, 1, 1), arguments, stream=cupy_stream(stream))
 
 
+@dataclass(frozen=True)
+class StreamHandle:
+    """A CUDA stream of another library, by its address."""
+
+    address: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.address
+
+
 @functools.cache
 def cupy_stream(stream: int) -> Any:
-    return load_cupy().cuda.ExternalStream(stream)
+    return load_cupy().cuda.Stream.from_external(StreamHandle(stream))
 
 
 @functools.cache
