@@ -113,11 +113,11 @@ def test_checkpoints(fault: str, tmp_path: Path, refused: Callable[..., None]) -
 
 
 def test_misshaped_tensor(state_dict_a: dict[str, torch.Tensor], tmp_path: Path, refused: Callable[..., None]) -> None:
-    key = "planning_head.reg_branch.2.weight"
-    torch.save({"state_dict": state_dict_a | {key: torch.zeros(14, 256)}}, tmp_path / "seed.pth")
+    key = "planning_head.mlp_fuser.0.weight"
+    torch.save({"state_dict": state_dict_a | {key: torch.zeros(256, 700)}}, tmp_path / "seed.pth")
     np.save(tmp_path / "anchors.npy", np.zeros((4, 6, 12, 2), np.float32))
     arguments = ["convert", tmp_path / "seed.pth", "--motion-anchors", tmp_path / "anchors.npy", "-o", tmp_path / "out"]
-    refused(arguments, "14", "12")
+    refused(arguments, key, "700", "768")
 
 
 def test_anchors(tmp_path: Path, refused: Callable[..., None]) -> None:
