@@ -4,6 +4,11 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+TENSORRT_RTX = [
+    f"{package}; sys_platform == 'linux' and platform_machine == 'x86_64'"
+    for package in ("onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0", "tensorrt-rtx-cu13-bindings==1.7.1.116")
+]
+
 setup(
     name="uniad-toolkit",
     version="0.1.0",
@@ -13,7 +18,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["toolkit*", "plugins*", "custom_ops*", "configs*"]),
-    package_data={"custom_ops": ["*/*.cu"], "configs": ["*.toml"]},
+    package_data={"custom_ops": ["*/*.cu"], "toolkit.ops.template": ["*.cu"], "configs": ["*.toml"]},
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",
@@ -22,7 +27,7 @@ setup(
         "onnxruntime>=1.20",
         "safetensors>=0.4",
         "pluggy>=1.5",
-        "typer>=0.12",
+        "typer>=0.29",
         "rich>=13",
         "opencv-python-headless>=4.8",
         "matplotlib>=3.8",
@@ -35,7 +40,18 @@ setup(
             "nvidia-cuda-runtime==13.*",
             "nvidia-cuda-crt==13.*",
         ],
-        "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11"],
+        "tensorrt-rtx": TENSORRT_RTX,
+        "dev": [
+            *TENSORRT_RTX,
+            "pytest>=8",
+            "hypothesis>=6",
+            "ruff>=0.6",
+            "mypy>=1.11",
+            "cuda-bindings>=13",
+            "nvidia-cuda-nvrtc==13.0.*",
+            "nvidia-cuda-runtime==13.0.*",
+            "nvidia-cuda-crt==13.0.*",
+        ],
     },
     entry_points={"console_scripts": ["uniad-toolkit=toolkit.cli.main:main"]},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +11,7 @@ from typing import Any
 
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
-from toolkit.files import read_json
+from toolkit.files import read_json, sha256_file
 from toolkit.network import NetworkGraph
 from toolkit.specs import StateSpec, TensorSpec
 
@@ -81,17 +82,25 @@ class Bundle:
         """Name of the submodule that produces `tensor`."""
         return next(s.name for s in self.submodules if tensor in s.outputs)
 
+    def require_intact(self, form: str) -> None:
+        """Raise InputError unless the files of a form are those that were written with the bundle."""
+        name = self.files[form]
+        for file in (file for file in self.sha256 if file.startswith(name)):  # an ONNX model has its weights beside it
+            if sha256_file(self.path / file) != self.sha256[file]:
+                raise InputError(f"{self.path / file} is not the file that the conversion wrote; convert again")
+
     def write(self) -> None:
         """Write `bundle.json` into the bundle's folder."""
         values = {"format": FORMAT} | {f.name: getattr(self, f.name) for f in fields(self) if f.name != "path"}
         values["config"] = self.config.to_dict()
         for name in ("submodules", "frame_inputs", "state_inputs", "states", "results", "wires"):
             values[name] = [asdict(item) for item in values[name]]
+        values["digest"] = content_digest(values)
         (self.path / MANIFEST).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Bundle:
-        """Open a bundle folder. Raises InputError if it is none, is incomplete, or has a newer format."""
+        """Open a bundle folder. Raises InputError if it is none, is incomplete or edited, or has another format."""
         if not (path / MANIFEST).is_file():
             raise InputError(f"{path} is not a bundle: it has no {MANIFEST}; make one with `uniad-toolkit convert`")
         values = read_json(path / MANIFEST)
@@ -113,15 +122,24 @@ class Bundle:
                 provenance=dict(values["provenance"]),
                 parity=dict(values["parity"]),
             )
-            files = {bundle.onnx.name, bundle.weights.name, *bundle.sha256}
+            files = {bundle.files["functional"], bundle.files["weights"], *bundle.sha256}
+            intact = values["digest"] == content_digest(values)
         except KeyError as error:
             raise InputError(f"{path / MANIFEST}: field {error} is missing; convert again") from error
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path / MANIFEST} is damaged: {error}; convert again") from error
+        if not intact:
+            raise InputError(f"{path / MANIFEST} was changed since the conversion; convert again")
         for name in sorted(files):
             if not (path / name).is_file():
                 raise InputError(f"bundle {path}: file {name} is missing; convert again")
         return bundle
+
+
+def content_digest(manifest: Mapping[str, Any]) -> str:
+    """Digest of everything else in a manifest: an edited one would no longer describe the network beside it."""
+    content = {name: value for name, value in manifest.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _specs(values: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:

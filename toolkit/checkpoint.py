@@ -87,18 +87,25 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
 
 def printable(meta: Mapping[str, object]) -> dict[str, object]:
     """The entries of a checkpoint's meta that JSON can hold; long texts, such as a whole config, are cut."""
-    plain = {k: v for k, v in meta.items() if isinstance(v, str | int | float | bool | None)}
+    plain = {k: v for k, v in meta.items() if isinstance(k, str) and isinstance(v, str | int | float | bool | None)}
     return {k: v[:2000] if isinstance(v, str) else v for k, v in plain.items()}
 
 
 def match_weights(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> None:
-    """Raise InputError, with a table of the differences, unless both have the same keys and shapes."""
+    """Raise InputError, with a table of the differences, unless both have the same keys and shapes.
+
+    Integers do not stand in for floats either: they are weights that were quantized.
+    """
     missing = {key: str(list(expected[key].shape)) for key in expected if key not in actual}
     unexpected = {key: str(list(actual[key].shape)) for key in actual if key not in expected}
     misshapen = {
         key: f"{list(actual[key].shape)} in the checkpoint, {list(expected[key].shape)} in the model"
         for key in expected
         if key in actual and actual[key].shape != expected[key].shape
+    } | {
+        key: f"{actual[key].dtype} in the checkpoint, {expected[key].dtype} in the model"
+        for key in expected
+        if key in actual and expected[key].is_floating_point() and not actual[key].is_floating_point()
     }
     if missing or unexpected or misshapen:
         lines = [
@@ -139,6 +146,8 @@ def _read_torch(path: Path, *, zipped: bool) -> Any:
     numpy_globals: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         (stand_in, name) for name, stand_in in NUMPY_GLOBALS.items()
     ]
+    if zipped and _is_compressed(path):
+        raise InputError(f"checkpoint {path} is compressed, so its size is unknown; write it again with torch.save")
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(numpy_globals):
             # The only warnings are about pickle protocols, and those that matter end in an error.
@@ -147,6 +156,14 @@ def _read_torch(path: Path, *, zipped: bool) -> Any:
     # Foreign bytes can make the parser fail in any way.
     except Exception as error:
         raise InputError(f"checkpoint {path} {_diagnosis(error, path, zipped=zipped)}") from error
+
+
+def _is_compressed(path: Path) -> bool:
+    """Whether a zip file has data as torch never writes it, which may grow without bound when it is read."""
+    with suppress(Exception), zipfile.ZipFile(path) as archive:
+        data = [entry for entry in archive.infolist() if re.search(r"/data(\.pkl$|/)", entry.filename)]
+        return any(entry.compress_type != zipfile.ZIP_STORED for entry in data)
+    return False  # damaged, as reading it will show
 
 
 def _diagnosis(error: Exception, path: Path, *, zipped: bool) -> str:

@@ -188,6 +188,11 @@ def check_config_against(config: ModelConfig, shapes: Shapes, submodules: Collec
         raise InputError(
             f"the configuration is not the checkpoint's: {'; '.join(faults)}; convert with the --config of its training"
         )
+    if "occupancy" in submodules and not set(config.occupancy.vehicle_classes) <= set(range(len(config.class_names))):
+        raise InputError(
+            f"occupancy.vehicle_classes is {config.occupancy.vehicle_classes}; there are {len(config.class_names)} "
+            "classes, counted from 0"
+        )
     if "motion" in submodules:
         grouped = sorted(label for group in config.motion.class_groups for label in group)
         if grouped != list(range(len(config.class_names))):

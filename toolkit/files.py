@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +17,8 @@ from toolkit.errors import InputError
 
 MARKER = ".uniad-toolkit"
 """An empty file that tells a folder as an output of this toolkit."""
+MAX_JSON_BYTES = 2**24
+"""A manifest or a frame has a few thousand bytes."""
 
 
 @contextmanager
@@ -25,15 +29,18 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     an earlier output.
     """
     path = path.absolute()
-    if path.exists() and not force:
-        raise InputError(f"{path} already exists; choose another output or pass --force to replace it")
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; choose another output folder")
-    if path.exists() and any(path.iterdir()) and not (path / MARKER).exists():
-        raise InputError(f"{path} was not written by this toolkit, so --force keeps it; choose another output folder")
-    work = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    work = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
     try:
+        if path.exists() and not force:
+            raise InputError(f"{path} already exists; choose another output or pass --force to replace it")
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file; choose another output folder")
+        if path.exists() and any(path.iterdir()) and not (path / MARKER).exists():
+            raise InputError(
+                f"{path} was not written by this toolkit, so --force keeps it; choose another output folder"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_remains(path)
         work.mkdir()
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose a writable output folder") from error
@@ -41,7 +48,7 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         yield work
         mark_output(work)
         if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            old = work.with_suffix(".old")
             path.rename(old)
             work.rename(path)
             shutil.rmtree(old)
@@ -51,6 +58,25 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def remove_remains(path: Path) -> None:
+    """Remove the temporary folders beside `path` of processes of this machine that were killed."""
+    name = re.compile(re.escape(f".{path.name}.{platform.node()}-") + r"(\d{1,9})\.partial")
+    for folder in path.parent.iterdir():
+        if (match := name.fullmatch(folder.name)) and not is_running(int(match[1])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether another process has this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
 def mark_output(folder: Path) -> None:
@@ -81,11 +107,15 @@ def new_file(path: Path) -> Iterator[Path]:
 def read_json(path: Path) -> Any:
     """Parsed JSON; InputError names the file and position of a fault."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+        if len(data) > MAX_JSON_BYTES:
+            raise InputError(f"{path} is larger than {MAX_JSON_BYTES} bytes; give the file that was meant")
+        return json.loads(data.decode())
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
+        raise InputError(f"cannot read {path}: {error.strerror}; check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON: {error!s:.200}; repair it") from error
 
 
 def sha256_file(path: Path) -> str:

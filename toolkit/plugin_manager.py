@@ -39,6 +39,8 @@ BUILTIN_PLUGINS = (
     "toolkit.cli.doctor",
     "toolkit.cli.inspect",
     "toolkit.cli.init_stage1",
+    "toolkit.cli.kernels",
+    "toolkit.cli.new_op",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,9 +23,14 @@ def inverse(matrix: Tensor) -> Tensor:
     return adjugate / determinant[..., None, None]
 
 
+def output_shape(shapes: Shapes, attributes: Attributes) -> Sequence[int]:
+    """That of the matrices."""
+    return shapes[0]
+
+
 @inverse.register_fake
 def _(matrix: Tensor) -> Tensor:
-    return torch.empty_like(matrix)
+    return matrix.new_empty(output_shape([matrix.shape], {}))
 
 
 def body(attributes: Attributes) -> str:
@@ -74,7 +80,7 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
 
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "inverse", plan)
-INVERSE = CustomOp("Inverse", inverse, body, KERNEL, example)
+INVERSE = CustomOp("Inverse", inverse, body, KERNEL, example, output_shape)
 
 
 @inverse.register_kernel("cuda")

@@ -49,9 +49,15 @@ def multi_scale_deformable_attention(
     return summed.view(batch, heads, channels, queries).permute(0, 3, 1, 2).contiguous()
 
 
+def output_shape(shapes: Shapes, attributes: Attributes) -> Sequence[int]:
+    """Batches, heads and channels of the value, queries of the reference points."""
+    (batch, _, heads, channels), (_, queries, *_), *_ = shapes
+    return batch, queries, heads, channels
+
+
 @multi_scale_deformable_attention.register_fake
 def _(value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, spatial_shapes: Sequence[int]) -> Tensor:
-    return value.new_empty(value.shape[0], reference.shape[1], value.shape[2], value.shape[3])
+    return value.new_empty(output_shape([value.shape, reference.shape], {}))
 
 
 def body(attributes: Attributes) -> str:
@@ -174,13 +180,13 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "multi_scale_deformable_attention", plan)
 MULTI_SCALE_DEFORMABLE_ATTENTION = CustomOp(
-    "MultiScaleDeformableAttention", multi_scale_deformable_attention, body, KERNEL, example
+    "MultiScaleDeformableAttention", multi_scale_deformable_attention, body, KERNEL, example, output_shape
 )
 
 
 @multi_scale_deformable_attention.register_kernel("cuda")
 def _(value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, spatial_shapes: Sequence[int]) -> Tensor:
-    output = value.new_empty(value.shape[0], reference.shape[1], value.shape[2], value.shape[3])
+    output = value.new_empty(output_shape([value.shape, reference.shape], {}))
     inputs = (value.contiguous(), *(dense_rows(x) for x in (reference, offsets, logits)))
     return launch_on(KERNEL, inputs, output, spatial_shapes=spatial_shapes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -32,9 +33,14 @@ def rotate(image: Tensor, angle: Tensor, center: Tensor, interpolation: str) -> 
     return grid_sample(image[None], grid[None], mode=interpolation, padding_mode="zeros", align_corners=False)[0]
 
 
+def output_shape(shapes: Shapes, attributes: Attributes) -> Sequence[int]:
+    """That of the image."""
+    return shapes[0]
+
+
 @rotate.register_fake
 def _(image: Tensor, angle: Tensor, center: Tensor, interpolation: str) -> Tensor:
-    return torch.empty_like(image)
+    return image.new_empty(output_shape([image.shape], {}))
 
 
 def body(attributes: Attributes) -> str:
@@ -129,7 +135,7 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
 
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "rotate", plan)
-ROTATE = CustomOp("Rotate", rotate, body, KERNEL, example)
+ROTATE = CustomOp("Rotate", rotate, body, KERNEL, example, output_shape)
 
 
 @rotate.register_kernel("cuda")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from custom_ops.inverse.op import inverse
+from custom_ops.modulated_deformable_convolution.op import modulated_deformable_convolution
 from custom_ops.multi_scale_deformable_attention.op import multi_scale_deformable_attention
 from custom_ops.rotate.op import rotate
 
@@ -90,3 +91,52 @@ def test_rotate_equals_eager(interpolation: str, dtype: torch.dtype) -> None:
 def test_inverse_equals_float64(dtype: torch.dtype) -> None:
     matrix = (torch.randn(50, 3, 3, device="cuda") + 4 * torch.eye(3, device="cuda")).to(dtype)
     assert relative_error(inverse(matrix), torch.linalg.inv(matrix.double())) <= TOLERANCE[dtype]
+
+
+CONVOLUTIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...], int, dict[str, int]]] = {
+    "stage three of UniAD-base": ((6, 256, 58, 100), (256, 256, 3, 3), 1, {"stride": 1, "padding": 1, "dilation": 1}),
+    "stage four of UniAD-base": ((6, 512, 29, 50), (512, 512, 3, 3), 1, {"stride": 1, "padding": 1, "dilation": 1}),
+    "into stage four": ((6, 512, 58, 100), (512, 512, 3, 3), 1, {"stride": 2, "padding": 1, "dilation": 1}),
+    "groups": ((2, 24, 17, 19), (10, 12, 3, 3), 4, {"stride": 1, "padding": 2, "dilation": 2}),
+    "not square": ((1, 5, 9, 8), (7, 5, 1, 3), 1, {"stride": 2, "padding": 0, "dilation": 1}),
+    "1x1": ((1, 3, 4, 5), (70, 3, 1, 1), 3, {"stride": 1, "padding": 0, "dilation": 1}),
+    "no images": ((0, 3, 4, 5), (2, 3, 1, 1), 1, {"stride": 1, "padding": 0, "dilation": 1}),
+}
+"""Shapes of image and weight, sets of offsets, attributes."""
+
+
+def convolution_inputs(name: str, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], dict[str, int]]:
+    image, weight, offset_groups, attributes = CONVOLUTIONS[name]
+    span = [attributes["dilation"] * (kernel - 1) + 1 - 2 * attributes["padding"] for kernel in weight[2:]]
+    out_size = [(image[2 + i] - span[i]) // attributes["stride"] + 1 for i in range(2)]
+    taps = offset_groups * weight[2] * weight[3]
+    inputs = (
+        torch.randn(image, device="cuda"),
+        2 * torch.randn(image[0], 2 * taps, *out_size, device="cuda"),
+        torch.rand(image[0], taps, *out_size, device="cuda"),
+        torch.randn(weight, device="cuda"),
+    )
+    return tuple(x.to(dtype) for x in inputs), attributes
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolution_equals_float64(name: str, dtype: torch.dtype) -> None:
+    inputs, attributes = convolution_inputs(name, dtype)
+    actual = modulated_deformable_convolution(*inputs, **attributes)
+    expected = modulated_deformable_convolution._init_fn(*(x.double() for x in inputs), **attributes)
+    assert actual.dtype == dtype
+    assert relative_error(actual, expected) <= TOLERANCE[dtype]
+
+
+def test_convolution_far_outside_the_image_is_zero() -> None:
+    (image, offset, mask, weight), attributes = convolution_inputs("groups", torch.float32)
+    for far in (1e3, 1e30, float("inf"), float("nan")):
+        assert not modulated_deformable_convolution(image, offset + far, mask, weight, **attributes).any()
+
+
+def test_convolution_reads_strided_inputs() -> None:
+    inputs, attributes = convolution_inputs("groups", torch.float32)
+    strided = [x.transpose(2, 3).contiguous().transpose(2, 3) for x in inputs]
+    expected = modulated_deformable_convolution(*inputs, **attributes)
+    assert torch.equal(modulated_deformable_convolution(*strided, **attributes), expected)

@@ -55,7 +55,8 @@ def test_plugins_and_what_they_contribute(planner: Path, capsys: pytest.CaptureF
     assert run(["plugins", "--plugin", str(planner)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("plugins from uniad-toolkit ") for line in lines)
-    assert "  custom_ops.plugin: custom op MultiScaleDeformableAttention, custom op Rotate, custom op Inverse" in lines
+    ops = ("MultiScaleDeformableAttention", "Rotate", "Inverse", "ModulatedDeformableConvolution")
+    assert f"  custom_ops.plugin: {', '.join(f'custom op {op}' for op in ops)}" in lines
     assert "  toolkit.cli.convert: command convert" in lines
     assert "  plugins.planning.plugin: submodule planning (replaced by pilot)" in lines
     assert "plugins from a file" in lines

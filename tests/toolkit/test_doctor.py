@@ -155,7 +155,7 @@ def test_custom_ops_are_exported_and_compared(ops: Sequence[CustomOp]) -> None:
 
 def test_wrong_conversions_are_told_apart(ops: Sequence[CustomOp]) -> None:
     """One op computes something else, one has no valid body, one no example, one is fine."""
-    attention, rotate, inverse = ops
+    attention, rotate, inverse, *_ = ops
     wrong = replace(rotate, body=lambda attributes: rotate.body(attributes).replace("Cos (radians)", "Sin (radians)"))
     invalid = replace(attention, body=lambda attributes: "nonsense")
     checks = check_custom_ops([wrong, inverse])

@@ -115,7 +115,12 @@ def test_built_in_plugins_offer_the_network_and_the_custom_ops() -> None:
         "occupancy",
         "planning",
     ]
-    assert [op.name for op in manager.custom_ops()] == ["MultiScaleDeformableAttention", "Rotate", "Inverse"]
+    assert [op.name for op in manager.custom_ops()] == [
+        "MultiScaleDeformableAttention",
+        "Rotate",
+        "Inverse",
+        "ModulatedDeformableConvolution",
+    ]
     assert manager.origin(manager.submodules()[-1]) == "plugins.planning.plugin"
 
 

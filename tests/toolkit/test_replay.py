@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,9 @@ class FakeSession:
     def download(self, tensor: Any) -> np.ndarray:
         array: np.ndarray = tensor
         return array
+
+    def finite(self, tensors: Iterable[Any]) -> bool:
+        return all(np.isfinite(tensor).all() for tensor in tensors)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,6 +50,9 @@ class FakeSession:
         self.downloaded.append(tensor)
         array: np.ndarray = tensor.array
         return array
+
+    def finite(self, tensors: Iterable[Any]) -> bool:
+        return all(np.isfinite(tensor.array).all() for tensor in tensors)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from toolkit.cli.sessions import SessionKind
 from toolkit.cli.verify import session_kinds, verify_command
 from toolkit.converter import convert
 from toolkit.errors import CheckFailed, InputError
+from toolkit.files import sha256_file
 from toolkit.hookspecs import hookimpl
 from toolkit.network import Network, NetworkGraph
 from toolkit.plugin_manager import PluginManager
@@ -103,6 +105,8 @@ def test_divergence_ends_with_a_report(verify: Verify, converted: Path, tmp_path
     shutil.copytree(converted, tmp_path / "bundle")
     weights = load_file(tmp_path / "bundle" / WEIGHTS)
     save_file(weights | {"planner.weight": weights["planner.weight"] + 1}, tmp_path / "bundle" / WEIGHTS)
+    copy = Bundle.read(tmp_path / "bundle")
+    replace(copy, sha256=copy.sha256 | {WEIGHTS: sha256_file(copy.weights)}).write()
     with pytest.raises(CheckFailed, match=r"first at frame 0, submodule 'planner'.*; made in frame 0 by .* 'planner'"):
         verify(bundle=tmp_path / "bundle", output=tmp_path / "report.json")
     [report] = json.loads((tmp_path / "report.json").read_text())

@@ -15,11 +15,16 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_error(message: str) -> None:
-    errors.print(f"[bold red]error:[/] {escape(message)}")
+    errors.print(f"[bold red]error:[/] {escape(visible(message))}")
 
 
 def print_warning(message: str) -> None:
-    errors.print(f"[bold yellow]warning:[/] {escape(message)}")
+    errors.print(f"[bold yellow]warning:[/] {escape(visible(message))}")
+
+
+def visible(text: str) -> str:
+    """The text with an escape in place of what a terminal would obey or could not show, line breaks apart."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def print_trace(line: str) -> None:

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from toolkit.cli.console import console, print_written, step
 from toolkit.config import ModelConfig
+from toolkit.config_check import check_values
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
 
@@ -72,4 +73,6 @@ def with_capacities(config: ModelConfig, tracks: int | None, agents: int | None)
         raise InputError(f"--agent-capacity {agents} must lie between 1 and {reports}, the number of reported boxes")
     if tracks < reports:
         raise InputError(f"--track-capacity {tracks} is too small; it must hold the {reports} reported boxes")
-    return replace(config, tracking=replace(config.tracking, track_capacity=tracks, agent_capacity=agents))
+    sized = replace(config, tracking=replace(config.tracking, track_capacity=tracks, agent_capacity=agents))
+    check_values(sized)
+    return sized

@@ -16,6 +16,7 @@ from toolkit.cli.console import print_error, print_trace, print_warning
 from toolkit.errors import CheckFailed, InputError
 from toolkit.plugin_manager import PluginManager
 
+PROGRAM = "uniad-toolkit"
 CHECK_FAILED, BAD_INPUT = 1, 2
 TRACE_VARIABLE = "UNIAD_TOOLKIT_TRACE"
 
@@ -45,7 +46,13 @@ def run(arguments: Sequence[str]) -> int:
             warn=print_warning,
             trace=print_trace if os.environ.get(TRACE_VARIABLE, "0") not in ("", "0") else None,
         )
-        typer.main.get_command(make_app(plugins)).main(rest, prog_name="uniad-toolkit", obj=plugins)
+        command = typer.main.get_command(make_app(plugins))
+        status = command.main(rest or ["--help"], prog_name=PROGRAM, obj=plugins, standalone_mode=False)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        message = " ".join(error.format_message().split()).rstrip(".")
+        print_error(f"{message}; see `{context.command_path if context else PROGRAM} --help`")
+        return BAD_INPUT
     except InputError as error:
         print_error(str(error))
         return BAD_INPUT
@@ -54,15 +61,14 @@ def run(arguments: Sequence[str]) -> int:
         return CHECK_FAILED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 def make_app(plugins: PluginManager) -> typer.Typer:
     """The application with every plugin's commands."""
     app = typer.Typer(
-        name="uniad-toolkit",
+        name=PROGRAM,
         help="Convert a trained UniAD-tiny checkpoint, run it over frames, and prove that it is the same network.",
-        no_args_is_help=True,
         add_completion=False,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,

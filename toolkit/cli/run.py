@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.console import console, print_written, step
+from toolkit.cli.console import console, print_warning, print_written, step
 from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.errors import CheckFailed
 from toolkit.hookspecs import hookimpl
 
 
@@ -30,6 +31,8 @@ def run_command(
 ) -> None:
     """Run frames with state fed back: one JSON a frame, its masks beside it as npz, and a bird's-eye picture.
 
+    A frame whose results are not finite is left out; the rest are written, and the exit status is 1.
+
     Example: [bold]uniad-toolkit run bundle frames -o results[/]
     """
     from toolkit.bundle import Bundle
@@ -45,15 +48,27 @@ def run_command(
         with step(f"load the {session.value} session"):
             engine = open_session(opened, session, context.obj)
         submodules = context.obj.submodules()
+        left_out = []
         started = time.perf_counter()
         for result in run_sequence(opened, engine, submodules, source):
-            write_result(result, folder)
-            if pictures:
-                draw_birds_eye(result, folder / f"{result.frame}.png")
+            try:
+                write_result(result, folder)
+                if pictures:
+                    draw_birds_eye(result, folder / f"{result.frame}.png")
+            except CheckFailed as failure:
+                print_warning(f"{failure}; left out")
+                left_out.append(result.frame)
             seconds, started = time.perf_counter() - started, time.perf_counter()
             dropped = result.dropped_tracks + result.dropped_agents
             console.print(
                 f"  [dim]{seconds:6.1f} s[/]  {result.frame}: {len(result.boxes)} boxes"
                 + (f", [yellow]{dropped} beyond capacity[/]" if dropped else "")
+                + (f", [yellow]{result.repairs}[/]" if result.repairs else ""),
+                soft_wrap=True,
             )
-    print_written(output, f"{len(source)} frames")
+    print_written(output, f"{len(source) - len(left_out)} frames")
+    if left_out:
+        raise CheckFailed(
+            f"{len(left_out)} of {len(source)} frames have results that are not finite, first {left_out[0]}; "
+            "`verify` the bundle"
+        )

@@ -17,7 +17,11 @@ class SessionKind(Enum):
 
 
 def open_session(bundle: Bundle, kind: SessionKind, plugins: PluginManager, *, wires: bool = False) -> Session:
-    """A session over a bundle; with `wires` it shows the tensors between submodules too, if its kind can."""
+    """A session over a bundle; with `wires` it shows the tensors between submodules too, if its kind can.
+
+    Raises InputError if the files that it reads are not those of the conversion.
+    """
+    bundle.require_intact("weights" if kind is SessionKind.TORCH else "functional")
     if kind is SessionKind.TORCH:
         from toolkit.engines.torch import TorchSession
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import os.path
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +21,8 @@ from toolkit.files import new_file, read_json
 _ROTATION_TOLERANCE = 1e-3
 """Largest deviation of RᵀR from the identity, or of a quaternion's norm from 1: rounding to four decimals is fine."""
 _JPEG_QUALITY = 95
+_LARGEST = 1e9
+"""No position in metres, reading or camera parameter in pixels comes near."""
 _LATEST_SECONDS = 1e11
 """A timestamp above this (the year 5138) cannot be seconds since 1970."""
 
@@ -125,7 +127,7 @@ def _read_frame(path: Path, cameras: Sequence[str]) -> Frame:
 def _camera(value: Any, where: str, folder: Path) -> CameraView:
     view = _object(value, where, ("image", "intrinsics", "sensor2lidar"))
     image = folder / _text(view["image"], f"{where}.image")
-    if not image.is_file():
+    if not os.path.isfile(image):  # unlike Path.is_file, it takes any name
         raise InputError(f"{where}.image: {image} does not exist; give a path relative to the JSON's folder")
     intrinsics = _array(view["intrinsics"], f"{where}.intrinsics", (3, 3))
     if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0 or intrinsics[2].tolist() != [0, 0, 1]:
@@ -170,10 +172,10 @@ def _command(value: Any, where: str) -> Command:
 
 
 def _seconds(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{where}: expected a finite number of seconds, found {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise InputError(f"{where}: expected a finite number of seconds, found {value!r:.60}")
     if abs(value) > _LATEST_SECONDS:
-        raise InputError(f"{where}: {value} is too large for seconds; divide by 1e6 if it counts microseconds")
+        raise InputError(f"{where}: {value!r:.60} is too large for seconds; divide by 1e6 if it counts microseconds")
     return float(value)
 
 
@@ -193,6 +195,8 @@ def _array(value: Any, where: str, shape: tuple[int, ...]) -> Float64Array:
         raise InputError(f"{where}: expected {size} numbers, found {json.dumps(value):.80}")
     if not np.isfinite(array).all():
         raise InputError(f"{where}: holds a value that is not finite; leave the frame out or repair its calibration")
+    if np.abs(array).max() > _LARGEST:
+        raise InputError(f"{where}: holds a value above {_LARGEST:g}; give metres, pixels, m/s², rad/s or m/s")
     return array.astype(np.float64)
 
 

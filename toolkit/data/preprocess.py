@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from toolkit.config import ImageConfig
 from toolkit.data.frames import CameraView, Float64Array, Frame
+from toolkit.data.jpeg import jpeg_size
 from toolkit.errors import InputError
 
 Float32Array = NDArray[np.float32]
 FirstFrame = Literal["evaluation", "training"]
 """What the ego motion of a scene's first frame refers to: see `ego_motion`."""
+MAX_JPEG_BYTES = MAX_JPEG_PIXELS = 2**26
+"""Far beyond any camera; a larger image would only exhaust the memory."""
 
 
 def frame_inputs(
@@ -82,14 +85,20 @@ def camera_image(image: Path | NDArray[np.uint8], config: ImageConfig) -> Float3
 def read_jpeg(path: Path) -> NDArray[np.uint8]:
     """RGB [height, width, 3] of a JPEG file as OpenCV decodes it; InputError if it is missing, cut off or corrupt."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_JPEG_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path in the frame's JSON") from error
+    if len(data) > MAX_JPEG_BYTES:
+        raise InputError(f"{path}: is larger than {MAX_JPEG_BYTES} bytes; give the camera's picture")
     if not data.startswith(b"\xff\xd8"):
         raise InputError(f"{path}: is not a JPEG file; convert the image to JPEG")
     # The decoder fills up a cut-off picture without complaint: look for the end marker behind the last scan's start.
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise InputError(f"{path}: the JPEG file is cut off ({len(data)} bytes, no end marker); copy it again")
+    height, width = jpeg_size(data)
+    if height * width > MAX_JPEG_PIXELS:
+        raise InputError(f"{path}: states {width}x{height} pixels; the most is {MAX_JPEG_PIXELS}: resize the image")
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if decoded is None:

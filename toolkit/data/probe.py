@@ -19,10 +19,11 @@ def probe_frames(config: ModelConfig, length: int, scene_change: int) -> list[di
     A ring of cameras looks outward from an ego that drives an arc; images are smooth noise that drifts, so that the
     backbone sees structure.
     """
-    return [_probe_frame(config, number, number not in (0, scene_change)) for number in range(length)]
+    return [probe_frame(config, number, number not in (0, scene_change)) for number in range(length)]
 
 
-def _probe_frame(config: ModelConfig, number: int, continues: bool) -> dict[str, np.ndarray]:
+def probe_frame(config: ModelConfig, number: int, continues: bool) -> dict[str, np.ndarray]:
+    """Frame `number` of the drive that `probe_frames` describes; a new scene begins with it unless it `continues`."""
     yaw, step = YAW_RATE * FRAME_SECONDS * number, SPEED * FRAME_SECONDS * continues
     cos, sin = math.cos(yaw), math.sin(yaw)
     can_bus = np.zeros(18, np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from toolkit.bundle import Bundle
 from toolkit.errors import InputError
 from toolkit.exporter import value_info
 from toolkit.specs import TensorSpec
+from toolkit.untrusted import one_line
 
 
 class OnnxRuntimeSession:
@@ -24,19 +25,19 @@ class OnnxRuntimeSession:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # an error comes as an exception too
         model: str | bytes = str(bundle.onnx)
-        if wires:
-            proto = onnx.load(bundle.onnx, load_external_data=False)
-            dimensions = bundle.config.dimensions()
-            proto.graph.output.extend(value_info(spec, dimensions) for spec in wires)
-            model = proto.SerializeToString()
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(bundle.path))
         try:
+            if wires:
+                proto = onnx.load(bundle.onnx, load_external_data=False)
+                dimensions = bundle.config.dimensions()
+                proto.graph.output.extend(value_info(spec, dimensions) for spec in wires)
+                model = proto.SerializeToString()
+                folder = "session.model_external_initializers_file_folder_path"
+                options.add_session_config_entry(folder, str(bundle.path))
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"ONNX Runtime cannot load {bundle.onnx}: {reason}; convert again") from error
+            raise InputError(f"ONNX Runtime cannot load {bundle.onnx}: {one_line(error)}; convert again") from error
         self._inputs = {i.name for i in self._session.get_inputs()}
         self._outputs = [o.name for o in self._session.get_outputs()]
 
@@ -49,3 +50,6 @@ class OnnxRuntimeSession:
 
     def download(self, tensor: np.ndarray) -> np.ndarray:
         return tensor
+
+    def finite(self, tensors: Iterable[np.ndarray]) -> bool:
+        return all(np.isfinite(tensor).all() for tensor in tensors)

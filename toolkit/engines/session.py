@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +12,8 @@ class Session(Protocol):
     """Runs one frame of a converted network.
 
     `run` takes and returns tensors of the session's own kind (numpy arrays, device tensors …) by name. Results may be
-    fed back as state without a copy; `upload` and `download` convert from and to numpy.
+    fed back as state without a copy; `upload` and `download` convert from and to numpy. `finite` looks at tensors where
+    they are.
     """
 
     name: str
@@ -25,3 +26,6 @@ class Session(Protocol):
 
     def download(self, tensor: Any) -> np.ndarray:
         """A tensor of this session as a numpy array."""
+
+    def finite(self, tensors: Iterable[Any]) -> bool:
+        """Whether these tensors hold neither NaN nor infinity."""

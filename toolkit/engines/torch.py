@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from toolkit.bundle import Bundle
+from toolkit.checkpoint import match_weights
 from toolkit.errors import InputError
 from toolkit.network import Network, join
 from toolkit.plugin_manager import PluginManager
 from toolkit.specs import Submodule
+from toolkit.untrusted import one_line
 
 
 class TorchSession:
@@ -27,6 +29,7 @@ class TorchSession:
     @classmethod
     def of_bundle(cls, bundle: Bundle, plugins: PluginManager, device: str = "cpu") -> TorchSession:
         """Rebuild the network from a bundle. Raises InputError if a submodule's plugin is not loaded or has changed."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         offered = {s.name: s for s in plugins.submodules()}
@@ -40,7 +43,12 @@ class TorchSession:
             if record.plugin_sha256 and digests.get(record.plugin) != record.plugin_sha256:
                 raise InputError(f"{record.plugin} differs from the file this bundle was converted with; pass that one")
         network = Network(join([offered[r.name] for r in bundle.submodules], bundle.config))
-        network.load_weights(load_file(bundle.weights))
+        try:
+            weights = load_file(bundle.weights)
+        except SafetensorError as error:
+            raise InputError(f"{bundle.weights} cannot be read: {one_line(error)}; convert again") from error
+        match_weights(network.weights(), weights)
+        network.load_weights(weights)
         return cls(network, device)
 
     def upload(self, array: np.ndarray) -> Tensor:
@@ -64,3 +72,8 @@ class TorchSession:
     def download(self, tensor: Tensor) -> np.ndarray:
         array: np.ndarray = tensor.cpu().numpy()
         return array
+
+    def finite(self, tensors: Iterable[Tensor]) -> bool:
+        # Extremes take one pass and carry NaN along; one answer leaves the device, not one a tensor.
+        extremes = [extreme for tensor in tensors for extreme in tensor.aminmax()]
+        return not extremes or bool(torch.stack(extremes).isfinite().all())

@@ -14,6 +14,8 @@ from onnx import AttributeProto, NodeProto, TensorProto, ValueInfoProto
 from toolkit.errors import InputError
 from toolkit.untrusted import one_line, readable_file
 
+MAX_BYTES = 2**31
+"""Weights that need more lie in a file of their own."""
 STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 DTYPES = {number: name.lower() for name, number in TensorProto.DataType.items()}
 
@@ -55,6 +57,8 @@ class OnnxReport:
 def inspect_onnx(path: Path) -> OnnxReport:
     """Describe an ONNX file without its external weights. Raises InputError for a file that is none."""
     path = readable_file(path, "ONNX model")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"ONNX model {path} is larger than the format allows, {MAX_BYTES} bytes; export it again")
     try:
         model = onnx.load(path, load_external_data=False)
     # Foreign bytes can make the parser fail in any way.

@@ -76,7 +76,7 @@ def inspect_checkpoint(checkpoint: Checkpoint, submodules: Sequence[Submodule]) 
         path=str(checkpoint.path),
         sha256=checkpoint.sha256,
         kind=identify(entries),
-        classes=tuple(map(str, classes)) if isinstance(classes, list | tuple) else (),
+        classes=tuple(c for c in classes if isinstance(c, str)) if isinstance(classes, list | tuple) else (),
         meta=printable(checkpoint.meta),
         precision=dict(Counter(dtype_name(value) for value in entries.values())),
         submodules=shares(entries, submodules),

@@ -90,15 +90,20 @@ def load_function(kernel: Kernel, device: int, macros: tuple[tuple[str, str | in
 
 def cached_code(source: Path, architecture: str, macros: Mapping[str, str | int]) -> bytes:
     """Machine code from the user's cache, compiled into it when absent."""
-    key = json.dumps([architecture, sorted(macros.items())]).encode()
-    digest = hashlib.sha256(source.read_bytes() + key).hexdigest()
-    path = cache_folder() / f"{source.parent.name}-{architecture}-{digest[:24]}.cubin"
+    path = cache_folder() / code_name(source, architecture, macros)
     if path.is_file():
         return path.read_bytes()
     code = compile_kernel(source, architecture, macros)
     with new_file(path) as file:
         file.write_bytes(code)
     return code
+
+
+def code_name(source: Path, architecture: str, macros: Mapping[str, str | int]) -> str:
+    """File name of a kernel's machine code: another source, architecture or macro gives another name."""
+    key = json.dumps([architecture, sorted(macros.items())]).encode()
+    digest = hashlib.sha256(source.read_bytes() + key).hexdigest()
+    return f"{source.parent.name}-{architecture}-{digest[:24]}.cubin"
 
 
 def cache_folder() -> Path:

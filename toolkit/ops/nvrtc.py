@@ -38,6 +38,13 @@ def compile_kernel(source: Path, architecture: str, macros: Mapping[str, str | i
         nvrtc.nvrtcDestroyProgram(program)
 
 
+def supported_architectures() -> tuple[str, ...]:
+    """What NVRTC compiles for, as ``sm_XY``. Raises InputError if NVRTC is absent."""
+    nvrtc = load_nvrtc()
+    count = _check(nvrtc, nvrtc.nvrtcGetNumSupportedArchs())
+    return tuple(f"sm_{number}" for number in _check(nvrtc, nvrtc.nvrtcGetSupportedArchs())[:count])
+
+
 def load_nvrtc() -> Any:
     try:
         from cuda.bindings import nvrtc

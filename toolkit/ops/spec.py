@@ -14,7 +14,7 @@ from onnx import FunctionProto
 from onnx.defs import OpSchema
 from torch._library.custom_ops import CustomOpDef
 
-from toolkit.ops.kernel import Kernel
+from toolkit.ops.kernel import Kernel, Shapes
 
 DOMAIN = "uniad"
 VERSION = 1
@@ -37,7 +37,9 @@ class CustomOp:
     `torch_op` is the eager implementation (a `torch.library.custom_op` with a fake): its tensor arguments are the
     node's inputs, its other arguments the node's attributes of the same names. `body` gives the local function, in
     ONNX text syntax, that computes a node with the given attributes by standard ops of opset 18. `example` gives the
-    arguments of one small call of `torch_op`, by which an installation is tested.
+    arguments of one small call of `torch_op`, by which an installation is tested. `output_shape` gives the output's
+    shape from the shapes of the inputs, by ``+ - * //`` alone, because TensorRT asks it about sizes that are yet open;
+    with it and `kernel` the op is a TensorRT plugin too.
     """
 
     name: str
@@ -45,6 +47,7 @@ class CustomOp:
     body: Callable[[Attributes], str]
     kernel: Kernel | None = None
     example: Callable[[], tuple[Any, ...]] | None = None
+    output_shape: Callable[[Shapes, Attributes], Sequence[int]] | None = None
 
     @property
     def overload(self) -> torch._ops.OpOverload:

@@ -65,9 +65,12 @@ def frame_inputs(official: Mapping[str, np.ndarray], bundle: Bundle, where: str)
             continue
         if name not in official:
             raise InputError(f"{where}{name} is missing; it holds {specs[ours].meaning}")
-        converted[ours] = _fit(
-            official[name], specs[ours].resolve(bundle.config.dimensions()), specs[ours].dtype, where + name
-        )
+        shape, dtype = specs[ours].resolve(bundle.config.dimensions()), specs[ours].dtype
+        converted[ours] = _fit(official[name], shape, dtype, where + name)
+    choices = {"command": bundle.config.planning.commands, "use_prev_bev": 2}
+    for name, count in choices.items():
+        if FRAME[name] in converted and not 0 <= converted[FRAME[name]][0] < count:
+            raise InputError(f"{where}{name} is {converted[FRAME[name]][0]}; it must lie between 0 and {count - 1}")
     return converted
 
 
@@ -120,10 +123,14 @@ def outputs(results: Mapping[str, np.ndarray], frame: Mapping[str, np.ndarray]) 
 
 
 def _fit(array: np.ndarray, shape: tuple[int, ...], dtype: str, name: str) -> np.ndarray:
-    """`array` without its unit dimensions, in our shape and dtype; non-finite values are refused."""
+    """`array` without its unit dimensions, in our shape and dtype; values that this cannot hold are refused."""
     unit_free = tuple(size for size in shape if size != 1)
     if tuple(size for size in array.shape if size != 1) != unit_free or array.dtype.kind not in "fiu":
         raise InputError(f"{name} is {array.dtype}{list(array.shape)}; it must hold {dtype}{list(shape)}")
-    if not np.isfinite(array).all():
+    with np.errstate(invalid="ignore", over="ignore"):
+        fitted = np.ascontiguousarray(array.reshape(shape), dtype)
+    if not np.isfinite(array).all() or not np.isfinite(fitted).all():
         raise InputError(f"{name} holds non-finite values; repair the input")
-    return np.ascontiguousarray(array.reshape(shape), dtype)
+    if fitted.dtype.kind == "i" and (fitted != array.reshape(shape)).any():
+        raise InputError(f"{name} holds values that are no {dtype}; give whole numbers")
+    return fitted

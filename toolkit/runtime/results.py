@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from toolkit.config import ModelConfig
 from toolkit.data.frames import Command, Frame
 from toolkit.errors import CheckFailed
 from toolkit.files import new_file
+from toolkit.runtime.state_guard import NO_REPAIRS, Repairs
 
 Tensors = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float32]
@@ -127,9 +129,11 @@ class FrameResult:
     """Tracks forgotten because there were more than the model's capacity."""
     dropped_agents: int
     """Boxes without motion and occupancy because there were more than the model's capacity of agents."""
+    repairs: Repairs = NO_REPAIRS
+    """What had to be changed in the state after this frame."""
 
 
-def frame_result(tensors: Tensors, frame: Frame, config: ModelConfig) -> FrameResult:
+def frame_result(tensors: Tensors, frame: Frame, config: ModelConfig, repairs: Repairs = NO_REPAIRS) -> FrameResult:
     """Interpret the network's results, host postprocessing included, by name."""
     return FrameResult(
         frame=frame.name,
@@ -143,6 +147,7 @@ def frame_result(tensors: Tensors, frame: Frame, config: ModelConfig) -> FrameRe
         plan=PlanResult(tensors["plan"], config.planning.step_seconds) if "plan" in tensors else None,
         dropped_tracks=int(tensors["dropped_tracks"][0]),
         dropped_agents=int(tensors["dropped_agents"][0]),
+        repairs=repairs,
     )
 
 
@@ -150,17 +155,16 @@ def write_result(result: FrameResult, folder: Path) -> Path:
     """Write FRAME.json, and FRAME.npz beside it where there are grids; return the JSON's path.
 
     The npz holds `map_lanes`, `map_lane_scores`, `map_drivable`, `map_instance_masks`, `occupancy` and
-    `occupancy_scores`, as far as the model gives them. The JSON comes last and never half-written.
+    `occupancy_scores`, as far as the model gives them. The JSON comes last and never half-written. Raises CheckFailed,
+    and writes nothing, for values that are not finite.
     """
     values, grids = _values(result), _grids(result)
     if grids:
         values["grids"] = f"{result.frame}.npz"
+    text = _finite_json(result.frame, values, grids)
+    if grids:
         with new_file(folder / f"{result.frame}.npz") as file:
             np.savez_compressed(file, allow_pickle=False, **grids)
-    try:
-        text = json.dumps(values, allow_nan=False)
-    except ValueError as error:
-        raise CheckFailed(f"frame {result.frame}: the network's results hold values that are not finite") from error
     path = folder / f"{result.frame}.json"
     with new_file(path) as file:
         file.write_text(text, encoding="utf-8")
@@ -253,6 +257,7 @@ def _values(result: FrameResult) -> dict[str, Any]:
         "plan": _plan_values(result.plan),
         "dropped_tracks": result.dropped_tracks,
         "dropped_agents": result.dropped_agents,
+        "repairs": asdict(result.repairs),
     }
 
 
@@ -303,6 +308,13 @@ def _plan_values(result: PlanResult | None) -> dict[str, Any] | None:
     if result is None:
         return None
     return {"step_seconds": result.step_seconds, "points": _rounded(result.points)}
+
+
+def _finite_json(frame: str, values: dict[str, Any], grids: Mapping[str, NDArray[Any]]) -> str:
+    if all(np.isfinite(grid).all() for grid in grids.values()):
+        with suppress(ValueError):
+            return json.dumps(values, allow_nan=False)
+    raise CheckFailed(f"frame {frame}: the network's results hold values that are not finite")
 
 
 def _rounded(values: Any) -> Any:

@@ -27,4 +27,4 @@ def run_sequence(
         results = runner.step(inputs)
         for postprocess in postprocesses:
             results |= postprocess(results, bundle.config)
-        yield frame_result(results, frame, bundle.config)
+        yield frame_result(results, frame, bundle.config, runner.repairs)

@@ -10,6 +10,7 @@ import numpy as np
 from toolkit.bundle import Bundle
 from toolkit.engines.session import Session
 from toolkit.errors import InputError
+from toolkit.runtime.state_guard import NO_REPAIRS, StateGuard, check_next_id
 from toolkit.specs import TensorSpec
 
 
@@ -18,11 +19,17 @@ class TemporalRunner:
 
     The first frame starts from zeros with `use_previous` = 0, unless `start` gave a state. A later frame with
     `use_previous` = 0 starts a new scene inside the network, which keeps counting track ids.
+
+    After each frame, values of the state that are not finite are taken out of it, unless `guarded` is False, for a
+    comparison that must show what the network itself does. `repairs` says what the last frame needed; after a scene
+    reset the next frame runs with `use_previous` = 0.
     """
 
-    def __init__(self, bundle: Bundle, session: Session) -> None:
+    def __init__(self, bundle: Bundle, session: Session, *, guarded: bool = True) -> None:
         self.bundle = bundle
         self.session = session
+        self.repairs = NO_REPAIRS
+        self._guard = StateGuard(bundle, session) if guarded else None
         self._dimensions = bundle.config.dimensions()
         self._state: dict[str, Any] | None = None
         recurrent = {state.source for state in bundle.states}
@@ -31,6 +38,8 @@ class TemporalRunner:
     def start(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from a given state: an array for every state input. Raises InputError if one is amiss."""
         self._check(self.bundle.state_inputs, state)
+        check_next_id(state)
+        self.repairs = NO_REPAIRS
         self._state = {spec.name: self.session.upload(state[spec.name]) for spec in self.bundle.state_inputs}
 
     def step(self, frame: Mapping[str, np.ndarray], outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -40,14 +49,16 @@ class TemporalRunner:
         """
         self._check(self.bundle.frame_inputs, frame)
         inputs = {spec.name: frame[spec.name] for spec in self.bundle.frame_inputs}
+        starts_scene = self._state is None or self.repairs.scene_reset
         if self._state is None:
             self.start({spec.name: spec.zeros(self._dimensions) for spec in self.bundle.state_inputs})
-            if "use_previous" in inputs:
-                inputs["use_previous"] = np.zeros_like(inputs["use_previous"])
+        if starts_scene and "use_previous" in inputs:
+            inputs["use_previous"] = np.zeros_like(inputs["use_previous"])
         fed = {name: self.session.upload(array) for name, array in inputs.items()}
         produced = self.session.run(fed | (self._state or {}))
         available = fed | produced
-        self._state = {state.input: available[state.source] for state in self.bundle.states}
+        state = {state.input: available[state.source] for state in self.bundle.states}
+        self._state, self.repairs = self._guard.repair(state) if self._guard else (state, NO_REPAIRS)
         return {name: self.session.download(produced[name]) for name in outputs or self._reported}
 
     def _check(self, specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]) -> None:

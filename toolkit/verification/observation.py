@@ -36,9 +36,9 @@ class Observer:
     def __init__(self, bundle: Bundle, session: Session, start: Mapping[str, np.ndarray] | None = None) -> None:
         self.name = session.name
         self.session = session
-        self.upload, self.download = session.upload, session.download
+        self.upload, self.download, self.finite = session.upload, session.download, session.finite
         self._seen: Observation | None = None
-        self._runner = TemporalRunner(bundle, self)
+        self._runner = TemporalRunner(bundle, self, guarded=False)
         if start is not None:
             self._runner.start(start)
 

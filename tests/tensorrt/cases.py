@@ -1,0 +1,98 @@
+"""A small graph of one node for every op, in plugin form: no local function stands behind the node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor
+
+from custom_ops.inverse.op import KERNEL
+from custom_ops.plugin import uniad_custom_ops
+from toolkit.engines.tensorrt_build import ShapeRange
+from toolkit.ops.kernel import Shapes
+from toolkit.ops.spec import DOMAIN, OPSET, VERSION, Attributes, CustomOp
+
+DTYPES = {"float32": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT16}
+CAPABILITIES = ("8.6", "8.9", "12.0")
+
+OPEN = "n"
+"""A size that is 5 in a static graph; open, from 1 to 9, in a dynamic one."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of an op."""
+
+    inputs: Mapping[str, tuple[int | str, ...]]
+    attributes: Mapping[str, Any]
+    output: tuple[int | str, ...]
+
+
+@torch.library.custom_op("uniad_tests::strided", mutates_args=())
+def strided(x: Tensor, padding: int, stride: int, scale: float) -> Tensor:
+    """An op whose output has sizes to be computed: that of a strided window over both axes of x."""
+    raise NotImplementedError
+
+
+def strided_shape(shapes: Shapes, attributes: Attributes) -> list[int]:
+    """Every kind of arithmetic on a size, with a number on either side."""
+    (height, width) = shapes[0]
+    padding, stride = attributes["padding"], attributes["stride"]
+    return [(height + 2 * padding - 3) // stride + 1, 1 + (20 - width * height)]
+
+
+STRIDED = CustomOp("Strided", strided, lambda attributes: "", KERNEL, output_shape=strided_shape)
+OPS = (*uniad_custom_ops(), STRIDED)
+
+CASES = {
+    "MultiScaleDeformableAttention": Case(
+        {
+            "value": (1, 14, 2, 4),
+            "reference": (1, OPEN, 1, 2),
+            "offsets": (1, OPEN, 2, 16),
+            "logits": (1, OPEN, 2, 8),
+        },
+        {"spatial_shapes": [3, 4, 1, 2]},
+        (1, OPEN, 2, 4),
+    ),
+    "Rotate": Case({"image": (OPEN, 5, 6), "angle": (1,), "center": (2,)}, {"interpolation": "bilinear"}, (OPEN, 5, 6)),
+    "Inverse": Case({"matrix": (OPEN, 3, 3)}, {}, (OPEN, 3, 3)),
+    "ModulatedDeformableConvolution": Case(
+        {"image": (OPEN, 2, 5, 6), "offset": (OPEN, 18, 5, 6), "mask": (OPEN, 9, 5, 6), "weight": (4, 2, 3, 3)},
+        {"stride": 1, "padding": 1, "dilation": 1},
+        (OPEN, 4, 5, 6),
+    ),
+    "Strided": Case({"x": (8, 2)}, {"padding": 1, "stride": 2, "scale": 0.25}, (4, 5)),
+}
+
+
+def sized(shape: tuple[int | str, ...], size: int) -> tuple[int, ...]:
+    return tuple(size if extent == OPEN else int(extent) for extent in shape)
+
+
+def open_ranges(case: Case) -> dict[str, ShapeRange]:
+    return {
+        name: ShapeRange(sized(shape, 1), sized(shape, 5), sized(shape, 9))
+        for name, shape in case.inputs.items()
+        if OPEN in shape
+    }
+
+
+def write_model(path: Path, op: str, case: Case, dtype: str = "float32", *, dynamic: bool = False) -> Path:
+    """Save the graph of one node of an op."""
+
+    def declare(name: str, shape: tuple[int | str, ...]) -> onnx.ValueInfoProto:
+        return onnx.helper.make_tensor_value_info(name, DTYPES[dtype], shape if dynamic else sized(shape, 5))
+
+    node = onnx.helper.make_node(op, list(case.inputs), ["output"], name="the_node", domain=DOMAIN, **case.attributes)
+    graph = onnx.helper.make_graph(
+        [node], "one_node", [declare(*each) for each in case.inputs.items()], [declare("output", case.output)]
+    )
+    opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(DOMAIN, VERSION)]
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=opsets), path)
+    return path

@@ -1,0 +1,107 @@
+"""TensorRT for RTX parses every op as its plugin and builds engines with it, for GPUs that are not here.
+
+The engines are built, not executed: this needs no GPU.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tensorrt.cases import CAPABILITIES, CASES, DTYPES, OPEN, OPS
+from toolkit.engines.tensorrt_rtx import BINDINGS, LIBRARIES
+
+pytestmark = pytest.mark.skipif(
+    any(importlib.util.find_spec(package) is None for package in (BINDINGS, LIBRARIES)),
+    reason="TensorRT for RTX is not installed; install it with: pip install 'uniad-toolkit[tensorrt-rtx]'",
+)
+
+BUILDS = list(itertools.product(CASES, DTYPES, ("static", "dynamic")))
+BUILD_CALLS = {
+    "create_plugin",
+    "get_capability_interface",
+    "clone",
+    "get_output_data_types",
+    "get_output_shapes",
+    "supports_format_combination",
+    "configure_plugin",
+    "get_valid_tactics",
+    "get_workspace_size",
+    "get_fields_to_serialize",
+}
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `tests.tensorrt.observe` saw, in a process without a GPU."""
+    report = tmp_path_factory.mktemp("tensorrt") / "seen.json"
+    root = Path(__file__).parents[2]
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.tensorrt.observe", str(report)],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    observed: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return observed
+
+
+def test_every_op_has_a_case() -> None:
+    assert {op.name for op in OPS} == set(CASES)
+
+
+@pytest.mark.parametrize(("op", "dtype", "sizes"), BUILDS)
+def test_op_becomes_its_plugin(op: str, dtype: str, sizes: str, seen: dict[str, Any]) -> None:
+    """One plugin layer, whose output has the type of the inputs and the op's shape, open sizes as -1."""
+    build = seen["builds"][f"{op} {dtype} {sizes}"]
+    assert build["layers"] == ["LayerType.PLUGIN_V3"]
+    open_size = -1 if sizes == "dynamic" else 5
+    shape = [open_size if extent == OPEN else extent for extent in CASES[op].output]
+    assert build["output"] == [{"float32": "FLOAT", "float16": "HALF"}[dtype], *shape]
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize(("op", "dtype", "sizes"), BUILDS)
+def test_engine_is_built_with_the_plugin(
+    op: str, dtype: str, sizes: str, capability: str, seen: dict[str, Any]
+) -> None:
+    """TensorRT asks the plugin all that a build asks, and the engine holds the plugin's name and attributes."""
+    build = seen["builds"][f"{op} {dtype} {sizes}"][capability]
+    assert set(build["called"]) == BUILD_CALLS
+    assert build["named"] == [op, *CASES[op].attributes]
+    assert build["stored"] == list(CASES[op].attributes)
+
+
+@pytest.mark.parametrize("op", CASES)
+def test_runtime_restores_the_attributes(op: str, seen: dict[str, Any]) -> None:
+    """A plugin made in the runtime phase from the fields of another one equals it."""
+    assert seen["fields"][op]["restored"] == CASES[op].attributes
+    assert seen["fields"][op]["identity"] == [op, "1", "uniad"]
+
+
+def test_fields_have_the_parsers_types(seen: dict[str, Any]) -> None:
+    fields = {op: entry["fields"] for op, entry in seen["fields"].items()}
+    assert fields["MultiScaleDeformableAttention"] == [["spatial_shapes", "INT32", [3, 4, 1, 2]]]
+    assert fields["Rotate"] == [["interpolation", "CHAR", list(b"bilinear")]]
+    assert fields["Inverse"] == []
+    assert fields["Strided"] == [["padding", "INT32", [1]], ["stride", "INT32", [2]], ["scale", "FLOAT32", [0.25]]]
+
+
+def test_unknown_compute_capability(seen: dict[str, Any]) -> None:
+    message = "TensorRT cannot build for compute capability '9.0'; use one of 7.5, 8.0, 8.6, 8.9, 12.0, 12.1"
+    assert seen["refusals"]["capability"] == message
+
+
+def test_operator_that_tensorrt_lacks(seen: dict[str, Any]) -> None:
+    assert "TensorRT cannot read node 'the_node' of " in seen["refusals"]["operator"]

@@ -1,0 +1,68 @@
+"""`uniad-toolkit kernels`: the CUDA kernels of the custom ops, without a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.console import console, print_warning, print_written, step
+from toolkit.hookspecs import hookimpl
+
+ARCHITECTURES = "sm_86,sm_89,sm_90,sm_120"
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `kernels`."""
+    group = typer.Typer(help="CUDA kernels of the custom ops.", no_args_is_help=True)
+    group.command("compile")(compile_command)
+    app.add_typer(group, name="kernels")
+
+
+def compile_command(
+    context: typer.Context,
+    arch: Annotated[str, typer.Option(help="Architectures, by comma.")] = ARCHITECTURES,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write PTX and cubin to.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
+) -> None:
+    """Compile the kernel of every custom op, in FP32 and FP16, for the calls that UniAD-tiny makes; needs no GPU.
+
+    An op that the network does not call is compiled for its example. A cubin copied into the kernel cache
+    (~/.cache/uniad-toolkit/kernels) spares the machine that runs it the compilation.
+
+    Example: [bold]uniad-toolkit kernels compile --arch sm_86,sm_89 -o kernels[/]
+    """
+    from rich.table import Column, Table
+
+    from toolkit.config import ModelConfig
+    from toolkit.files import new_folder
+    from toolkit.network import join
+    from toolkit.ops.precompile import calls_to_compile, compile_calls, parse_architectures, write_kernels
+
+    architectures = parse_architectures(arch)
+    ops = context.obj.custom_ops()
+    with step("find the calls of the network"):
+        calls = calls_to_compile(join(context.obj.submodules(), ModelConfig()), ops)
+    for op in ops:
+        if op not in [call.op for call in calls]:
+            reason = "it has no kernel" if op.kernel is None else "the network does not call it and it has no example"
+            print_warning(f"{op.name} is not compiled: {reason}")
+    with step("compile"):
+        kernels = list(compile_calls(calls, architectures))
+    table = Table(Column("op", overflow="fold"), "first input", "dtype", "arch", "PTX bytes", "cubin bytes")
+    for kernel in kernels:
+        table.add_row(
+            kernel.call.op.name,
+            "x".join(map(str, kernel.call.shapes[0])),
+            kernel.dtype,
+            kernel.architecture,
+            str(len(kernel.ptx)),
+            str(len(kernel.cubin)),
+        )
+    console.print(table)
+    if output is not None:
+        with new_folder(output, force=force) as folder:
+            write_kernels(kernels, folder)
+        print_written(output, f"{2 * len(kernels)} files")
