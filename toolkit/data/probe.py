@@ -11,6 +11,9 @@ from toolkit.config import ModelConfig
 FRAME_SECONDS = 0.5
 SPEED = 6.0
 YAW_RATE = 0.15
+RADIUS = SPEED / YAW_RATE
+LIDAR_HEIGHT = 1.8
+"""The drive, in seconds, metres and radians."""
 
 
 def probe_frames(config: ModelConfig, length: int, scene_change: int) -> list[dict[str, np.ndarray]]:
@@ -37,9 +40,7 @@ def probe_frame(config: ModelConfig, number: int, continues: bool) -> dict[str, 
         "can_bus": can_bus,
         "timestamp": np.array([FRAME_SECONDS * number], np.float32),
         "l2g_rotation": np.array([[sin, -cos, 0], [cos, sin, 0], [0, 0, 1]], np.float32),
-        "l2g_translation": np.array(
-            [SPEED * FRAME_SECONDS * number * cos, SPEED * FRAME_SECONDS * number * sin, 1.8], np.float32
-        ),
+        "l2g_translation": np.array([RADIUS * sin, RADIUS * (1 - cos), LIDAR_HEIGHT], np.float32),
         "command": np.array([number % config.planning.commands], np.int32),
         "use_previous": np.array([int(continues)], np.int32),
     }
