@@ -22,11 +22,16 @@ IMPORT_SECONDS = 60
 
 @dataclass(frozen=True)
 class Package:
-    """A module, what to give to ``pip install`` for it, and what it is for."""
+    """A module, what to give to ``pip install`` for it, what it is for, and how to load it if not by its import."""
 
     module: str
     install: str
     purpose: str = ""
+    load: str = ""
+
+    @property
+    def statement(self) -> str:
+        return self.load or f"import {self.module}"
 
 
 REQUIRED = (
@@ -47,7 +52,12 @@ OPTIONAL = (
     Package("cupy", "'uniad-toolkit[cuda]'", "kernels of custom ops on a GPU"),
     Package("cuda.bindings", "'uniad-toolkit[cuda]'", "compiling kernels of custom ops"),
     Package("tensorrt", "tensorrt", "TensorRT"),
-    Package("tensorrt_rtx", "tensorrt-rtx", "TensorRT-RTX"),
+    Package(
+        "tensorrt_rtx_bindings",
+        "'uniad-toolkit[tensorrt-rtx]'",
+        "TensorRT-RTX",
+        "from toolkit.engines.tensorrt_rtx import load_tensorrt_rtx; load_tensorrt_rtx()",
+    ),
 )
 
 
@@ -99,7 +109,7 @@ def _check_optional(package: Package, owners: Mapping[str, Sequence[str]]) -> Ch
     if not is_there(package.module):
         return Check(package.module, Status.NOTE, "not installed", install)
     found = installed_as(package.module, owners)
-    fault = import_fault(package.module)
+    fault = import_fault(package.statement)
     if fault:
         return Check(package.module, Status.NOTE, f"{found}, but cannot be imported: {fault}", install)
     return Check(package.module, Status.OK, found)
@@ -119,9 +129,9 @@ def installed_as(module: str, owners: Mapping[str, Sequence[str]]) -> str:
     return ", ".join(f"{name} {version(name)}" for name in names) or "of no installed package"
 
 
-def import_fault(module: str) -> str:
+def import_fault(statement: str) -> str:
     """The last line that an import in a process of its own leaves behind if it fails, else nothing."""
-    command = [sys.executable, "-c", f"import {module}"]
+    command = [sys.executable, "-c", statement]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
