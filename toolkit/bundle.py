@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from toolkit.errors import InputError
 from toolkit.files import read_json, sha256_file
 from toolkit.network import NetworkGraph
 from toolkit.specs import StateSpec, TensorSpec
+from toolkit.untrusted import one_line
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -103,36 +104,25 @@ class Bundle:
         """Open a bundle folder. Raises InputError if it is none, is incomplete or edited, or has another format."""
         if not (path / MANIFEST).is_file():
             raise InputError(f"{path} is not a bundle: it has no {MANIFEST}; make one with `uniad-toolkit convert`")
-        values = read_json(path / MANIFEST)
+        values = read_json(path / MANIFEST, "convert again")
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise InputError(f"{path / MANIFEST}: format is not {FORMAT}; convert again with this version")
-        try:
-            bundle = cls(
-                path=path,
-                config=ModelConfig.from_dict(values["config"]),
-                submodules=tuple(SubmoduleRecord(**s | {"outputs": tuple(s["outputs"])}) for s in values["submodules"]),
-                frame_inputs=_specs(values["frame_inputs"]),
-                state_inputs=_specs(values["state_inputs"]),
-                states=tuple(StateSpec(**s) for s in values["states"]),
-                results=_specs(values["results"]),
-                wires=_specs(values["wires"]),
-                custom_ops=tuple(values["custom_ops"]),
-                files=dict(values["files"]),
-                sha256=dict(values["sha256"]),
-                provenance=dict(values["provenance"]),
-                parity=dict(values["parity"]),
-            )
-            files = {bundle.files["functional"], bundle.files["weights"], *bundle.sha256}
-            intact = values["digest"] == content_digest(values)
-        except KeyError as error:
-            raise InputError(f"{path / MANIFEST}: field {error} is missing; convert again") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path / MANIFEST} is damaged: {error}; convert again") from error
-        if not intact:
+        parts: dict[str, Any] = {}
+        for name, read in _READERS.items():
+            if name not in values:
+                raise InputError(f"{path / MANIFEST}: field {name!r} is missing; convert again")
+            try:
+                parts[name] = read(values[name])
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise InputError(
+                    f"{path / MANIFEST} is damaged in {name!r}: {one_line(error)}; convert again"
+                ) from error
+        if parts.pop("digest") != content_digest(values):
             raise InputError(f"{path / MANIFEST} was changed since the conversion; convert again")
-        for name in sorted(files):
-            if not (path / name).is_file():
-                raise InputError(f"bundle {path}: file {name} is missing; convert again")
+        bundle = cls(path=path, **parts)
+        for file in sorted({*bundle.files.values(), *bundle.sha256}):
+            if not (path / file).is_file():
+                raise InputError(f"bundle {path}: file {file} is missing; convert again")
         return bundle
 
 
@@ -142,5 +132,31 @@ def content_digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _submodules(values: list[dict[str, Any]]) -> tuple[SubmoduleRecord, ...]:
+    return tuple(SubmoduleRecord(**v | {"outputs": tuple(v["outputs"])}) for v in values)
+
+
 def _specs(values: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(**v | {"shape": tuple(v["shape"])}) for v in values)
+
+
+def _states(values: list[dict[str, Any]]) -> tuple[StateSpec, ...]:
+    return tuple(StateSpec(**v) for v in values)
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "config": ModelConfig.from_dict,
+    "submodules": _submodules,
+    "frame_inputs": _specs,
+    "state_inputs": _specs,
+    "states": _states,
+    "results": _specs,
+    "wires": _specs,
+    "custom_ops": tuple,
+    "files": dict,
+    "sha256": dict,
+    "provenance": dict,
+    "parity": dict,
+    "digest": str,
+}
+"""Every field of a manifest but the format, and how its JSON becomes the bundle's value."""

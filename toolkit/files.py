@@ -104,18 +104,18 @@ def new_file(path: Path) -> Iterator[Path]:
             work.unlink()
 
 
-def read_json(path: Path) -> Any:
-    """Parsed JSON; InputError names the file and position of a fault."""
+def read_json(path: Path, remedy: str = "repair the file") -> Any:
+    """Parsed JSON; InputError names the file and position of a fault, and the remedy."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_JSON_BYTES + 1)
         if len(data) > MAX_JSON_BYTES:
-            raise InputError(f"{path} is larger than {MAX_JSON_BYTES} bytes; give the file that was meant")
+            raise InputError(f"{path} is larger than {MAX_JSON_BYTES} bytes; {remedy}")
         return json.loads(data.decode())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; check the path") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON: {error!s:.200}; repair it") from error
+        raise InputError(f"{path} is not valid JSON: {error!s:.200}; {remedy}") from error
 
 
 def sha256_file(path: Path) -> str:

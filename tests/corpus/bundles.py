@@ -65,8 +65,9 @@ def manifest_fields() -> Iterator[Malformed]:
     for field in FIELDS:
         make = edit_manifest(field, value=...)
         yield bundle(f"{field} missing", make, f"{MANIFEST}: field {field!r} is missing; convert again")
-        yield bundle(f"{field} is a number", edit_manifest(field, value=7), MANIFEST, "convert again")
-        yield bundle(f"{field} is null", edit_manifest(field, value=None), MANIFEST, "convert again")
+        for junk in (7, None):
+            words = (MANIFEST, "was changed" if field == "digest" else f"is damaged in {field!r}", "convert again")
+            yield bundle(f"{field} is {junk}", edit_manifest(field, value=junk), *words)
     for value in (..., 0, 2, "1", None, [1]):
         yield bundle(f"format {value!r}", edit_manifest("format", value=value), "format is not 1; convert again with")
 
@@ -115,8 +116,8 @@ def manifest_texts() -> Iterator[Malformed]:
         "binary": bytes(range(256)),
     }
     for name, data in texts.items():
-        yield bundle(f"manifest {name}", with_file(MANIFEST, content(data)), MANIFEST)
-    yield bundle("manifest of 8 GiB", huge_manifest, MANIFEST, "larger than")
+        yield bundle(f"manifest {name}", with_file(MANIFEST, content(data)), MANIFEST, "convert again")
+    yield bundle("manifest of 8 GiB", huge_manifest, MANIFEST, "larger than", "convert again")
 
 
 def huge_manifest(folder: Path, sample: Sample) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.corpus.case import MARK, Malformed, Sample, nothing, write
 from tests.toolkit.official_style import STAGE2
 
-CONVERT = "convert {{sample}}/model.pth --config {0} -o out"
+CONVERT = "convert {{sample}}/model.pth --config {0} --motion-anchors {{sample}}/anchors.npy -o out"
 COMMANDS = itertools.cycle(["config {0}", CONVERT])
 
 
@@ -168,3 +168,19 @@ def tomls() -> Iterator[Malformed]:
     }
     for name, (text, words) in texts.items():
         yield config(f"TOML: {name}", "bad.toml", text, words)
+    yield from unknown_classes()
+
+
+def unknown_classes() -> Iterator[Malformed]:
+    """Numbers of classes that the model does not have."""
+    for field, old, new in (
+        ("occupancy.vehicle_classes", "vehicle_classes = [0,", "vehicle_classes = [99,"),
+        ("motion.class_groups", "[8]", "[99]"),
+    ):
+
+        def make(folder: Path, sample: Sample, old: str = old, new: str = new) -> None:
+            text = (sample.folder / "model.toml").read_text()
+            assert old in text
+            (folder / "bad.toml").write_text(text.replace(old, new))
+
+        yield Malformed(f"config: TOML: {field} of no class", CONVERT.format("bad.toml"), (field,), make)

@@ -113,14 +113,14 @@ def wrong_texts() -> Iterator[Malformed]:
         "empty": b"",
         "cut off": b'{"scene": "monday", ',
         "not UTF-8": b"\xff\xfe{}",
-        "list": b"[]",
         "nested deeply": b'{"a":' * 100_000,
         "number of 5,000 digits": b'{"timestamp": ' + b"1" * 5000 + b"}",
         "picture": b"\xff\xd8\xff\xe0",
     }
     for name, data in texts.items():
-        yield frames(f"JSON {name}", replaced("001.json", data), "001.json")
-    yield frames("JSON of 8 GiB", lambda f: sparse(f / "001.json", b"{"), "001.json", "larger than")
+        yield frames(f"JSON {name}", replaced("001.json", data), "001.json", "repair the file")
+    yield frames("JSON list", replaced("001.json", b"[]"), "001.json", "expected an object with named fields")
+    yield frames("JSON of 8 GiB", lambda f: sparse(f / "001.json", b"{"), "001.json", "larger than", "repair the file")
 
 
 def sparse(path: Path, start: bytes) -> None:

@@ -27,7 +27,7 @@ def malformed_replays() -> Iterator[Malformed]:
 
 
 def replays(name: str, make: Callable[[Path, Sample], object], *words: str) -> Malformed:
-    return Malformed(f"replay: {name}", next(COMMANDS), words, make)
+    return Malformed(f"replay: {name}", next(COMMANDS), ("bad.npz", *words), make)
 
 
 def changed(name: str, change: Change, *words: str) -> Malformed:
@@ -59,20 +59,24 @@ def files() -> Iterator[Malformed]:
     np.save(npy, np.zeros(3))
     pickled = io.BytesIO()
     np.save(pickled, np.array([RunsCode()]))
-    yield replays("missing", nothing, "bad.npz does not exist")
-    yield replays("empty", write("bad.npz", b""), "bad.npz is not a readable npz")
-    yield replays("text", write("bad.npz", "dear diary"), "bad.npz is not a readable npz")
-    yield replays("one array", write("bad.npz", npy.getvalue()), "bad.npz is not a readable npz")
-    yield replays("pickled array", write("bad.npz", pickled.getvalue()), "bad.npz is not a readable npz")
-    yield replays("directory", lambda folder, sample: (folder / "bad.npz").mkdir(), "bad.npz is not a readable npz")
+    yield replays("missing", nothing, "No such file", "check the path")
+    yield replays("empty", write("bad.npz", b""), "is empty")
+    yield replays("text", write("bad.npz", "dear diary"), "is not a readable npz", "write it with numpy.savez")
+    yield replays("one array", write("bad.npz", npy.getvalue()), "is not a readable npz", "write it with numpy.savez")
+    yield replays(
+        "pickled array", write("bad.npz", pickled.getvalue()), "is not a readable npz", "write it with numpy.savez"
+    )
+    yield replays(
+        "directory", lambda folder, sample: (folder / "bad.npz").mkdir(), "is a directory; give the file itself"
+    )
     for size in (10, 1000, 100_000, 300_000):
-        yield replays(f"cut off at byte {size}", cut_off(size), "bad.npz is not a readable npz")
+        yield replays(f"cut off at byte {size}", cut_off(size), "is not a readable npz", "write it with numpy.savez")
 
 
 def keys() -> Iterator[Malformed]:
-    yield changed("no frames", lambda arrays: arrays.clear(), "bad.npz holds no frames", "t contiguous from 0")
+    yield changed("no frames", lambda arrays: arrays.clear(), "holds no frames", "t contiguous from 0")
     yield changed("a gap", put("f3.in.img", np.zeros(1)), "frame 2 is missing", "contiguous")
-    yield changed("frame of 5,000 digits", put(f"f{'1' * 5000}.in.img", np.zeros(1)), "bad.npz")
+    yield changed("frame of 5,000 digits", put(f"f{'1' * 5000}.in.img", np.zeros(1)))
     yield changed("unknown name", put("f0.in.image", np.zeros(1)), "f0.in.image", "known are img")
     yield changed("state later on", put("f1.in.prev_bev", np.zeros(1)), "f1.in.prev_bev", "give them in frame 0 only")
     for name in ("img", "img_metas_lidar2img", "img_metas_can_bus", "command", "use_prev_bev", "timestamp"):
@@ -128,9 +132,9 @@ def state(**changes: np.ndarray) -> Change:
 
 def bombs() -> Iterator[Malformed]:
     declared = npy_header("(99999999999,)")
-    yield replays("array of 400 GB", with_member("f0.in.img.npy", declared), "bad.npz")
-    yield replays("compressed gigabyte", with_member("f0.in.img.npy", npy_header("(268435456,)"), 2**30), "bad.npz")
-    yield replays("header of 64 MB", with_member("f0.in.img.npy", b"\x93NUMPY\x02\x00" + b"\xff" * 4), "bad.npz")
+    yield replays("array of 400 GB", with_member("f0.in.img.npy", declared))
+    yield replays("compressed gigabyte", with_member("f0.in.img.npy", npy_header("(268435456,)"), 2**30))
+    yield replays("header of 64 MB", with_member("f0.in.img.npy", b"\x93NUMPY\x02\x00" + b"\xff" * 4))
 
 
 def npy_header(shape: str) -> bytes:

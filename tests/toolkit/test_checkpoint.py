@@ -6,6 +6,7 @@ import argparse
 import json
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -182,6 +183,14 @@ def test_refuses_other_zip_files(tmp_path: Path) -> None:
     assert "no PyTorch checkpoint" in refusal(tmp_path / "arrays.npz")
 
 
+def test_refuses_compressed_files(weights: OrderedDict[str, Tensor], save: Save, tmp_path: Path) -> None:
+    """They could grow to any size."""
+    with zipfile.ZipFile(save(weights)) as plain, zipfile.ZipFile(tmp_path / "packed.pth", "w", 8) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    assert "is compressed, so its size is unknown; write it again with torch.save" in refusal(tmp_path / "packed.pth")
+
+
 def test_refuses_missing_files_and_directories(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "absent.pth")
     assert "is a directory" in refusal(tmp_path)
@@ -225,6 +234,15 @@ def test_differences_are_listed_by_kind(weights: OrderedDict[str, Tensor]) -> No
         "  unexpected  extra.weight  [2]",
         "  mis-shaped  head.weight  [3, 5] in the checkpoint, [3, 4] in the model",
     ]
+
+
+def test_integers_are_no_weights(weights: OrderedDict[str, Tensor]) -> None:
+    """Counters may be."""
+    actual = dict(weights) | {"head.weight": torch.ones(3, 4, dtype=torch.int8)}
+    with pytest.raises(
+        InputError, match=r"mis-shaped  head\.weight  torch\.int8 in the checkpoint, torch\.float32 in the"
+    ):
+        match_weights(weights, actual)
 
 
 def test_many_differences_are_grouped_by_part(golden: Path) -> None:

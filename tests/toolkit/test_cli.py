@@ -65,10 +65,17 @@ def test_without_arguments_it_lists_the_commands(capsys: pytest.CaptureFixture[s
     "arguments", [["fly"], ["convert"], ["replay", "bundle", "inputs.npz"], ["demo", "--speed", "9"], ["--plugin"]]
 )
 def test_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, which says where to look."""
     assert run(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "error" in captured.err.lower()
+    assert re.fullmatch(r"error: .*; see `uniad-toolkit.* --help`\n", captured.err)
+
+
+def test_errors_show_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file's name or content must not reach the terminal as a command."""
+    assert run(["inspect", "\x1b[2J.pth"]) == 2
+    assert r"checkpoint \x1b[2J.pth cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from toolkit.errors import InputError
-from toolkit.files import MARKER, new_file, new_folder, read_json, sha256_file
+from toolkit.files import MARKER, MAX_JSON_BYTES, new_file, new_folder, read_json, sha256_file
 
 
 class Interrupted(Exception):
@@ -89,11 +91,32 @@ def test_folder_does_not_replace_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "results").read_text() == "mine"
 
 
+def test_remains_of_killed_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of running processes, of other machines and of other outputs are not."""
+    monkeypatch.setattr("platform.node", lambda: "here")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    names = {
+        f".results.here-{dead.pid}.partial": False,
+        f".results.here-{os.getpid()}.partial": False,
+        f".results.here-{os.getppid()}.partial": True,
+        f".results.there-{dead.pid}.partial": True,
+        f".others.here-{dead.pid}.partial": True,
+    }
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half.txt").touch()
+    with new_folder(tmp_path / "results"):
+        pass
+    assert set(listing(tmp_path)) == {"results", *(name for name, kept in names.items() if kept)}
+
+
 def test_unwritable_folder(tmp_path: Path) -> None:
-    """Here because its parent is a file."""
+    """Because its parent is a file, or its name too long."""
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match=r"cannot write .*results: .*; choose a writable output folder"):
-        new_folder(tmp_path / "file" / "results").__enter__()
+    for path in (tmp_path / "file" / "results", tmp_path / ("results" * 50)):
+        with pytest.raises(InputError, match=r"cannot write .*results: .*; choose a writable output folder"):
+            new_folder(path).__enter__()
     assert listing(tmp_path) == ["file"]
 
 
@@ -144,7 +167,16 @@ def test_json_faults_are_located(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.json is not valid JSON: .*line 2 column 7"):
         read_json(tmp_path / "a.json")
     (tmp_path / "a.json").write_bytes(b'{"a": "\xff"}')
-    with pytest.raises(InputError, match=r"a\.json is not valid JSON: 'utf-8' codec"):
+    with pytest.raises(InputError, match=r"a\.json is not valid JSON: 'utf-8' codec .*; convert again"):
+        read_json(tmp_path / "a.json", "convert again")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "1" * 5000, " " * (MAX_JSON_BYTES + 1)], ids=["depth", "digits", "size"]
+)
+def test_json_is_bounded(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=r"a\.json is (not valid JSON: .*|larger than \d+ bytes); repair the file"):
         read_json(tmp_path / "a.json")
 
 

@@ -106,7 +106,7 @@ def test_divergence_ends_with_a_report(verify: Verify, converted: Path, tmp_path
     weights = load_file(tmp_path / "bundle" / WEIGHTS)
     save_file(weights | {"planner.weight": weights["planner.weight"] + 1}, tmp_path / "bundle" / WEIGHTS)
     copy = Bundle.read(tmp_path / "bundle")
-    replace(copy, sha256=copy.sha256 | {WEIGHTS: sha256_file(copy.weights)}).write()
+    replace(copy, sha256={**copy.sha256, WEIGHTS: sha256_file(copy.weights)}).write()
     with pytest.raises(CheckFailed, match=r"first at frame 0, submodule 'planner'.*; made in frame 0 by .* 'planner'"):
         verify(bundle=tmp_path / "bundle", output=tmp_path / "report.json")
     [report] = json.loads((tmp_path / "report.json").read_text())

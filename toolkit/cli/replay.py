@@ -44,7 +44,7 @@ def replay_command(
             runner = open_session(opened, session, context.obj)
         arrays: dict[str, np.ndarray] = {}
         with step(f"run {len(frames)} frames"):
-            for number, outputs in enumerate(replay(opened, runner, frames)):
+            for number, outputs in enumerate(replay(opened, runner, frames, f"{inputs}: ")):
                 arrays |= output_keys(number, outputs)
         with work.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes `allow_pickle` for any keyword

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os.path
 import shutil
 from collections.abc import Sequence
@@ -172,7 +173,7 @@ def _command(value: Any, where: str) -> Command:
 
 
 def _seconds(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
         raise InputError(f"{where}: expected a finite number of seconds, found {value!r:.60}")
     if abs(value) > _LATEST_SECONDS:
         raise InputError(f"{where}: {value!r:.60} is too large for seconds; divide by 1e6 if it counts microseconds")

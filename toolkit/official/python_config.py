@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError
-from toolkit.untrusted import readable_file
+from toolkit.untrusted import one_line, readable_file
 
 MAX_BYTES = 2**18
 MAX_FILES = 20
@@ -156,7 +156,7 @@ class _Evaluator:
                 f"{self.path}:{node.lineno}: {error!s:.200} is not allowed in a config; write the value itself"
             ) from error
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise InputError(f"{self.path}:{node.lineno}: {error!s:.200}; write the value itself") from error
+            raise InputError(f"{self.path}:{node.lineno}: {one_line(error)}; write the value itself") from error
 
     def evaluate(self, node: ast.expr) -> Any:
         """The value of an expression. Raises InputError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from zipfile import ZipInfo
+from zipfile import ZipInfo, is_zipfile
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from toolkit.engines.session import Session
 from toolkit.errors import InputError
 from toolkit.runtime import official_interface as official
 from toolkit.runtime.temporal_runner import TemporalRunner
+from toolkit.untrusted import one_line, readable_file
 
 KEY = re.compile(r"f(\d+)\.in\.(\w+)")
 MAX_ARRAY_BYTES = 2**27
@@ -28,6 +29,8 @@ def read_inputs(path: Path) -> list[dict[str, np.ndarray]]:
     """
     frames: dict[int, dict[str, np.ndarray]] = {}
     try:
+        if not is_zipfile(readable_file(path, "inputs")):
+            raise ValueError("it is no zip archive")
         with np.load(path, allow_pickle=False) as archive:
             _check_sizes(path, archive.zip.infolist())
             for key in archive.files:
@@ -38,11 +41,9 @@ def read_inputs(path: Path) -> list[dict[str, np.ndarray]]:
                         frames.setdefault(number, {})[name] = archive[key]
     except InputError:
         raise
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; give an npz with keys f{{t}}.in.NAME") from error
     # Foreign bytes can make the parsers fail in any way.
     except Exception as error:
-        raise InputError(f"{path} is not a readable npz: {error}") from error
+        raise InputError(f"{path} is not a readable npz: {one_line(error)}; write it with numpy.savez") from error
     if not frames:
         raise InputError(f"{path} holds no frames; keys are f{{t}}.in.NAME, t contiguous from 0")
     for number in range(len(frames)):
@@ -69,12 +70,16 @@ def replay(
     bundle: Bundle,
     session: Session,
     frames: list[dict[str, np.ndarray]],
+    source: str = "",
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Official outputs of each frame, state fed back as the network gives it."""
+    """Official outputs of each frame, state fed back as the network gives it.
+
+    Raises InputError, which begins with `source`, for tensors that do not fit.
+    """
     runner = TemporalRunner(bundle, session, guarded=False)
     names = [spec.name for spec in bundle.results]
     for number, inputs in enumerate(frames):
-        where = f"f{number}.in."
+        where = f"{source}f{number}.in."
         if number == 0 and any(name in inputs for name in official.RECURRENT):
             runner.start(official.state_inputs(inputs, bundle, where))
         frame = official.frame_inputs(inputs, bundle, where)

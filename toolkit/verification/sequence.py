@@ -49,8 +49,10 @@ def official_sequence(bundle: Bundle, path: Path, length: int | None) -> Sequenc
     frames = read_inputs(path)
     count = check_length(path, len(frames), length)
     starts = any(name in frames[0] for name in official.RECURRENT)
-    inputs = (official.frame_inputs(frame, bundle, f"f{number}.in.") for number, frame in enumerate(frames[:count]))
-    return Sequence(inputs, count, official.state_inputs(frames[0], bundle, "f0.in.") if starts else None)
+    inputs = (
+        official.frame_inputs(frame, bundle, f"{path}: f{number}.in.") for number, frame in enumerate(frames[:count])
+    )
+    return Sequence(inputs, count, official.state_inputs(frames[0], bundle, f"{path}: f0.in.") if starts else None)
 
 
 def check_length(path: Path, available: int, wanted: int | None) -> int:
