@@ -44,6 +44,7 @@ def convert(
     plugins: PluginManager,
     *,
     config: ModelConfig | None = None,
+    config_file: Path | None = None,
     assets: Mapping[str, np.ndarray] | None = None,
     force: bool = False,
     progress: Progress = lambda step: nullcontext(),
@@ -51,6 +52,7 @@ def convert(
     """Convert a trained checkpoint into a bundle at `output`.
 
     Submodules that the checkpoint has no entries for are left out; the bundle's provenance says so under `left_out`.
+    `config_file` is where `config` was read from, for the record.
     `assets` maps state-dict keys that submodules take from a conversion input to their arrays. Raises InputError for
     bad input, CheckFailed when the converted network diverges from the checkpoint's; either way nothing is written.
     """
@@ -68,6 +70,8 @@ def convert(
         ops = plugins.custom_ops()
         provenance = {"checkpoint": checkpoint.name, "checkpoint_sha256": loaded.sha256, "meta": printable(loaded.meta)}
         provenance |= {"left_out": selection.left_out, "tools": tool_versions()}
+        if config_file is not None:
+            provenance |= {"config": config_file.name, "config_sha256": sha256_file(config_file)}
         pieces: dict[str, ModelProto] = {}
         for submodule in graph.submodules:
             with progress(f"export {submodule.name}"):

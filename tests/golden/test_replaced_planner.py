@@ -12,7 +12,9 @@ import torch
 from tests.conftest import load_script
 from toolkit.cli.main import run
 from toolkit.data.synthetic import write_synthetic_frames
+from toolkit.files import sha256_file
 
+CONFIG = Path(__file__).parents[2] / "configs" / "uniad_tiny_compact.toml"
 PLANNER = Path(__file__).parents[2] / "docs" / "examples" / "straight_planner.py"
 
 
@@ -23,7 +25,7 @@ def bundle(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save({"state_dict": script.make_state_dict(str(golden / "state_dict_manifest.json"), "A")}, folder / "a.pth")
     anchors = golden / "motion_anchor_infos_mode6.pkl"
     arguments = ["convert", folder / "a.pth", "--motion-anchors", anchors, "-o", folder / "b", "--plugin", PLANNER]
-    assert run([str(argument) for argument in arguments]) == 0
+    assert run([str(argument) for argument in (*arguments, "--config", CONFIG)]) == 0
     return folder / "b"
 
 
@@ -32,6 +34,13 @@ def test_bundle_names_the_plugin_file(bundle: Path) -> None:
     assert "planning" not in records
     assert records["straight_planner"]["plugin"] == PLANNER.name
     assert len(records["straight_planner"]["plugin_sha256"]) == 64
+
+
+def test_bundle_names_the_config(bundle: Path) -> None:
+    values = json.loads((bundle / "bundle.json").read_text())
+    assert values["provenance"]["config"] == CONFIG.name
+    assert values["provenance"]["config_sha256"] == sha256_file(CONFIG)
+    assert values["config"]["tracking"]["agent_capacity"] == 48
 
 
 def test_both_sessions_run_it(bundle: Path, tmp_path: Path) -> None:

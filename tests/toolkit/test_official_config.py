@@ -28,6 +28,12 @@ def test_official_configs_are_the_defaults(tmp_path: Path, text: str) -> None:
     assert load_config(write_config(tmp_path, text)) == ModelConfig()
 
 
+def test_the_conversion_target_changes_capacities_alone() -> None:
+    compact, usual = load_config(CONFIGS / "uniad_tiny_compact.toml"), ModelConfig()
+    assert compact.tracking != usual.tracking
+    assert replace(compact, tracking=replace(compact.tracking, track_capacity=1150, agent_capacity=128)) == usual
+
+
 @pytest.mark.parametrize("name", ["uniad_tiny_stage1", "uniad_tiny_stage2"])
 def test_readable_equivalents_say_the_same(name: str) -> None:
     assert load_config(CONFIGS / f"{name}.toml") == ModelConfig()

@@ -56,7 +56,9 @@ def convert_command(
     assets = {}
     if motion_anchors is not None:
         assets["motion_head.motion_anchors"] = load_motion_anchors(motion_anchors, model)
-    bundle = convert(checkpoint, output, context.obj, config=model, assets=assets, force=force, progress=step)
+    bundle = convert(
+        checkpoint, output, context.obj, config=model, config_file=config, assets=assets, force=force, progress=step
+    )
     print_written(bundle.path, "bundle")
     for name, reason in bundle.provenance["left_out"].items():
         console.print(f"[yellow]note[/]  the bundle has no {escape(name)}: {escape(reason)}", soft_wrap=True)
