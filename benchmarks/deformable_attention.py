@@ -9,20 +9,19 @@ queries, as they do in the network.
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.replay import microseconds, sets_of
 from custom_ops.multi_scale_deformable_attention.op import multi_scale_deformable_attention
 
 BASE_LEVELS = (116, 200, 58, 100, 29, 50, 15, 25)
 HEADS, CHANNELS = 8, 32
-CACHE_BYTES = 100e6
-"""Inputs in rotation hold at least this much: twice the L2 cache of an H100."""
 
 
 @dataclass(frozen=True)
@@ -82,27 +81,18 @@ def error(case: Case, dtype: torch.dtype) -> float:
     return float((actual - expected).norm() / expected.norm())
 
 
-def microseconds(case: Case, dtype: torch.dtype, ordered: bool) -> float:
-    """Median time of one call."""
-    first = [x.to(dtype) for x in make_inputs(case, ordered, 0)]
-    size = sum(x.nbytes for x in first)
-    sets = [first] + [
-        [x.to(dtype) for x in make_inputs(case, ordered, s)] for s in range(1, 2 + int(CACHE_BYTES / size))
-    ]
-    shapes = list(case.spatial_shapes)
-    multi_scale_deformable_attention(*first, shapes)
-    graph, repeats = torch.cuda.CUDAGraph(), max(1, 40 // len(sets))
-    with torch.cuda.graph(graph):
-        outputs = [multi_scale_deformable_attention(*inputs, shapes) for _ in range(repeats) for inputs in sets]
-    times = []
-    for _ in range(25):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(1000 * start.elapsed_time(end) / len(outputs))
-    return float(statistics.median(times[5:]))
+def time(case: Case, dtype: torch.dtype, ordered: bool) -> float:
+    """Median time of one call, in microseconds."""
+    seeds = count()
+
+    def make() -> tuple[Tensor, ...]:
+        return tuple(x.to(dtype) for x in make_inputs(case, ordered, next(seeds)))
+
+    def call(*inputs: Tensor) -> Tensor:
+        attended: Tensor = multi_scale_deformable_attention(*inputs, list(case.spatial_shapes))
+        return attended
+
+    return microseconds(call, sets_of(make))
 
 
 def main() -> None:
@@ -110,7 +100,7 @@ def main() -> None:
     table = Table("call", "dtype", "random µs", "BEV µs", "floor µs", "error", title=torch.cuda.get_device_name())
     for case in CASES:
         for dtype, share in ((torch.float32, 1.0), (torch.float16, 0.5)):
-            times = [microseconds(case, dtype, ordered) for ordered in (False, True)]
+            times = [time(case, dtype, ordered) for ordered in (False, True)]
             row = (*times, case.floor * share)
             table.add_row(case.name, str(dtype)[6:], *(f"{t:.1f}" for t in row), f"{error(case, dtype):.1e}")
     Console(width=120).print(table)

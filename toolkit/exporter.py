@@ -11,14 +11,15 @@ from contextlib import contextmanager
 import onnx
 import onnx_ir
 import torch
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
+from onnx import GraphProto, ModelProto, NodeProto
 from onnx_ir.passes.common import NameFixPass
 from torch import nn
 
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
 from toolkit.network import NetworkGraph, example_inputs
-from toolkit.ops.spec import DOMAIN, OPSET, VERSION, CustomOp, node_attributes, registered_schemas
+from toolkit.ops.bodies import attach_bodies
+from toolkit.ops.spec import DOMAIN, OPSET, VERSION, CustomOp, registered_schemas
 from toolkit.simplify import simplify
 from toolkit.specs import Submodule, TensorSpec
 
@@ -114,8 +115,8 @@ def merge(
         producer_name="uniad-toolkit",
         ir_version=10,
         opset_imports=[onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(DOMAIN, VERSION)],
-        functions=local_functions(merged.node, ops),
     )
+    attach_bodies(model, ops)
     onnx.helper.set_model_props(model, dict(metadata))
     return model
 
@@ -124,19 +125,6 @@ def value_info(spec: TensorSpec, dimensions: Mapping[str, int]) -> onnx.ValueInf
     return onnx.helper.make_tensor_value_info(
         spec.name, ONNX_TYPES[spec.dtype], spec.resolve(dimensions), doc_string=spec.meaning
     )
-
-
-def local_functions(nodes: Sequence[NodeProto], ops: Sequence[CustomOp]) -> list[FunctionProto]:
-    """The function bodies that the custom nodes among `nodes` need."""
-    by_name = {op.name: op for op in ops}
-    functions: dict[tuple[str, str], FunctionProto] = {}
-    for node in nodes:
-        if node.domain == DOMAIN:
-            function = by_name[node.op_type].function(node_attributes(node))
-            known = functions.setdefault((function.name, function.overload), function)
-            if known != function:
-                raise InputError(f"custom op {function.name!r} is used in two forms that need different bodies")
-    return list(functions.values())
 
 
 def _append(merged: GraphProto, piece: GraphProto, prefix: str, interface: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from toolkit.errors import InputError
 from toolkit.ops.cuda import launch_on
-from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes
+from toolkit.ops.kernel import SCALAR_BYTES, SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 
 
@@ -61,7 +63,10 @@ def _(image: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: int, 
 
 
 def body(attributes: Attributes) -> str:
-    """One GridSample for all taps, times the mask, then a matrix product with the weights of each group."""
+    """One GridSample for all taps, times the mask, then a matrix product with the weights of each group.
+
+    GridSample has no mode: bilinear is its default, under a name that changed with opset 20.
+    """
     return """
     <domain: "uniad", opset_import: ["" : 18]>
     ModulatedDeformableConvolution <stride, padding, dilation> (image, offset, mask, weight) => (output)
@@ -76,7 +81,6 @@ def body(attributes: Attributes) -> str:
         rest = Constant <value_ints: ints = [-1]> ()
         row_axes = Constant <value_ints: ints = [-1, 1, 1, 1]> ()
         column_axes = Constant <value_ints: ints = [-1, 1, 1]> ()
-        axis3 = Constant <value_ints: ints = [3]> ()
         one_float = Constant <value_float: float = 1.0> ()
         two_float = Constant <value_float: float = 2.0> ()
         unit = CastLike (one_float, image)
@@ -105,9 +109,8 @@ def body(attributes: Attributes) -> str:
 
         moved_shape = Concat <axis: int = 0> (planes_count, kernel_height, kernel_width, two_ints, out_size)
         moved = Reshape <allowzero: int = 1> (offset, moved_shape)
-        moved_y, moved_x = Split <axis: int = 3, num_outputs: int = 2> (moved)
-        offset_y = Squeeze (moved_y, axis3)
-        offset_x = Squeeze (moved_x, axis3)
+        offset_y = Gather <axis: int = 3> (moved, zero)
+        offset_x = Gather <axis: int = 3> (moved, one)
         kernel_rows = Squeeze (kernel_height)
         kernel_columns = Squeeze (kernel_width)
         out_rows = Squeeze (out_height)
@@ -150,7 +153,7 @@ def body(attributes: Attributes) -> str:
 
         planes_shape = Concat <axis: int = 0> (planes_count, plane_channels, size)
         planes = Reshape <allowzero: int = 1> (image, planes_shape)
-        sampled = GridSample <mode: string = "bilinear", padding_mode: string = "zeros"> (planes, grid)
+        sampled = GridSample <padding_mode: string = "zeros"> (planes, grid)
         sampled_shape = Concat <axis: int = 0> (batch, offset_groups, plane_channels, taps, area)
         sampled5 = Reshape <allowzero: int = 1> (sampled, sampled_shape)
         mask_shape = Concat <axis: int = 0> (batch, offset_groups, ones, taps, area)
@@ -175,17 +178,39 @@ def example() -> tuple[Tensor, Tensor, Tensor, Tensor, int, int, int]:
     return image, offset, mask, weight, 1, 1, 1
 
 
-PIXELS, OUTPUTS, DEPTH = 32, 64, 32
-"""A block computes this many output channels of this many positions, from so many products at a time."""
+PIXELS, WARP_OUTPUTS, MOST_OUTPUT_WARPS = 32, 64, 4
+"""A block computes results for so many positions; a row of two warps in it, for so many of the output channels."""
 
-THREADS = 256
+TAPS_AT_ONCE = 9
+"""Taps of a larger kernel are gone through in parts."""
+
+
+def check_sizes(shapes: Shapes) -> None:
+    """Raise InputError unless the kernel finds in the inputs all that it reads."""
+    (batch, channels, *_), offset, mask, (outputs, group_channels, kernel_height, kernel_width) = shapes
+    if mask[0] != batch or tuple(offset) != (batch, 2 * mask[1], mask[2], mask[3]):
+        raise InputError(
+            f"deformable convolution has {batch} images, a mask {list(mask)} and offsets {list(offset)}; the offsets "
+            "have twice as many channels as the mask, and all else alike"
+        )
+    if mask[1] % (kernel_height * kernel_width) or channels % group_channels or outputs % (channels // group_channels):
+        raise InputError(
+            f"deformable convolution of {channels} channels with a weight {list(shapes[3])} and a mask {list(mask)}: "
+            "channels and outputs do not divide into groups, or the mask into sets of taps"
+        )
 
 
 def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) -> Launch:
-    """A block serves a run of neighbouring positions and some output channels of one group, in one image."""
+    """A block serves a run of neighbouring positions and up to 256 output channels of one group, in one image."""
     (batch, channels, height, width), _, (_, all_taps, out_height, out_width), weight = shapes
     outputs, group_channels, kernel_height, kernel_width = weight
-    groups = channels // group_channels
+    check_sizes(shapes)
+    taps, groups = kernel_height * kernel_width, channels // group_channels
+    offset_groups = all_taps // taps
+    group_outputs = outputs // groups
+    warps = next(n for n in (1, 2, MOST_OUTPUT_WARPS) if n * WARP_OUTPUTS >= group_outputs or n == MOST_OUTPUT_WARPS)
+    # Runs of a filter's weights that are multiplied one after another start at multiples of these sizes.
+    runs = (group_channels * taps, channels // offset_groups * taps) if taps <= TAPS_AT_ONCE else (1,)
     macros: dict[str, str | int] = {
         "SCALAR": SCALARS[dtype],
         "KERNEL_HEIGHT": kernel_height,
@@ -193,15 +218,13 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
         "STRIDE": attributes["stride"],
         "PADDING": attributes["padding"],
         "DILATION": attributes["dilation"],
-        "PIXELS": PIXELS,
-        "OUTPUTS": OUTPUTS,
-        "DEPTH": DEPTH,
-        "THREADS": THREADS,
+        "OUTPUT_WARPS": warps,
+        "FILTER_VECTOR": math.gcd(16 // SCALAR_BYTES[dtype], *runs),
     }
-    offset_groups = all_taps // (kernel_height * kernel_width)
     integers = (channels, height, width, outputs, out_height, out_width, groups, offset_groups)
-    tiles = -(-(outputs // groups) // OUTPUTS)
-    return Launch(macros, integers, (-(-out_height * out_width // PIXELS), tiles * groups, batch), THREADS)
+    tiles = ceil_div(group_outputs, warps * WARP_OUTPUTS)
+    grid = (ceil_div(out_height * out_width, PIXELS), tiles * groups, batch)
+    return Launch(macros, integers, grid, 2 * 32 * warps)
 
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "modulated_deformable_convolution", plan)

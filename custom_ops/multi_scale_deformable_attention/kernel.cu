@@ -1,26 +1,36 @@
 // Fused multi-scale deformable attention.
 //
 // A group of LANES threads serves one (batch, query, head). Level by level, its lanes first share the work per sampling
-// point: location, corners and their weights, left in shared memory for the points that touch the map. Then every lane
-// owns VECTOR neighbouring channels (16 bytes) and walks over these points, so that a group reads each corner as one
-// contiguous row. Queries vary fastest over the grid and batches slowest: at any time few value maps are live, and they
-// stay in cache; shared memory is kept small, since it is taken from that cache.
+// point: the cell where its four corners start, and their weights, left in shared memory. Then every lane owns VECTOR
+// neighbouring channels (16 bytes) and walks over the points, so that a group reads each corner as one contiguous row.
 //
-// Macros: SCALAR (float or __half), VECTOR, LANES, THREADS, CHANNELS per head, LEVELS, POINTS per level, REFERENCES per
-// query, SHAPES (h0, w0, h1, w1 …), UNROLL, STAGED_KEYS. Locations, softmax and accumulation are FP32 for either SCALAR.
-// STAGED_KEYS is the number of keys of a map so small that each block copies its head's part of it into shared memory,
-// or 0: a cache line is looked up for every corner otherwise, and these look-ups are what limits small channel counts.
+// The L1 cache serves one line of 128 bytes at a time, and most of the time goes into that. Hence:
+// - groups side by side serve HEADS_TOGETHER neighbouring heads, whose rows lie in different parts of such lines;
+// - where maps exceed the cache, a block serves a compact patch of the queries' grid, STRIP columns wide (else 1): its
+//   samples lie close together, and the cache holds most of their corners;
+// - a map of so few keys that it fits (STAGED_KEYS, else 0) is copied into shared memory by each block.
+// Queries vary fastest over the launch and batches slowest, so that few maps are live in the L2 cache at any time.
+//
+// Macros, besides these: SCALAR (float or __half), THREADS, BLOCKS that a multiprocessor must have registers for,
+// HEADS, CHANNELS per head, LEVELS, POINTS per level, REFERENCES per query and level, REFERENCE_LEVELS (LEVELS, or 1:
+// the same for all), SHAPES (h0, w0, h1, w1 …), UNROLL, PREFETCH. Locations, softmax and accumulation are FP32 for
+// either SCALAR.
 
 #include <cuda_fp16.h>
+#include <cuda_pipeline_primitives.h>
 
 constexpr int kSamples = LEVELS * POINTS;
 constexpr int kPointsPerLane = (POINTS + LANES - 1) / LANES;
-constexpr int kRow = POINTS | 1;  // odd, so that the groups of a warp read from different banks
+constexpr int kAtOnce = POINTS % LANES == 0 && kPointsPerLane % 2 == 0 ? 2 : 1;  // points that a lane loads together
+constexpr int kCellRow = (POINTS + 3) / 8 * 8 + 4;  // the groups of a warp then read from different banks of shared
+constexpr int kWeightRow = POINTS | 1;              // memory; counted in words of 4 and of 16 bytes
 constexpr int kChunk = LANES * VECTOR;
 constexpr int kChunks = (CHANNELS + kChunk - 1) / kChunk;
 constexpr int kGroups = THREADS / LANES;
+constexpr int kQueries = kGroups / HEADS_TOGETHER;
+constexpr unsigned kKeyBytes = HEADS * CHANNELS * sizeof(SCALAR);
 constexpr unsigned kWarp = 0xffffffffu;
-constexpr unsigned kGroupMask = LANES == 32 ? kWarp : (1u << LANES) - 1;
+constexpr float kLog2E = 1.44269504f;
 constexpr float kLowest = -3.402823466e38f;
 __device__ constexpr int kShapes[] = {SHAPES};
 
@@ -32,37 +42,32 @@ template <> struct WordOf<8> { using type = uint2; };
 template <> struct WordOf<16> { using type = uint4; };
 
 template <int N> union Pack {
-  typename WordOf<N * sizeof(SCALAR)>::type word;
+  using Word = typename WordOf<N * sizeof(SCALAR)>::type;
+  Word word;
   SCALAR values[N];
   __device__ Pack() {}
-  __device__ explicit Pack(const void* source) : word(*reinterpret_cast<const decltype(word)*>(source)) {}
-  __device__ void store(SCALAR* target) const { *reinterpret_cast<decltype(word)*>(target) = word; }
+  __device__ explicit Pack(const void* source) : word(*reinterpret_cast<const Word*>(source)) {}
+  __device__ void store(SCALAR* target) const {
+    __stcs(reinterpret_cast<Word*>(target), word);  // first to leave the caches, which the maps need
+  }
 };
 
-// One sampling point: where its four corners start in the value map, in bytes, and what each contributes. A corner outside
-// the map has weight 0 and the place of its neighbour inside: loads need no condition, so that many are in flight.
-struct Sample {
-  uint4 offset;
-  float4 weight;
-};
-
-__device__ bool touches(float x, float y, int level) {
-  return x > -1.f && x < kShapes[2 * level + 1] && y > -1.f && y < kShapes[2 * level];  // false for NaN
+// 2 to the power of x, to some 1e-7. Unlike exp2f, it spends no instructions on denormal results: they become 0.
+__device__ float exp2_approximate(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
-__device__ Sample sample_at(float x, float y, int level, int start, float share, unsigned row_bytes) {
-  const int height = kShapes[2 * level], width = kShapes[2 * level + 1];
-  const int left = __float2int_rd(x), top = __float2int_rd(y);
-  const float right_share = x - left, bottom_share = y - top;
-  const float left_weight = left >= 0 ? 1.f - right_share : 0.f, right_weight = left + 1 < width ? right_share : 0.f;
-  const float top_weight = top >= 0 ? share * (1.f - bottom_share) : 0.f;
-  const float bottom_weight = top + 1 < height ? share * bottom_share : 0.f;
-  const int upper = start + max(top, 0) * width, lower = start + min(top + 1, height - 1) * width;
-  const int x0 = max(left, 0), x1 = min(left + 1, width - 1);
-  return {make_uint4((upper + x0) * row_bytes, (upper + x1) * row_bytes, (lower + x0) * row_bytes,
-                     (lower + x1) * row_bytes),
-          make_float4(top_weight * left_weight, top_weight * right_weight, bottom_weight * left_weight,
-                      bottom_weight * right_weight)};
+// How much a cell at this distance from a point contributes to it: nothing from a whole cell on, or for NaN.
+__device__ float hat(float distance) { return __saturatef(1.f - fabsf(distance)); }
+
+// Queries that form a square grid are served strip after strip.
+__device__ int query_at(int turn, int queries) {
+  const unsigned side = __float2uint_rn(queries * rsqrtf(queries));
+  if (STRIP == 1 || side * side != queries || side % STRIP != 0) return turn;
+  const unsigned strip = turn / (side * STRIP), within = turn % (side * STRIP);
+  return within / STRIP * side + strip * STRIP + within % STRIP;
 }
 
 // Where a lane's channels of a chunk start. With two chunks, odd groups begin with the second one: neighbouring groups
@@ -71,125 +76,146 @@ __device__ int channel_of(int chunk, int group, int lane) {
   return (kChunks == 2 ? chunk ^ (group & 1) : chunk) * kChunk + lane * VECTOR;
 }
 
-__device__ void accumulate(float (&sum)[VECTOR], const Pack<VECTOR>& corner, float weight) {
+__device__ void accumulate(float (&sum)[VECTOR], const void* corner, float weight) {
+  const Pack<VECTOR> channels(corner);
 #pragma unroll
-  for (int i = 0; i < VECTOR; ++i) sum[i] = fmaf(weight, static_cast<float>(corner.values[i]), sum[i]);
+  for (int i = 0; i < VECTOR; ++i) sum[i] = fmaf(weight, static_cast<float>(channels.values[i]), sum[i]);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     multi_scale_deformable_attention(const SCALAR* __restrict__ value, const SCALAR* __restrict__ reference,
                                      const SCALAR* __restrict__ offsets, const SCALAR* __restrict__ logits,
-                                     int keys, int queries, int reference_stride, int offsets_stride,
-                                     int logits_stride, SCALAR* __restrict__ output) {
-  __shared__ uint4 corner_offsets[kGroups][kRow];
-  __shared__ float4 corner_weights[kGroups][kRow];
+                                     int keys, int queries, int reference_batches, int reference_stride,
+                                     int offsets_stride, int logits_stride, SCALAR* __restrict__ output) {
+  __shared__ alignas(16) unsigned cells[kGroups][kCellRow];
+  __shared__ float4 weights[kGroups][kWeightRow];
   const int group = threadIdx.x / LANES, lane = threadIdx.x % LANES;
-  const int head = blockIdx.y, heads = gridDim.y;
+  const int first_head = blockIdx.y * HEADS_TOGETHER, head = first_head + group % HEADS_TOGETHER;
   const long long batch = blockIdx.z;
-  const int asked = blockIdx.x * kGroups + group;
-  const int query = min(asked, queries - 1);  // a surplus group repeats the last query, and writes nothing
-  const long long row = static_cast<long long>(query) * heads + head;
+  const int turn = blockIdx.x * kQueries + group / HEADS_TOGETHER;
+  const int query = query_at(min(turn, queries - 1), queries);  // a surplus group repeats one, and writes nothing
+  const unsigned row = query * HEADS + head;
 
-  // All that a lane needs from memory for its points is asked for at once.
+  const char* map = reinterpret_cast<const char*>(value + (batch * keys * HEADS + first_head) * CHANNELS);
+#if STAGED_KEYS
+  constexpr int kStagedRow = HEADS_TOGETHER * CHANNELS, kPieces = kStagedRow / VECTOR, kKeysAtOnce = THREADS / kPieces;
+  constexpr unsigned kRowBytes = kStagedRow * sizeof(SCALAR);
+  __shared__ alignas(128) SCALAR staged[STAGED_KEYS * kStagedRow];
+  const int first_key = threadIdx.x / kPieces, piece = threadIdx.x % kPieces * VECTOR;
+  const char* source = map + first_key * kKeyBytes + piece * sizeof(SCALAR);
+  SCALAR* target = staged + first_key * kStagedRow + piece;
+#pragma unroll
+  for (int key = 0; key < STAGED_KEYS; key += kKeysAtOnce) {
+    if (first_key < min(kKeysAtOnce, STAGED_KEYS - key))
+      __pipeline_memcpy_async(target + key * kStagedRow, source + key * kKeyBytes, VECTOR * sizeof(SCALAR));
+  }
+  __pipeline_commit();
+  const char* rows = reinterpret_cast<const char*>(staged);
+#else
+  constexpr unsigned kRowBytes = kKeyBytes;
+  const char* rows = map;
+#endif
+  rows += group % HEADS_TOGETHER * CHANNELS * sizeof(SCALAR);
+
+#if PREFETCH
+  // A map that is not in the L2 cache yet comes there in order while the softmax waits for its logits.
+  const unsigned key = blockIdx.x * THREADS + threadIdx.x;
+  if (key < keys) asm volatile("prefetch.global.L2 [%0];" ::"l"(map + key * kKeyBytes));
+#endif
+
+  // All that a lane needs from memory for its points is asked for at once, without a condition: a lane with no point
+  // repeats the last one.
   const SCALAR* row_logits = logits + batch * logits_stride + row * kSamples;
   const SCALAR* row_offsets = offsets + batch * offsets_stride + row * kSamples * 2;
-  const SCALAR* row_references = reference + batch * reference_stride + query * REFERENCES * 2;
-  float x[LEVELS][kPointsPerLane], y[LEVELS][kPointsPerLane], share[LEVELS][kPointsPerLane];
+  const SCALAR* row_references = reference + min(batch, reference_batches - 1LL) * reference_stride +
+                                 static_cast<unsigned>(query) * REFERENCE_LEVELS * REFERENCES * 2;
+  float xs[LEVELS][kPointsPerLane], ys[LEVELS][kPointsPerLane], shares[LEVELS][kPointsPerLane];
   float largest = kLowest, total = 0.f;
 #pragma unroll
   for (int level = 0; level < LEVELS; ++level) {
 #pragma unroll
-    for (int i = 0; i < kPointsPerLane; ++i) {
-      const int point = lane + i * LANES;
-      x[level][i] = y[level][i] = -1.f;  // outside the map
-      share[level][i] = kLowest;
-      if (point < POINTS) {
-        const int sample = level * POINTS + point;
-        const Pack<2> offset(row_offsets + 2 * sample), origin(row_references + 2 * (point % REFERENCES));
+    for (int i = 0; i < kPointsPerLane; i += kAtOnce) {
+      const int first = min(lane * kPointsPerLane + i, POINTS - kAtOnce), sample = level * POINTS + first;
+      const Pack<kAtOnce> logit(row_logits + sample);
+      const Pack<2 * kAtOnce> offset(row_offsets + 2 * sample);
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int reference_at = (REFERENCE_LEVELS == 1 ? 0 : level) * REFERENCES + (first + j) % REFERENCES;
+        const Pack<2> origin(row_references + 2 * reference_at);
         const float origin_x = origin.values[0], origin_y = origin.values[1];
-        x[level][i] = fmaf(origin_x, kShapes[2 * level + 1], static_cast<float>(offset.values[0])) - 0.5f;
-        y[level][i] = fmaf(origin_y, kShapes[2 * level], static_cast<float>(offset.values[1])) - 0.5f;
-        share[level][i] = row_logits[sample];
+        xs[level][i + j] = fmaf(origin_x, kShapes[2 * level + 1], static_cast<float>(offset.values[2 * j]) - 0.5f);
+        ys[level][i + j] = fmaf(origin_y, kShapes[2 * level], static_cast<float>(offset.values[2 * j + 1]) - 0.5f);
+        shares[level][i + j] = logit.values[j];
+        largest = fmaxf(largest, shares[level][i + j]);
       }
-      largest = fmaxf(largest, share[level][i]);
     }
   }
 #pragma unroll
-  for (int step = LANES / 2; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(kWarp, largest, step, LANES));
-#pragma unroll
-  for (int level = 0; level < LEVELS; ++level) {
-#pragma unroll
-    for (int i = 0; i < kPointsPerLane; ++i) total += share[level][i] = __expf(share[level][i] - largest);
-  }
-#pragma unroll
-  for (int step = LANES / 2; step > 0; step /= 2) total += __shfl_xor_sync(kWarp, total, step, LANES);
-  const float scale = __fdividef(1.f, total);
+  for (int step = LANES / 2; step > 0; step /= 2)
+    largest = fmaxf(largest, __shfl_xor_sync(kWarp, largest, step, LANES));
 
-  const unsigned key_bytes = heads * CHANNELS * sizeof(SCALAR);
-  const char* map = reinterpret_cast<const char*>(value + (batch * keys * heads + head) * CHANNELS);
-#if STAGED_KEYS
-  __shared__ alignas(16) SCALAR staged[STAGED_KEYS * CHANNELS];
-  for (int i = threadIdx.x; i < STAGED_KEYS * CHANNELS / VECTOR; i += THREADS) {
-    const int key = i / (CHANNELS / VECTOR), channel = i % (CHANNELS / VECTOR) * VECTOR;
-    Pack<VECTOR>(map + key * key_bytes + channel * sizeof(SCALAR)).store(staged + key * CHANNELS + channel);
-  }
-  __syncthreads();
-  const char* rows = reinterpret_cast<const char*>(staged);
-  const unsigned row_bytes = CHANNELS * sizeof(SCALAR);
-#else
-  const char* rows = map;
-  const unsigned row_bytes = key_bytes;
-#endif
   float sum[kChunks][VECTOR] = {};
-
 #pragma unroll
   for (int level = 0, start = 0; level < LEVELS; start += kShapes[2 * level] * kShapes[2 * level + 1], ++level) {
-    int count = 0;
+    const int height = kShapes[2 * level], width = kShapes[2 * level + 1];
+    bool touches = false;
 #pragma unroll
     for (int i = 0; i < kPointsPerLane; ++i) {
-      const bool wanted = touches(x[level][i], y[level][i], level);
-      const unsigned ballot = __ballot_sync(kWarp, wanted) >> (threadIdx.x % 32 - lane) & kGroupMask;
-      if (wanted) {
-        const Sample sample = sample_at(x[level][i], y[level][i], level, start, share[level][i] * scale, row_bytes);
-        const int slot = count + __popc(ballot & ((1u << lane) - 1));
-        corner_offsets[group][slot] = sample.offset;
-        corner_weights[group][slot] = sample.weight;
-      }
-      count += __popc(ballot);
+      const int point = lane * kPointsPerLane + i;
+      if (point >= POINTS) continue;
+      const float x = xs[level][i], y = ys[level][i];
+      touches |= x > -1.f && x < width && y > -1.f && y < height;
+      const float exponential = exp2_approximate(fmaf(shares[level][i], kLog2E, -largest * kLog2E));
+      total += exponential;
+      // All four corners are cells of the map, so that they are loaded without a condition; one that is not next to the
+      // point has weight 0.
+      const unsigned left = min(__float2uint_rd(x), max(width - 2, 0));  // negative values and NaN become 0
+      const unsigned top = min(__float2uint_rd(y), max(height - 2, 0));
+      const float dx = x - static_cast<int>(left), dy = y - static_cast<int>(top);
+      const float left_weight = hat(dx), right_weight = width > 1 ? hat(dx - 1.f) : 0.f;
+      const float top_weight = exponential * hat(dy), bottom_weight = height > 1 ? exponential * hat(dy - 1.f) : 0.f;
+      cells[group][point] = (start + top * width + left) * kRowBytes;
+      weights[group][point] = make_float4(top_weight * left_weight, top_weight * right_weight,
+                                          bottom_weight * left_weight, bottom_weight * right_weight);
     }
+#if STAGED_KEYS
+    __pipeline_wait_prior(0);
+    __syncthreads();
+#else
     __syncwarp();
-
-    for (int first = 0; first < count; first += UNROLL) {
-#pragma unroll
-      for (int i = 0; i < UNROLL; ++i) {
-        const int slot = min(first + i, count - 1);  // beyond the last: it again, with weight 0
-        const uint4 offset = corner_offsets[group][slot];
-        const float4 weight = first + i < count ? corner_weights[group][slot] : float4{};
+#endif
+    if (__any_sync(kWarp, touches)) {
+      const unsigned right = width > 1 ? kRowBytes : 0, below = height > 1 ? width * kRowBytes : 0;
+#pragma unroll UNROLL
+      for (int point = 0; point < POINTS; ++point) {
+        const float4 weight = weights[group][point];
+        const char* cell = rows + cells[group][point];
 #pragma unroll
         for (int chunk = 0; chunk < kChunks; ++chunk) {
           const int channel = channel_of(chunk, group, lane);
           if (channel >= CHANNELS) continue;
-          const char* channels = rows + channel * sizeof(SCALAR);
-          const Pack<VECTOR> top_left(channels + offset.x), top_right(channels + offset.y);
-          const Pack<VECTOR> bottom_left(channels + offset.z), bottom_right(channels + offset.w);
+          const char* top_left = cell + channel * sizeof(SCALAR);
           accumulate(sum[chunk], top_left, weight.x);
-          accumulate(sum[chunk], top_right, weight.y);
-          accumulate(sum[chunk], bottom_left, weight.z);
-          accumulate(sum[chunk], bottom_right, weight.w);
+          accumulate(sum[chunk], top_left + right, weight.y);
+          accumulate(sum[chunk], top_left + below, weight.z);
+          accumulate(sum[chunk], top_left + below + right, weight.w);
         }
       }
     }
-    __syncwarp();
+    if (level + 1 < LEVELS) __syncwarp();
   }
 
 #pragma unroll
+  for (int step = LANES / 2; step > 0; step /= 2) total += __shfl_xor_sync(kWarp, total, step, LANES);
+  const float scale = __fdividef(1.f, total);
+  if (turn >= queries) return;
+#pragma unroll
   for (int chunk = 0; chunk < kChunks; ++chunk) {
     const int channel = channel_of(chunk, group, lane);
-    if (asked < queries && channel < CHANNELS) {
-      Pack<VECTOR> pack;
+    if (channel >= CHANNELS) continue;
+    Pack<VECTOR> pack;
 #pragma unroll
-      for (int i = 0; i < VECTOR; ++i) pack.values[i] = static_cast<SCALAR>(sum[chunk][i]);
-      pack.store(output + ((batch * queries + query) * heads + head) * CHANNELS + channel);
-    }
+    for (int i = 0; i < VECTOR; ++i) pack.values[i] = static_cast<SCALAR>(sum[chunk][i] * scale);
+    pack.store(output + batch * queries * (HEADS * CHANNELS) + row * CHANNELS + channel);
   }
 }

@@ -16,28 +16,31 @@ extern "C" __global__ void rotate(const SCALAR* __restrict__ image, const SCALAR
   const int index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= height * width) return;
   float sine, cosine;
-  sincosf(static_cast<float>(angle[0]) * -0.017453292519943295f, &sine, &cosine);
+  sincospif(static_cast<float>(angle[0]) * (-1.f / 180.f), &sine, &cosine);
   const float cx = static_cast<float>(center[0]) - 0.5f * width, cy = static_cast<float>(center[1]) - 0.5f * height;
   const float x = index % width - 0.5f * (width - 1), y = index / width - 0.5f * (height - 1);
   const float source_x = cosine * x + sine * y + (cx - cx * cosine - cy * sine) + 0.5f * (width - 1);
   const float source_y = cosine * y - sine * x + (cy + cx * sine - cy * cosine) + 0.5f * (height - 1);
 
+  // All loads of a thread come before its stores, so that they are in flight together.
   const int area = height * width, first = blockIdx.y * CHANNELS_PER_THREAD;
+  float result[CHANNELS_PER_THREAD];
 #pragma unroll
   for (int i = 0; i < CHANNELS_PER_THREAD; ++i) {
-    const int channel = first + i;
-    if (channel >= channels) return;
-    const SCALAR* plane = image + channel * area;
+    const SCALAR* plane = image + min(first + i, channels - 1) * area;
 #if NEAREST
-    const float result = pixel(plane, __float2int_rn(source_x), __float2int_rn(source_y), width, height);
+    result[i] = pixel(plane, __float2int_rn(source_x), __float2int_rn(source_y), width, height);
 #else
     const int left = __float2int_rd(source_x), top = __float2int_rd(source_y);
     const float right = source_x - left, bottom = source_y - top;
-    const float result = (1.f - bottom) * ((1.f - right) * pixel(plane, left, top, width, height) +
-                                           right * pixel(plane, left + 1, top, width, height)) +
-                         bottom * ((1.f - right) * pixel(plane, left, top + 1, width, height) +
-                                   right * pixel(plane, left + 1, top + 1, width, height));
+    result[i] = (1.f - bottom) * ((1.f - right) * pixel(plane, left, top, width, height) +
+                                  right * pixel(plane, left + 1, top, width, height)) +
+                bottom * ((1.f - right) * pixel(plane, left, top + 1, width, height) +
+                          right * pixel(plane, left + 1, top + 1, width, height));
 #endif
-    output[channel * area + index] = static_cast<SCALAR>(result);
+  }
+#pragma unroll
+  for (int i = 0; i < CHANNELS_PER_THREAD; ++i) {
+    if (first + i < channels) output[(first + i) * area + index] = static_cast<SCALAR>(result[i]);
   }
 }

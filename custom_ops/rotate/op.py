@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from toolkit.ops.cuda import launch_on
-from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes
+from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 
 
@@ -44,11 +44,15 @@ def _(image: Tensor, angle: Tensor, center: Tensor, interpolation: str) -> Tenso
 
 
 def body(attributes: Attributes) -> str:
-    """The inverse rotation of the pixel grid, then GridSample in the mode of the attribute."""
-    return """
+    """The inverse rotation of the pixel grid, then GridSample in the mode of the attribute.
+
+    Bilinear is its default, under a name that changed with opset 20.
+    """
+    mode = 'mode: string = "nearest", ' if attributes["interpolation"] == "nearest" else ""
+    return f"""
     <domain: "uniad", opset_import: ["" : 18]>
     Rotate <interpolation> (image, angle, center) => (output)
-    {
+    {{
         zero = Constant <value_int: int = 0> ()
         one = Constant <value_int: int = 1> ()
         first = Constant <value_ints: ints = [0]> ()
@@ -106,9 +110,9 @@ def body(attributes: Attributes) -> str:
         grid3 = Concat <axis: int = -1> (grid_x3, grid_y3)
         grid = Unsqueeze (grid3, first)
         batch = Unsqueeze (image, first)
-        sampled = GridSample <mode: string = @interpolation, padding_mode: string = "zeros"> (batch, grid)
+        sampled = GridSample <{mode}padding_mode: string = "zeros"> (batch, grid)
         output = Squeeze (sampled, first)
-    }
+    }}
     """
 
 
@@ -118,19 +122,21 @@ def example() -> tuple[Tensor, Tensor, Tensor, str]:
     return ramp, torch.tensor([30.0]), torch.tensor([3.0, 2.5]), "bilinear"
 
 
-CHANNELS_PER_THREAD = 8
 THREADS = 128
+LARGE = 1 << 22
+"""So many values fill a large GPU several times over."""
 
 
 def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) -> Launch:
-    """One thread for a pixel and a few channels."""
+    """One thread for a pixel and a few channels: more of them where values are small and many."""
     channels, height, width = shapes[0]
+    thread_channels = 8 if dtype == "float16" and channels * height * width >= LARGE else 4
     macros: dict[str, str | int] = {
         "SCALAR": SCALARS[dtype],
         "NEAREST": int(attributes["interpolation"] == "nearest"),
-        "CHANNELS_PER_THREAD": CHANNELS_PER_THREAD,
+        "CHANNELS_PER_THREAD": thread_channels,
     }
-    grid = (-(-height * width // THREADS), -(-channels // CHANNELS_PER_THREAD), 1)
+    grid = (ceil_div(height * width, THREADS), ceil_div(channels, thread_channels), 1)
     return Launch(macros, (channels, height, width), grid, THREADS)
 
 

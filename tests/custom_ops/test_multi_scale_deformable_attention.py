@@ -21,10 +21,15 @@ from toolkit.ops.spec import node_attributes
 
 @dataclass(frozen=True)
 class Case:
-    """Sizes of one call; `references` are the reference points per query, `spread` how far they lie around the map."""
+    """Sizes of one call; `references` are the reference points per query, `spread` how far they lie around the map.
+
+    `by_level`: each level has reference points of its own. `shared`: all batches have the same.
+    """
 
     spatial_shapes: tuple[int, ...]
     references: int = 1
+    by_level: bool = False
+    shared: bool = False
     points: int = 4
     batch: int = 1
     heads: int = 2
@@ -39,7 +44,8 @@ class Case:
         keys = sum(h * w for h, w in zip(self.spatial_shapes[::2], self.spatial_shapes[1::2], strict=True))
         samples = levels * self.points
         value = torch.randn((self.batch, keys, self.heads, self.channels), generator=generator)
-        uniform = torch.rand((self.batch, self.queries, 1, 2 * self.references), generator=generator)
+        batch, reference_levels = 1 if self.shared else self.batch, levels if self.by_level else 1
+        uniform = torch.rand((batch, self.queries, reference_levels, 2 * self.references), generator=generator)
         offsets = torch.randn((self.batch, self.queries, self.heads, 2 * samples), generator=generator)
         logits = torch.randn((self.batch, self.queries, self.heads, samples), generator=generator)
         return value, 0.5 + self.spread * (uniform - 0.5), offsets, logits
@@ -51,6 +57,9 @@ CASES = {
     "five levels": Case((8, 9, 6, 5, 4, 4, 2, 3, 1, 1), batch=2),
     "a pillar of four reference points": Case((4, 5), references=4, points=8, batch=3),
     "a pillar over two levels": Case((4, 5, 2, 3), references=4, points=4),
+    "a reference point a level": Case((4, 5, 2, 3, 1, 2), by_level=True, batch=2),
+    "a pillar a level": Case((4, 5, 2, 3), references=2, by_level=True, batch=2),
+    "a reference point for all batches": Case((4, 5, 2, 3), by_level=True, shared=True, batch=3),
     "one head, one point": Case((4, 5), heads=1, points=1, channels=1),
     "locations outside the map": Case((4, 5, 2, 3), spread=5.0, queries=20),
     "no queries": Case((4, 5, 2, 3), queries=0),
@@ -74,14 +83,15 @@ def bilinear(plane: np.ndarray, x: float, y: float) -> np.ndarray:
 
 
 def attend(case: Case, value: np.ndarray, reference: np.ndarray, offsets: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """One batch entry, query and head in float64: value [S, C], reference [2D], offsets [L*P*2], logits [L*P]."""
+    """One batch entry, query and head in float64: value [S, C], reference [L or 1, 2D], offsets [L*P*2]…"""
     weights = np.exp(logits) / np.exp(logits).sum()
     total, sample, start = np.zeros(case.channels), 0, 0
-    for height, width in zip(case.spatial_shapes[::2], case.spatial_shapes[1::2], strict=True):
+    sizes = zip(case.spatial_shapes[::2], case.spatial_shapes[1::2], strict=True)
+    for level, (height, width) in enumerate(sizes):
         plane = value[start : start + height * width].reshape(height, width, case.channels)
         start += height * width
         for point in range(case.points):
-            x, y = reference.reshape(-1, 2)[point % case.references]
+            x, y = reference[level % len(reference)].reshape(-1, 2)[point % case.references]
             dx, dy = offsets.reshape(-1, 2)[sample]
             total += weights[sample] * bilinear(plane, x * width + dx - 0.5, y * height + dy - 0.5)
             sample += 1
@@ -92,7 +102,9 @@ def test_eager_equals_the_equation(case: Case) -> None:
     value, reference, offsets, logits = (tensor.double().numpy() for tensor in case.inputs())
     expected = np.zeros((case.batch, case.queries, case.heads, case.channels))
     for b, q, h in np.ndindex(case.batch, case.queries, case.heads):
-        expected[b, q, h] = attend(case, value[b, :, h], reference[b, q, 0], offsets[b, q, h], logits[b, q, h])
+        expected[b, q, h] = attend(
+            case, value[b, :, h], reference[b % len(reference), q], offsets[b, q, h], logits[b, q, h]
+        )
     eager = multi_scale_deformable_attention(*case.inputs(), case.spatial_shapes)
     np.testing.assert_allclose(eager, expected, rtol=0, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""The torch session on a GPU, with the CUDA kernels, equals the reference in FP32 without TF32."""
+"""The sessions on a GPU, with the CUDA kernels, equal the reference in FP32 without TF32."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.golden_runs import GoldenSequence
 from toolkit.anchors import load_motion_anchors
 from toolkit.bundle import Bundle
 from toolkit.config import ModelConfig
+from toolkit.engines.cuda_graph import CudaGraphSession
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network, join
 from toolkit.plugin_manager import PluginManager
@@ -19,8 +20,11 @@ from toolkit.runtime.official_interface import has_no_effect
 from toolkit.runtime.replay import replay
 
 
+@pytest.mark.parametrize("session", [TorchSession, CudaGraphSession])
 @pytest.mark.parametrize("seed", ["A", "C"])
-def test_sequence_equals_the_reference(seed: str, golden: Path, plugins: PluginManager) -> None:
+def test_sequence_equals_the_reference(
+    seed: str, session: type[TorchSession], golden: Path, plugins: PluginManager
+) -> None:
     """Integers identical, floats within the reference's own noise, over all frames with state fed back."""
     assert not torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
@@ -38,6 +42,6 @@ def test_sequence_equals_the_reference(seed: str, golden: Path, plugins: PluginM
     frames = load_script(golden / "make_inputs.py").make_inputs(seed)
     official = [{k: v for k, v in frame.items() if not has_no_effect(k)} for frame in frames]
     faults = []
-    for number, outputs in enumerate(replay(bundle, TorchSession(network, "cuda"), official)):
+    for number, outputs in enumerate(replay(bundle, session(network, "cuda"), official)):
         faults += reference.mismatches(number, outputs)
     assert faults == []

@@ -13,10 +13,9 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from custom_ops.inverse.op import INVERSE
-from custom_ops.multi_scale_deformable_attention.op import MULTI_SCALE_DEFORMABLE_ATTENTION
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
-from toolkit.exporter import export_submodule, local_functions, merge
+from toolkit.exporter import export_submodule, merge
 from toolkit.network import Network, NetworkGraph, join
 from toolkit.ops.spec import DOMAIN
 from toolkit.specs import Submodule, TensorSpec, frame_input
@@ -110,18 +109,6 @@ def test_custom_op_is_one_node_with_a_local_function(model: ModelProto) -> None:
 
 def test_metadata_is_kept(model: ModelProto) -> None:
     assert {prop.key: prop.value for prop in model.metadata_props} == {"checkpoint": "tiny.pth"}
-
-
-def test_local_functions_of_one_op_must_agree() -> None:
-    """A body may depend on the attributes, but a model holds one body per op."""
-    nodes = [
-        onnx.helper.make_node("MultiScaleDeformableAttention", [], [], domain=DOMAIN, spatial_shapes=shapes)
-        for shapes in ([4, 5], [4, 5, 2, 3])
-    ]
-    ops = (MULTI_SCALE_DEFORMABLE_ATTENTION,)
-    assert len(local_functions(nodes[:1] * 2, ops)) == 1
-    with pytest.raises(InputError, match="'MultiScaleDeformableAttention' is used in two forms"):
-        local_functions(nodes, ops)
 
 
 class Lambda(nn.Module):

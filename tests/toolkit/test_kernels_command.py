@@ -43,7 +43,7 @@ def test_every_op_compiles_for_every_dtype_and_architecture(index: list[dict[str
 
 
 def test_calls_are_those_of_the_network(index: list[dict[str, Any]]) -> None:
-    """Spatial attention over the cameras, and temporal attention, whose code serves the decoders as well."""
+    """Spatial attention over the cameras; temporal attention and the decoders on the BEV."""
     attention = [entry for entry in index if entry["op"] == "MultiScaleDeformableAttention"]
     assert {tuple(entry["attributes"]["spatial_shapes"]) for entry in attention} == {(8, 13), (50, 50)}
     assert {tuple(entry["inputs"][0]) for entry in index if entry["op"] == "Rotate"} == {(256, 50, 50)}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.doctor.check import Check, Status
-from toolkit.exporter import local_functions, quiet_exporter
+from toolkit.exporter import quiet_exporter
+from toolkit.ops.bodies import attach_bodies
 from toolkit.ops.spec import OPSET, CustomOp, registered_schemas
 from toolkit.untrusted import one_line
 
@@ -103,7 +104,7 @@ def converted(ops: Sequence[CustomOp]) -> list[np.ndarray]:
         )
     assert program is not None
     model = program.model_proto
-    model.functions.extend(local_functions(model.graph.node, ops))
+    attach_bodies(model, ops)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     fed = {name: tensor.numpy() for name, tensor in zip(names, example_tensors(ops), strict=True)}

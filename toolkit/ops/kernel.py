@@ -45,6 +45,11 @@ class Kernel:
     plan: Callable[[Shapes, Shapes, str, Mapping[str, Any]], Launch]
 
 
+def ceil_div(size: int, part: int) -> int:
+    """How many parts hold `size`; in terms that sizes which TensorRT leaves open have too."""
+    return (size + part - 1) // part
+
+
 def run_kernel(kernel: Kernel, launch: Launch, pointers: Sequence[int], device: int, stream: int) -> None:
     """Enqueue a kernel on a CUDA stream, without waiting. `pointers` are device addresses: inputs, then the output.
 

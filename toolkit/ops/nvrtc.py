@@ -11,6 +11,9 @@ from toolkit.errors import InputError
 
 INSTALL = "install them with: pip install 'uniad-toolkit[cuda]'"
 
+HEADERS = ("cuda_fp16.h", "crt/mma.h")
+"""What kernels include: from the package of the CUDA runtime, and from that of CUDA's compiler."""
+
 
 def compile_kernel(source: Path, architecture: str, macros: Mapping[str, str | int]) -> bytes:
     """Machine code (cubin) for ``sm_XY``, or PTX text for ``compute_XY``.
@@ -54,7 +57,7 @@ def load_nvrtc() -> Any:
 
 
 def cuda_headers() -> Path:
-    """Folder of cuda_fp16.h: from the CUDA runtime's wheel, else from an installed toolkit."""
+    """Folder of CUDA's headers: that of the wheels if they are all there, else that of an installed toolkit."""
     import site
 
     packages = [Path(folder) / "nvidia" for folder in site.getsitepackages()]
@@ -63,9 +66,9 @@ def cuda_headers() -> Path:
         Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")),
     ]
     for root in roots:
-        if (root / "include" / "cuda_fp16.h").is_file():
+        if all((root / "include" / name).is_file() for name in HEADERS):
             return root / "include"
-    raise InputError(f"CUDA's headers (cuda_fp16.h) were not found; {INSTALL}, or set CUDA_HOME")
+    raise InputError(f"CUDA's headers ({', '.join(HEADERS)}) were not found; {INSTALL}, or set CUDA_HOME")
 
 
 def _check(nvrtc: Any, answer: tuple[Any, ...]) -> Any:

@@ -19,6 +19,10 @@ from toolkit.ops.kernel import Kernel, Shapes
 DOMAIN = "uniad"
 VERSION = 1
 OPSET = 18
+"""Of the models that the toolkit exports."""
+
+OLDEST_OPSET = 16
+"""Of the models that custom ops can stand in: it brought GridSample."""
 
 Attributes = Mapping[str, Any]
 
@@ -36,10 +40,11 @@ class CustomOp:
 
     `torch_op` is the eager implementation (a `torch.library.custom_op` with a fake): its tensor arguments are the
     node's inputs, its other arguments the node's attributes of the same names. `body` gives the local function, in
-    ONNX text syntax, that computes a node with the given attributes by standard ops of opset 18. `example` gives the
-    arguments of one small call of `torch_op`, by which an installation is tested. `output_shape` gives the output's
-    shape from the shapes of the inputs, by ``+ - * //`` alone, because TensorRT asks it about sizes that are yet open;
-    with it and `kernel` the op is a TensorRT plugin too.
+    ONNX text syntax, that computes a node with the given attributes by standard ops of opset 18; where these mean the
+    same in another opset, it serves models of that opset too. `example` gives the arguments of one small call of
+    `torch_op`, by which an installation is tested. `output_shape` gives the output's shape from the shapes of the
+    inputs, by ``+ - * //`` alone, because TensorRT asks it about sizes that are yet open; with it and `kernel` the op
+    is a TensorRT plugin too.
     """
 
     name: str

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from toolkit.hookspecs import hookimpl
 from toolkit.ops.cuda import launch_on
-from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes
+from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 
 
@@ -55,10 +55,10 @@ THREADS = 256
 
 
 def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) -> Launch:
-    """One thread an element. Attributes become macros, sizes run-time integers."""
+    """One thread an element. Attributes become macros, sizes run-time integers, by + - * // and `ceil_div` alone."""
     count = math.prod(shapes[0])
     macros = {"SCALAR": SCALARS[dtype], "SLOPE": f"{attributes['slope']}f"}
-    return Launch(macros, (count,), (-(-count // THREADS), 1, 1), THREADS)
+    return Launch(macros, (count,), (ceil_div(count, THREADS), 1, 1), THREADS)
 
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "new_op", plan)
