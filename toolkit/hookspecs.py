@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from toolkit.config import ModelConfig
+    from toolkit.graph.graph_pass import GraphPass
     from toolkit.ops.spec import CustomOp
 
 PROJECT = "uniad_toolkit"
@@ -30,6 +31,12 @@ def uniad_submodules() -> Sequence[Submodule]:
 @hookspec
 def uniad_custom_ops() -> Sequence[CustomOp]:
     """Custom operators that submodules of this plugin use."""
+    return ()
+
+
+@hookspec
+def uniad_graph_passes() -> Sequence[GraphPass]:
+    """Rewrites of ONNX graphs; the default ones run in the order in which plugins load."""
     return ()
 
 

@@ -76,6 +76,9 @@ class Submodule:
     Training leaves entries behind that must load and that no output depends on: `unused` are glob patterns of their
     keys, `supervised` prefixes of numbered branches of which only the last acts, the others having served the losses of
     inner layers.
+
+    `keep_fp32` are glob patterns of node names, without the submodule's own (``"*box_head*"``; ``"*"`` for all), that
+    stay in FP32 when the model's precision is reduced.
     """
 
     name: str
@@ -90,6 +93,7 @@ class Submodule:
     replaces: str | None = None
     unused: tuple[str, ...] = ()
     supervised: tuple[str, ...] = ()
+    keep_fp32: tuple[str, ...] = ()
 
     def owns(self, key: str) -> bool:
         """Whether a checkpoint entry belongs to this submodule."""

@@ -45,6 +45,7 @@ SUBMODULE = Submodule(
     build=BevEncoder,
     results=("bev",),
     states=(StateSpec("prev_bev", "bev"),),
+    keep_fp32=("*",),  # what is lost here comes back with the next frame
 )
 
 

@@ -92,6 +92,7 @@ SUBMODULE = Submodule(
     states=STATES,
     unused=("*.code_weights", "pts_bbox_head.past_traj_reg_branches.*"),
     supervised=("pts_bbox_head.cls_branches.",),
+    keep_fp32=("*",),  # scores near a threshold decide which tracks live, in all frames to come
 )
 
 

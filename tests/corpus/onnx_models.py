@@ -26,6 +26,7 @@ def malformed_onnx() -> Iterator[Malformed]:
     }
     for name, (make, words) in makers.items():
         yield Malformed(f"onnx: {name}", "inspect bad.onnx", ("bad.onnx", words), make)
+        yield Malformed(f"rewrite: {name}", "rewrite bad.onnx -o out.onnx", ("bad.onnx", words), make)
     against = "inspect {sample}/model.pth --against {sample}/bundle/model.onnx"
     yield Malformed("onnx: to be compared", against, ("model.onnx cannot be compared",), nothing)
 

@@ -1,0 +1,181 @@
+"""ONNX files are read with errors that say what is wrong, and written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto
+
+from tests.graph.rewriting import text_model
+from toolkit.errors import InputError
+from toolkit.graph import model_file
+from toolkit.graph.equivalence import outputs_of
+from toolkit.graph.model_file import read_model, write_model
+
+WEIGHT = np.arange(600, dtype=np.float32)
+TEXT = "m (float[600] x) => (float[600] y) { y = Add (x, w) }"
+
+
+def model() -> ModelProto:
+    return text_model(TEXT, w=WEIGHT)
+
+
+def save(proto: ModelProto, path: Path, **options: Any) -> Path:
+    onnx.save(proto, path, **options)
+    return path
+
+
+def external(path: Path) -> Path:
+    """A model whose weight lies in a file beside it."""
+    return save(model(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+
+
+def nodes(text: str) -> Callable[[Path], Path]:
+    """A function that writes a model with these nodes, whatever they are."""
+
+    def write(path: Path) -> Path:
+        return save(text_model(f"m (float[2] x) => (float[2] y) {{ {text} }}"), path)
+
+    return write
+
+
+def of_opset(version: int) -> Callable[[Path], Path]:
+    return lambda path: save(text_model(TEXT, version, w=WEIGHT), path)
+
+
+def damaged(path: Path) -> Path:
+    path.write_bytes(b"\x08\x08\x12\xff" * 9)
+    return path
+
+
+def empty(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def without_nodes(path: Path) -> Path:
+    return save(ModelProto(ir_version=8), path)
+
+
+def without_opset(path: Path) -> Path:
+    proto = model()
+    del proto.opset_import[:]
+    return save(proto, path)
+
+
+def without_weights(path: Path) -> Path:
+    external(path)
+    (path.parent / "weights.bin").unlink()
+    return path
+
+
+def cut_weights(path: Path) -> Path:
+    external(path)
+    file = path.parent / "weights.bin"
+    file.write_bytes(file.read_bytes()[:1000])
+    return path
+
+
+def escaping_weights(path: Path) -> Path:
+    external(path)
+    proto = onnx.load(path, load_external_data=False)
+    proto.graph.initializer[0].external_data[0].value = "../../etc/passwd"
+    return save(proto, path)
+
+
+BAD = {
+    "missing": (lambda path: path, "cannot be read: No such file"),
+    "empty": (empty, "is empty"),
+    "damaged": (damaged, "cannot be read"),
+    "no model": (without_nodes, "holds no nodes"),
+    "old opset": (of_opset(13), "has opset 13; export it with one from 16 to 23"),
+    "new opset": (of_opset(24), "has opset 24"),
+    "no opset": (without_opset, "states no version of the standard operators"),
+    "cycle": (
+        nodes("a = Add (x, b) b = Relu (a) y = Exp (b)"),
+        "form a cycle, a nameless Add node -> a nameless Relu node -> a nameless Add node",
+    ),
+    "undefined": (nodes("y = Add (x, b)"), "uses 'b', which nothing makes"),
+    "undefined output": (nodes("a = Relu (x)"), "nothing makes the output 'y'"),
+    "double": (nodes("y = Exp (x) y = Neg (x)"), "makes 'y' a second time"),
+    "cycle in a branch": (
+        nodes(
+            "c = Constant <value_int = 1> () d = Cast <to = 9> (c) y = If (d) <"
+            "then_branch = t () => (a) { a = Add (x, b) b = Relu (a) }, else_branch = e () => (a) { a = Neg (x) }>"
+        ),
+        "form a cycle",
+    ),
+    "weights missing": (without_weights, "put the file of weights that was written with the model beside it"),
+    "weights cut": (cut_weights, "1000 bytes"),
+    "weights elsewhere": (escaping_weights, "external weights of ONNX model"),
+}
+
+
+@pytest.mark.parametrize(("write", "message"), BAD.values(), ids=BAD)
+def test_bad_files_are_refused_in_one_line(tmp_path: Path, write: Callable[[Path], Path], message: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        read_model(write(tmp_path / "model.onnx"))
+    assert message in str(refusal.value)
+    assert "model.onnx" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a bundle"):
+        model_file.model_path(tmp_path)
+
+
+@pytest.mark.parametrize("write", [lambda path: save(model(), path), external], ids=["inside", "external"])
+def test_models_are_read_with_their_weights(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    [weight] = read_model(write(tmp_path / "model.onnx")).graph.initializer
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(weight), WEIGHT)
+
+
+def test_nodes_out_of_order_are_put_in_order(tmp_path: Path) -> None:
+    read = read_model(nodes("y = Exp (a) a = Relu (x)")(tmp_path / "model.onnx"))
+    assert [node.op_type for node in read.graph.node] == ["Relu", "Exp"]
+
+
+def test_the_long_name_of_the_standard_domain_is_understood(tmp_path: Path) -> None:
+    proto = model()
+    proto.opset_import[0].domain = proto.graph.node[0].domain = "ai.onnx"
+    read = read_model(save(proto, tmp_path / "model.onnx"))
+    assert read.graph.node[0].domain == ""
+    assert read == model()
+
+
+def test_small_models_are_one_file(tmp_path: Path) -> None:
+    [path] = write_model(model(), tmp_path / "new" / "model.onnx")
+    assert onnx.load(path) == model()
+
+
+def test_large_weights_lie_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_file, "EXTERNAL_FROM", 1000)
+    path, beside = write_model(model(), tmp_path / "model.onnx")
+    assert beside.name == "model.onnx.data"
+    onnx.checker.check_model(path)
+    inputs = {"x": np.ones(600, np.float32)}
+    np.testing.assert_array_equal(outputs_of(read_model(path), inputs)["y"], WEIGHT + 1)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_file, "EXTERNAL_FROM", 1000)
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_model(model(), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="it is a directory"):
+        write_model(model(), tmp_path)

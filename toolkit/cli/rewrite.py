@@ -1,0 +1,121 @@
+"""`uniad-toolkit rewrite`: graph passes over any ONNX model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from toolkit.cli.console import console, print_written, step, visible
+from toolkit.hookspecs import hookimpl
+
+
+class Form(StrEnum):
+    """What stands behind the custom nodes of the result."""
+
+    functional = "functional"
+    plugin = "plugin"
+
+
+class Precision(StrEnum):
+    """Floating-point type of what the precision policy reduces."""
+
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+class Interface(StrEnum):
+    """Whose names and shapes the inputs and outputs have."""
+
+    nvidia = "nvidia"
+    nvidia_padded = "nvidia-padded"
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `rewrite`."""
+    app.command("rewrite")(rewrite_command)
+
+
+def rewrite_command(
+    context: typer.Context,
+    model: Annotated[Path | None, typer.Argument(help="ONNX file, or bundle folder.", show_default=False)] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="ONNX file to write.")] = None,
+    named: Annotated[
+        list[str] | None, typer.Option("--pass", help="Run this pass alone, or those named, in this order.")
+    ] = None,
+    skipped: Annotated[list[str] | None, typer.Option("--skip", help="Leave out a pass; repeatable.")] = None,
+    form: Annotated[
+        Form, typer.Option(help="functional: custom nodes keep their functions and run in ONNX Runtime; plugin: not.")
+    ] = Form.functional,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Compute in this type, strongly typed, where the policy finds it safe.")
+    ] = None,
+    keep_fp32: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern of node names, op types or submodules to leave in FP32; repeatable."),
+    ] = None,
+    interface: Annotated[
+        Interface | None,
+        typer.Option("--io", help="Inputs and outputs of the reference deployment; padded: as TensorRT for RTX can."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Prove the result equal to the model on random inputs.")
+    ] = True,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what each pass changed, and what it left alone and why.")
+    ] = False,
+    list_passes: Annotated[bool, typer.Option("--list", help="Describe the passes, and do nothing.")] = False,
+) -> None:
+    """Fuse, replace and clean up nodes of an ONNX model, and prove that it still computes the same.
+
+    Works on models of any origin, opset 16 to 23. A pass that breaks the model is named, and nothing is written. What
+    --precision and --io change cannot be compared: see docs/precision.md.
+
+    Example: [bold]uniad-toolkit rewrite detector.onnx -o detector.plugin.onnx --form plugin --explain[/]
+    """
+    from toolkit.cli.rewrite_tables import show_explanation, show_passes, show_runs
+    from toolkit.errors import InputError
+    from toolkit.graph.model_file import model_path, read_model, write_model
+    from toolkit.graph.official_boundary import official_boundary
+    from toolkit.graph.opset import raise_opset
+    from toolkit.graph.pipeline import rewrite
+    from toolkit.graph.precision.policy import POLICIES
+    from toolkit.graph.precision.precision_pass import precision_pass
+    from toolkit.graph.selection import select_passes
+
+    offered = context.obj.graph_passes()
+    passes = select_passes(offered, named or (), skipped or ())
+    if list_passes:
+        show_passes(offered)
+        return
+    if model is None or output is None:
+        raise InputError("give the model to rewrite and, with -o, the file to write; see `rewrite --help`")
+    source = model_path(model)
+    if output.resolve() == source.resolve():
+        raise InputError(f"{output} is the model to rewrite; name another file to write")
+    if keep_fp32 and precision is None:
+        raise InputError("--keep-fp32 is of no use without --precision; give --precision fp16 or leave it out")
+    ops = context.obj.custom_ops()
+    with step("read the model"):
+        proto = read_model(source)
+    if precision is not None:
+        policy = replace(POLICIES[precision], keep=tuple(keep_fp32 or ()))
+        proto = raise_opset(proto, policy.opset, ops)
+        passes = (*passes, precision_pass(policy.with_exceptions(context.obj.submodules())))
+    if interface is not None:
+        passes = (*passes, official_boundary(padded=interface is Interface.nvidia_padded))
+    result = rewrite(proto, passes, ops, form=form.value, check=check, progress=step)
+    show_runs(result.log)
+    if explain:
+        show_explanation(result.log)
+    for finding in result.checks:
+        console.print(escape(visible(finding)), soft_wrap=True)
+    with step("write"):
+        written = write_model(result.model, output)
+    for path in written:
+        print_written(path, f"{form} ONNX" if path == output else "weights")

@@ -1,0 +1,56 @@
+"""Merging of nodes that compute the same."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+from toolkit.graph.edits import constant, graph_and_inner, is_deterministic, replace
+from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
+from toolkit.ops.spec import DOMAIN
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+
+def apply(graph: gs.Graph) -> Outcome:
+    """Of the nodes with one operator, the same inputs and equal attributes, keep the first."""
+    changes, near_misses = [], []
+    for part in graph_and_inner(graph):
+        first: dict[Hashable, gs.Node] = {}
+        for node in part.nodes:
+            if not is_deterministic(node) and node.domain != DOMAIN:
+                continue
+            kept = first.setdefault(meaning(node), node)
+            if kept is node:
+                continue
+            pairs = list(zip(node.outputs, kept.outputs, strict=True))
+            if all(replace(part, old, new) for old, new in pairs):
+                changes.append(Change(node.name, f"is {kept.name!r}"))
+            else:
+                near_misses.append(NearMiss(node.name, f"is {kept.name!r}, but both are outputs of the model"))
+    return Outcome(tuple(changes), tuple(near_misses))
+
+
+def meaning(node: gs.Node) -> Hashable:
+    """What two nodes share if they compute the same."""
+    attributes = tuple(sorted((name, plain(value)) for name, value in node.attrs.items()))
+    return node.domain or "", node.op, tuple(id(x) if x.name else 0 for x in node.inputs), len(node.outputs), attributes
+
+
+def plain(value: object) -> str:
+    """An attribute as text that tells different values apart."""
+    import onnx_graphsurgeon as gs
+
+    if isinstance(value, gs.Constant):
+        array = constant(value)
+        assert array is not None
+        return f"{array.dtype}{array.shape}{array.tobytes().hex()}"
+    return f"{type(value).__name__} {value!r}"
+
+
+MERGE_COMMON_SUBEXPRESSIONS = GraphPass(
+    "merge-common-subexpressions",
+    "Exporters trace shape arithmetic, masks and position encodings anew for each use.",
+    apply,
+)

@@ -1,0 +1,140 @@
+"""Whether a rewritten model is valid and computes what it computed before."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto
+
+from toolkit.graph.edits import RANDOM_OPS
+from toolkit.graph.random_inputs import random_inputs
+from toolkit.graph.topology import all_nodes
+from toolkit.graph.weights import with_weights_as_inputs
+from toolkit.untrusted import one_line
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a model must go on being: `fault` says why ONNX's checker refuses it anyway.
+
+    It computes `outputs` from `inputs`; where ONNX Runtime cannot tell, `unknown` says why.
+    """
+
+    fault: str
+    inputs: Arrays
+    outputs: Arrays
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What came out of a comparison: `fault` is empty if the model may stand; `finding` is a sentence for the user.
+
+    `reference` is what the next rewrite is compared with; None if that is yet to be computed.
+    """
+
+    fault: str
+    finding: str = ""
+    reference: Reference | None = None
+
+
+def reference_of(model: ModelProto) -> Reference:
+    """Run a model on random inputs."""
+    fault = checker_fault(model)
+    random_op = next((node.op_type for node in all_nodes(model.graph) if is_random(node)), None)
+    if random_op is not None:
+        return Reference(fault, {}, {}, f"it draws random numbers ({random_op})")
+    try:
+        inputs = random_inputs(model)
+        return Reference(fault, inputs, outputs_of(model, inputs))
+    except Exception as error:  # a model of unknown origin can fail in any way
+        return Reference(fault, {}, {}, f"ONNX Runtime cannot run the model: {one_line(error)}")
+
+
+def is_random(node: NodeProto) -> bool:
+    """Whether a node draws random numbers, which dropout does in training alone."""
+    return node.op_type in RANDOM_OPS and (node.op_type != "Dropout" or len(node.input) > 2)
+
+
+def examine(reference: Reference, model: ModelProto, tolerance: float) -> Examination:
+    """Compare a rewritten model with what it was before."""
+    if not reference.fault and (fault := checker_fault(model)):
+        return Examination(f"ONNX's checker refuses it: {fault}")
+    if math.isinf(tolerance):
+        return Examination("", "not compared: what the passes change cannot be, by their own account", None)
+    if reference.unknown:
+        return Examination("", f"not compared: {reference.unknown}", reference)
+    try:
+        outputs = outputs_of(model, reference.inputs)
+    except Exception as error:
+        return Examination(f"ONNX Runtime cannot run it any more: {one_line(error)}")
+    name, change = largest_difference(reference.outputs, outputs)
+    if not change <= tolerance:
+        return Examination(f"output {name!r} differs by {change:.1e} of its largest value, {tolerance:.0e} is allowed")
+    finding = (
+        f"equal in ONNX Runtime on random inputs: {len(outputs)} outputs within {change:.1e} of their largest value"
+    )
+    if empty := [name for name, array in outputs.items() if is_nowhere_finite(array)]:
+        finding += f"; of no account are {len(empty)} that hold no finite number, such as {empty[0]!r}"
+    return Examination("", finding, Reference(reference.fault, reference.inputs, outputs))
+
+
+def is_nowhere_finite(array: object) -> bool:
+    """Whether an output holds floats, and none that is finite."""
+    return isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).any()
+
+
+def checker_fault(model: ModelProto) -> str:
+    """What ONNX's checker says against a model, in one line; empty if nothing."""
+    light, _ = with_weights_as_inputs(model)
+    try:
+        onnx.checker.check_model(light)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        return one_line(error)
+    return ""
+
+
+def outputs_of(model: ModelProto, inputs: Arrays) -> dict[str, np.ndarray]:
+    """What a model computes in ONNX Runtime on the CPU. Whatever prevents it raises some Exception."""
+    import onnxruntime
+
+    light, weights = with_weights_as_inputs(model)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.log_severity_level = 4  # an error comes as an exception too
+    session = onnxruntime.InferenceSession(light.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    fed = {**inputs, **{name: onnx.numpy_helper.to_array(weight) for name, weight in weights.items()}}
+    expected = {value.name for value in session.get_inputs()}
+    names = [output.name for output in session.get_outputs()]
+    values = session.run(names, {name: array for name, array in fed.items() if name in expected})
+    return dict(zip(names, values, strict=True))
+
+
+def largest_difference(before: Arrays, after: Arrays) -> tuple[str, float]:
+    """The output that differs most, and by how much."""
+    differences = [(name, difference(array, after.get(name))) for name, array in before.items()]
+    return max(differences, key=lambda named: named[1], default=("", 0.0))
+
+
+def difference(before: np.ndarray, after: np.ndarray | None) -> float:
+    """For floats relative to the largest finite magnitude before, for other types the share of entries that differ.
+
+    Infinite if the array is missing, has another shape or type, or is finite in other places than before.
+    """
+    if not isinstance(after, np.ndarray) or before.shape != after.shape or before.dtype != after.dtype:
+        return math.inf
+    if not np.issubdtype(before.dtype, np.floating):
+        return float(np.mean(before != after)) if before.size else 0.0
+    finite = np.isfinite(before)
+    if not np.array_equal(before[~finite], after[~finite], equal_nan=True) or not np.isfinite(after[finite]).all():
+        return math.inf
+    change = np.abs(after[finite].astype(np.float64) - before[finite]).max(initial=0.0)
+    largest = float(np.abs(before[finite]).max(initial=0.0))
+    return float(change / largest) if largest else float(change)

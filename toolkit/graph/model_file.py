@@ -1,0 +1,115 @@
+"""ONNX files of any origin: read with clear errors, written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, TensorProto
+from onnx.external_data_helper import load_external_data_for_model, set_external_data
+
+from toolkit.bundle import Bundle
+from toolkit.errors import InputError
+from toolkit.files import new_file
+from toolkit.graph.topology import all_nodes, check_graph
+from toolkit.graph.weights import split_weights
+from toolkit.untrusted import one_line, readable_file
+
+OLDEST_OPSET, NEWEST_OPSET = 16, 23
+MAX_BYTES = 2**31
+"""The largest file that protobuf reads; weights that need more lie in a file of their own."""
+EXTERNAL_FROM = 2**28
+"""Bytes of weights from which they are written to a file of their own."""
+ALIGNMENT = 4096
+"""Weights start at multiples of it, so that they can be mapped into memory."""
+
+
+def model_path(path: Path) -> Path:
+    """The ONNX file meant by a path: itself, or the model of a bundle folder. Raises InputError if it is no bundle."""
+    return Bundle.read(path).onnx if path.is_dir() else path
+
+
+def read_model(path: Path) -> ModelProto:
+    """Read an ONNX model with its external weights, its nodes in an order in which they can run.
+
+    Raises InputError for a file that is missing or no ONNX, missing or short external data, an opset outside 16 to 23,
+    and a graph that is cyclic, uses a tensor that nothing makes, or makes one twice.
+    """
+    path = readable_file(path, "ONNX model")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"ONNX model {path} is larger than the format allows, {MAX_BYTES} bytes; export it again")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    # Foreign bytes can make the parser fail in any way.
+    except Exception as error:
+        raise InputError(f"ONNX model {path} cannot be read: {one_line(error)}; export it again") from error
+    if not model.graph.node:
+        raise InputError(f"ONNX model {path} holds no nodes; export it again")
+    check_opset(model, path)
+    check_graph(model.graph, path)
+    read_external_data(model, path)
+    return model
+
+
+def check_opset(model: ModelProto, path: Path) -> None:
+    """Raise InputError unless the standard operators are of a supported version; write their domain in the short way.
+
+    The domain may be written as "ai.onnx" too.
+    """
+    for opset in model.opset_import:
+        if opset.domain == "ai.onnx":
+            opset.domain = ""
+    for node in all_nodes(model.graph):
+        if node.domain == "ai.onnx":
+            node.domain = ""
+    version = next((opset.version for opset in model.opset_import if opset.domain == ""), None)
+    if version is None:
+        raise InputError(f"ONNX model {path} states no version of the standard operators (opset); export it again")
+    if not OLDEST_OPSET <= version <= NEWEST_OPSET:
+        raise InputError(
+            f"ONNX model {path} has opset {version}; export it with one from {OLDEST_OPSET} to {NEWEST_OPSET}, "
+            "or convert it with onnx.version_converter"
+        )
+
+
+def read_external_data(model: ModelProto, path: Path) -> None:
+    """Read the weights that lie in files beside the model. Raises InputError if one is missing or too short."""
+    try:
+        load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # the path in the model, or what lies there, can be anything
+        raise InputError(
+            f"external weights of ONNX model {path} cannot be read: {one_line(error)}; "
+            "put the file of weights that was written with the model beside it"
+        ) from error
+
+
+def write_model(model: ModelProto, path: Path) -> tuple[Path, ...]:
+    """Write a model, large weights to a file beside it (``NAME.onnx.data``); the paths of what was written.
+
+    Both files appear or neither. Raises InputError if they cannot be written.
+    """
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a directory; name a file, such as {path / 'model.onnx'}")
+    light, weights = split_weights(model)
+    if sum(weight.ByteSize() for weight in weights.values()) < EXTERNAL_FROM:
+        with new_file(path) as work, work.open("wb") as file:
+            file.write(model.SerializeToString())
+        return (path,)
+    beside = path.with_name(path.name + ".data")
+    with new_file(path) as work, new_file(beside) as data:
+        with data.open("wb") as file:
+            for weight in weights.values():
+                raw = weight.raw_data or onnx.numpy_helper.to_array(weight).tobytes()
+                file.write(bytes(-file.tell() % ALIGNMENT))
+                light.graph.initializer.append(reference_to(weight, beside.name, file.tell(), len(raw)))
+                file.write(raw)
+        work.write_bytes(light.SerializeToString())
+    return path, beside
+
+
+def reference_to(weight: TensorProto, location: str, offset: int, length: int) -> TensorProto:
+    """A tensor of the same name and shape whose values lie in a file."""
+    reference = TensorProto(name=weight.name, data_type=weight.data_type, dims=weight.dims, raw_data=b"")
+    set_external_data(reference, location, offset, length)
+    reference.ClearField("raw_data")
+    return reference

@@ -1,0 +1,152 @@
+"""Graph passes in a row over a model, with proof that the model still computes the same."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal
+
+from onnx import ModelProto
+
+from toolkit.errors import CheckFailed, InputError
+from toolkit.graph.conversion import to_graph, to_model
+from toolkit.graph.equivalence import Reference, examine, reference_of
+from toolkit.graph.graph_pass import GraphPass
+from toolkit.graph.order import sort_nodes
+from toolkit.graph.provenance import PassRun, every_node, record_passes, stamp_nodes
+from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
+from toolkit.ops.spec import DOMAIN, CustomOp
+from toolkit.untrusted import one_line
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+Form = Literal["functional", "plugin"]
+Progress = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A rewritten model, what each pass did to it, and what the checks found, a sentence each."""
+
+    model: ModelProto
+    log: tuple[PassRun, ...]
+    checks: tuple[str, ...]
+
+
+def rewrite(
+    model: ModelProto,
+    passes: Sequence[GraphPass],
+    ops: Sequence[CustomOp],
+    *,
+    form: Form = "functional",
+    check: bool = True,
+    progress: Progress = lambda step: nullcontext(),
+) -> Rewritten:
+    """Run passes over a model, which itself stays as it is; `ops` are what nodes of domain ``uniad`` may be.
+
+    Passes in a row that have the same tolerance are checked together: by ONNX's checker and, on random inputs, by ONNX
+    Runtime, where these accept the model as it was. Only if the check fails are they repeated, one more each time, to
+    find the one at fault. A pass of infinite tolerance may change inputs and outputs, so what follows it is compared
+    with its result.
+
+    Raises CheckFailed, naming the pass, if one fails or breaks the model; InputError for a custom op of no plugin.
+    """
+    log: list[PassRun] = []
+    checks = []
+    model = with_bodies(model, ops)
+    stages = [tuple(stage) for _, stage in groupby(passes, key=lambda graph_pass: graph_pass.tolerance)] or [()]
+    reference = None
+    for stage in stages:
+        if check and reference is None:
+            with progress("run the model as it is"):
+                reference = reference_of(model)
+        with progress("run the passes"):
+            rewritten, runs = run_passes(model, stage, ops)
+        if reference is not None:
+            with progress("compare"):
+                examination = examine(reference, rewritten, tolerance_of(stage))
+                if examination.fault:
+                    raise CheckFailed(blame(model, stage, ops, reference) or examination.fault)
+            checks.append(examination.finding)
+            reference = examination.reference
+        log += runs
+        model = rewritten
+    record_passes(model, log)
+    if form == "plugin":
+        detach_bodies(model)
+    return Rewritten(model, tuple(log), tuple(checks))
+
+
+def with_bodies(model: ModelProto, ops: Sequence[CustomOp]) -> ModelProto:
+    """The model itself if functions stand behind its custom nodes, else a copy where they do."""
+    present = {function.name for function in model.functions if function.domain == DOMAIN}
+    if all(node.op_type in present for node in custom_nodes(model.graph.node)):
+        return model
+    functional = ModelProto()
+    functional.CopyFrom(model)
+    attach_bodies(functional, ops)
+    return functional
+
+
+def run_passes(
+    model: ModelProto, passes: Sequence[GraphPass], ops: Sequence[CustomOp]
+) -> tuple[ModelProto, list[PassRun]]:
+    """The functional model after some passes, unchecked. Raises CheckFailed, naming it, if a pass fails."""
+    from onnx_graphsurgeon.logger import G_LOGGER
+
+    runs = []
+    with G_LOGGER.suppress():
+        with failure_of("onnx-graphsurgeon"):
+            graph = to_graph(model, ops)
+        for graph_pass in passes:
+            with failure_of(f"pass {graph_pass.name!r}"):
+                runs.append(run_pass(graph_pass, graph))
+                if runs[-1].outcome.changes:  # shapes may be known now that were not
+                    model = to_model(graph, model, ops)
+                    del graph
+                    gc.collect()  # a graph refers to itself, and holds the weights
+                    graph = to_graph(model, ops)
+        with failure_of("onnx-graphsurgeon"):
+            return to_model(graph, model, ops), runs
+
+
+def run_pass(graph_pass: GraphPass, graph: gs.Graph) -> PassRun:
+    """Run one pass over a graph, tidy up after it, and mark the nodes it made."""
+    nodes, count = list(every_node(graph)), len(graph.nodes)
+    outcome = graph_pass.apply(graph)
+    graph.cleanup()
+    sort_nodes(graph)
+    stamp_nodes(nodes, graph, graph_pass.name)
+    return PassRun(graph_pass.name, outcome, count, len(graph.nodes))
+
+
+@contextmanager
+def failure_of(culprit: str) -> Iterator[None]:
+    """Raise CheckFailed, naming the culprit, if the block raises anything but InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    # A pass of someone else, and a library on a model of unknown origin, can fail in any way.
+    except Exception as error:
+        raise CheckFailed(f"{culprit} fails: {one_line(error)}; nothing was written") from error
+
+
+def tolerance_of(stage: Sequence[GraphPass]) -> float:
+    """That of its passes, which they have in common; without passes the smallest that rounding allows."""
+    return stage[0].tolerance if stage else 1e-6
+
+
+def blame(model: ModelProto, stage: Sequence[GraphPass], ops: Sequence[CustomOp], reference: Reference) -> str:
+    """Which pass breaks the model, and how."""
+    for count in range(len(stage) + 1):
+        rewritten, _ = run_passes(model, stage[:count], ops)
+        fault = examine(reference, rewritten, tolerance_of(stage)).fault
+        if fault:
+            culprit = f"pass {stage[count - 1].name!r}" if count else "onnx-graphsurgeon"
+            return f"{culprit} breaks the model: {fault}; nothing was written"
+    return ""

@@ -1,0 +1,1 @@
+"""Nodes that TensorRT lacks, replaced by such as it has."""

@@ -1,0 +1,1 @@
+"""Custom nodes as other deployments spell them, and ours."""
