@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
-from toolkit.files import read_json, sha256_file
+from toolkit.files import new_file, read_json, sha256_file
 from toolkit.network import NetworkGraph
 from toolkit.specs import StateSpec, TensorSpec
 from toolkit.untrusted import one_line
@@ -36,11 +36,27 @@ class SubmoduleRecord:
 
 
 @dataclass(frozen=True)
+class EngineRecord:
+    """An engine that was built from the bundle and lies in its folder, with a sidecar that says the rest.
+
+    `target` is what it runs on, in a version of its own, on GPUs of the compute `capabilities`.
+    """
+
+    file: str
+    sha256: str
+    target: str
+    version: str
+    capabilities: tuple[str, ...]
+    precision: str
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A converted network on disk.
 
     `files` maps a form ("functional", "weights") to its file, `sha256` each file to its digest; `provenance` holds
-    checkpoint digest and meta, configuration digest and tool versions; `parity` the outcome of the check at conversion.
+    checkpoint digest and meta, configuration digest and tool versions; `parity` the outcome of the check at conversion;
+    `engines` what was built from it since, the latest last.
     """
 
     path: Path
@@ -56,6 +72,7 @@ class Bundle:
     sha256: Mapping[str, str]
     provenance: Mapping[str, Any]
     parity: Mapping[str, Any]
+    engines: tuple[EngineRecord, ...] = ()
 
     @classmethod
     def of_graph(cls, path: Path, graph: NetworkGraph, **rest: Any) -> Bundle:
@@ -79,25 +96,42 @@ class Bundle:
     def weights(self) -> Path:
         return self.path / self.files["weights"]
 
+    @property
+    def identity(self) -> str:
+        """Digest of the files of the conversion, alike for one network and for no other, whatever was built from it."""
+        return hashlib.sha256(json.dumps(sorted(self.sha256.items())).encode()).hexdigest()
+
     def producer(self, tensor: str) -> str:
         """Name of the submodule that produces `tensor`."""
         return next(s.name for s in self.submodules if tensor in s.outputs)
 
+    def digests(self, form: str) -> dict[str, str]:
+        """The recorded digest of every file of a form."""
+        name = self.files[form]
+        return {file: digest for file, digest in self.sha256.items() if file in (name, f"{name}.data")}
+
     def require_intact(self, form: str) -> None:
         """Raise InputError unless the files of a form are those that were written with the bundle."""
-        name = self.files[form]
-        for file in (file for file in self.sha256 if file.startswith(name)):  # an ONNX model has its weights beside it
-            if sha256_file(self.path / file) != self.sha256[file]:
+        for file, digest in self.digests(form).items():
+            if sha256_file(self.path / file) != digest:
                 raise InputError(f"{self.path / file} is not the file that the conversion wrote; convert again")
 
+    def with_engine(self, engine: EngineRecord) -> Bundle:
+        """The bundle with one engine more, in place of an earlier one of that name."""
+        others = tuple(other for other in self.engines if other.file != engine.file)
+        return replace(self, engines=(*others, engine))
+
     def write(self) -> None:
-        """Write `bundle.json` into the bundle's folder."""
+        """Write `bundle.json` into the bundle's folder, whole or not at all."""
         values = {"format": FORMAT} | {f.name: getattr(self, f.name) for f in fields(self) if f.name != "path"}
         values["config"] = self.config.to_dict()
-        for name in ("submodules", "frame_inputs", "state_inputs", "states", "results", "wires"):
+        for name in ("submodules", "frame_inputs", "state_inputs", "states", "results", "wires", "engines"):
             values[name] = [asdict(item) for item in values[name]]
+        if not self.engines:  # as in bundles of versions that built none
+            del values["engines"]
         values["digest"] = content_digest(values)
-        (self.path / MANIFEST).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        with new_file(self.path / MANIFEST) as work:
+            work.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Bundle:
@@ -109,6 +143,8 @@ class Bundle:
             raise InputError(f"{path / MANIFEST}: format is not {FORMAT}; convert again with this version")
         parts: dict[str, Any] = {}
         for name, read in _READERS.items():
+            if name in OPTIONAL and name not in values:
+                continue
             if name not in values:
                 raise InputError(f"{path / MANIFEST}: field {name!r} is missing; convert again")
             try:
@@ -144,6 +180,10 @@ def _states(values: list[dict[str, Any]]) -> tuple[StateSpec, ...]:
     return tuple(StateSpec(**v) for v in values)
 
 
+def _engines(values: list[dict[str, Any]]) -> tuple[EngineRecord, ...]:
+    return tuple(EngineRecord(**v | {"capabilities": tuple(v["capabilities"])}) for v in values)
+
+
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "config": ModelConfig.from_dict,
     "submodules": _submodules,
@@ -157,6 +197,10 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "sha256": dict,
     "provenance": dict,
     "parity": dict,
+    "engines": _engines,
     "digest": str,
 }
 """Every field of a manifest but the format, and how its JSON becomes the bundle's value."""
+
+OPTIONAL = ("engines",)
+"""Fields that a manifest need not have."""

@@ -29,7 +29,7 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     an earlier output.
     """
     path = path.absolute()
-    work = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
+    work = partial_path(path)
     try:
         if path.exists() and not force:
             raise InputError(f"{path} already exists; choose another output or pass --force to replace it")
@@ -58,6 +58,30 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside the output `path`, on the same disk, that is gone at the end of the block.
+
+    What killed processes left of theirs is removed first. Raises InputError if it cannot be made.
+    """
+    work = partial_path(path.absolute())
+    try:
+        work.parent.mkdir(parents=True, exist_ok=True)
+        remove_remains(path.absolute())
+        work.mkdir()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose a writable output") from error
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def partial_path(path: Path) -> Path:
+    """The name of what this process has not finished of a folder."""
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
 
 
 def remove_remains(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A small graph of one node for every op, in plugin form: no local function stands behind the node."""
+"""Small graphs of one node, for every op and its forms, in plugin form: no local function stands behind the node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from custom_ops.inverse.op import KERNEL
 from custom_ops.plugin import uniad_custom_ops
-from toolkit.engines.tensorrt_build import ShapeRange
+from toolkit.engines.tensorrt.settings import ShapeRange
 from toolkit.ops.kernel import Shapes
 from toolkit.ops.spec import DOMAIN, OPSET, VERSION, Attributes, CustomOp
 
@@ -26,8 +26,9 @@ OPEN = "n"
 
 @dataclass(frozen=True)
 class Case:
-    """One call of an op."""
+    """One call of the op of a name."""
 
+    op: str
     inputs: Mapping[str, tuple[int | str, ...]]
     attributes: Mapping[str, Any]
     output: tuple[int | str, ...]
@@ -49,8 +50,9 @@ def strided_shape(shapes: Shapes, attributes: Attributes) -> list[int]:
 STRIDED = CustomOp("Strided", strided, lambda attributes: "", KERNEL, output_shape=strided_shape)
 OPS = (*uniad_custom_ops(), STRIDED)
 
-CASES = {
+CASES = {  # an op's first case has its name
     "MultiScaleDeformableAttention": Case(
+        "MultiScaleDeformableAttention",
         {
             "value": (1, 14, 2, 4),
             "reference": (1, OPEN, 1, 2),
@@ -60,14 +62,29 @@ CASES = {
         {"spatial_shapes": [3, 4, 1, 2]},
         (1, OPEN, 2, 4),
     ),
-    "Rotate": Case({"image": (OPEN, 5, 6), "angle": (1,), "center": (2,)}, {"interpolation": "bilinear"}, (OPEN, 5, 6)),
-    "Inverse": Case({"matrix": (OPEN, 3, 3)}, {}, (OPEN, 3, 3)),
+    "attention with a reference point a level": Case(
+        "MultiScaleDeformableAttention",
+        {
+            "value": (OPEN, 14, 2, 4),
+            "reference": (OPEN, 7, 2, 2),
+            "offsets": (OPEN, 7, 2, 16),
+            "logits": (OPEN, 7, 2, 8),
+        },
+        {"spatial_shapes": [3, 4, 1, 2]},
+        (OPEN, 7, 2, 4),
+    ),
+    "Rotate": Case(
+        "Rotate", {"image": (OPEN, 5, 6), "angle": (1,), "center": (2,)}, {"interpolation": "bilinear"}, (OPEN, 5, 6)
+    ),
+    "Inverse": Case("Inverse", {"matrix": (OPEN, 3, 3)}, {}, (OPEN, 3, 3)),
+    "inverse of 4x4": Case("Inverse", {"matrix": (2, OPEN, 4, 4)}, {}, (2, OPEN, 4, 4)),
     "ModulatedDeformableConvolution": Case(
+        "ModulatedDeformableConvolution",
         {"image": (OPEN, 2, 5, 6), "offset": (OPEN, 18, 5, 6), "mask": (OPEN, 9, 5, 6), "weight": (4, 2, 3, 3)},
         {"stride": 1, "padding": 1, "dilation": 1},
         (OPEN, 4, 5, 6),
     ),
-    "Strided": Case({"x": (8, 2)}, {"padding": 1, "stride": 2, "scale": 0.25}, (4, 5)),
+    "Strided": Case("Strided", {"x": (8, 2)}, {"padding": 1, "stride": 2, "scale": 0.25}, (4, 5)),
 }
 
 
@@ -83,13 +100,15 @@ def open_ranges(case: Case) -> dict[str, ShapeRange]:
     }
 
 
-def write_model(path: Path, op: str, case: Case, dtype: str = "float32", *, dynamic: bool = False) -> Path:
-    """Save the graph of one node of an op."""
+def write_model(path: Path, case: Case, dtype: str = "float32", *, dynamic: bool = False) -> Path:
+    """Save the graph of a case."""
 
     def declare(name: str, shape: tuple[int | str, ...]) -> onnx.ValueInfoProto:
         return onnx.helper.make_tensor_value_info(name, DTYPES[dtype], shape if dynamic else sized(shape, 5))
 
-    node = onnx.helper.make_node(op, list(case.inputs), ["output"], name="the_node", domain=DOMAIN, **case.attributes)
+    node = onnx.helper.make_node(
+        case.op, list(case.inputs), ["output"], name="the_node", domain=DOMAIN, **case.attributes
+    )
     graph = onnx.helper.make_graph(
         [node], "one_node", [declare(*each) for each in case.inputs.items()], [declare("output", case.output)]
     )

@@ -9,7 +9,7 @@ import functools
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -18,8 +18,10 @@ from typing import Any
 import onnx
 
 from tests.tensorrt.cases import CAPABILITIES, CASES, DTYPES, OPS, Case, open_ranges, write_model
-from toolkit.engines.tensorrt_build import build_engine, parse_network
-from toolkit.engines.tensorrt_rtx import load_tensorrt_rtx
+from toolkit.engines.tensorrt.build import build_engine, parse_network, sizes
+from toolkit.engines.tensorrt.library import Target
+from toolkit.engines.tensorrt.rtx import load_tensorrt_rtx
+from toolkit.engines.tensorrt.settings import BuildSettings, ShapeRange
 from toolkit.errors import InputError
 from toolkit.ops.spec import OPSET, CustomOp
 from toolkit.ops.tensorrt_fields import encode
@@ -56,19 +58,17 @@ def calls_noted() -> Iterator[set[str]]:
 
 def observe_build(trt: ModuleType, folder: Path, op: CustomOp, case: Case, dtype: str, dynamic: bool) -> dict[str, Any]:
     """The network that the parser makes of a case, and an engine of it for every compute capability."""
-    model = write_model(folder / "model.onnx", op.name, case, dtype, dynamic=dynamic)
+    model = write_model(folder / "model.onnx", case, dtype, dynamic=dynamic)
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
-    network = parse_network(trt, builder, model)
+    network = parse_network(trt, builder, model, Target.TENSORRT_RTX, model)
     output = network.get_output(0)
     seen: dict[str, Any] = {
         "layers": [str(network.get_layer(i).type) for i in range(network.num_layers)],
-        "output": [output.dtype.name, *output.shape],
+        "output": [output.dtype.name, *sizes(output.shape)],
     }
     for capability in CAPABILITIES:
         with calls_noted() as called:
-            engine = build_engine(
-                trt, model, [op], compute_capability=capability, shapes=open_ranges(case) if dynamic else None
-            )
+            engine = build_engine(trt, model, [op], settings(capability, open_ranges(case) if dynamic else {})).data
         stored = [name for name, value in encode(op, case.attributes).items() if value.tobytes() in engine]
         named = [name for name in (op.name, *op.attributes) if name.encode() in engine]
         seen[capability] = {"called": sorted(called), "named": named, "stored": stored}
@@ -90,7 +90,7 @@ def observe_fields(trt: ModuleType, op: CustomOp, case: Case) -> dict[str, Any]:
 
 def observe_refusals(trt: ModuleType, folder: Path) -> dict[str, str]:
     """What is said of a compute capability and of an operator that TensorRT does not have."""
-    inverse = write_model(folder / "inverse.onnx", "Inverse", CASES["Inverse"])
+    inverse = write_model(folder / "inverse.onnx", CASES["Inverse"])
     node = onnx.helper.make_node("NonZero", ["x"], ["y"], name="the_node")
     x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (2, 3))
     y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT64, (2, "n"))
@@ -98,9 +98,13 @@ def observe_refusals(trt: ModuleType, folder: Path) -> dict[str, str]:
     opsets = [onnx.helper.make_opsetid("", OPSET)]
     onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=opsets), folder / "nonzero.onnx")
     return {
-        "capability": refusal(lambda: build_engine(trt, inverse, OPS, compute_capability="9.0")),
-        "operator": refusal(lambda: build_engine(trt, folder / "nonzero.onnx", OPS, compute_capability="8.9")),
+        "capability": refusal(lambda: build_engine(trt, inverse, OPS, settings("9.0"))),
+        "operator": refusal(lambda: build_engine(trt, folder / "nonzero.onnx", OPS, settings("8.9"))),
     }
+
+
+def settings(capability: str, profiles: Mapping[str, ShapeRange] | None = None) -> BuildSettings:
+    return BuildSettings(Target.TENSORRT_RTX, capabilities=(capability,), profiles=profiles or {})
 
 
 def refusal(action: Callable[[], object]) -> str:
@@ -115,12 +119,13 @@ def main() -> None:
     report = Path(sys.argv[1])
     trt = load_tensorrt_rtx()
     seen: dict[str, Any] = {"builds": {}, "fields": {}}
-    for op in OPS:
-        case = CASES[op.name]
+    by_name = {op.name: op for op in OPS}
+    for name, case in CASES.items():
+        op = by_name[case.op]
         register_plugins(trt, [op])
-        seen["fields"][op.name] = observe_fields(trt, op, case)
+        seen["fields"][name] = observe_fields(trt, op, case)
         for dtype, dynamic in itertools.product(DTYPES, (False, True)):
-            key = f"{op.name} {dtype} {'dynamic' if dynamic else 'static'}"
+            key = f"{name} {dtype} {'dynamic' if dynamic else 'static'}"
             seen["builds"][key] = observe_build(trt, report.parent, op, case, dtype, dynamic)
     seen["refusals"] = observe_refusals(trt, report.parent)
     report.write_text(json.dumps(seen), encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from toolkit.bundle import MANIFEST, Bundle
+from toolkit.bundle import MANIFEST, Bundle, EngineRecord
 from toolkit.errors import InputError
 from toolkit.files import sha256_file
 
@@ -115,6 +115,26 @@ def test_any_damage_shows(written: Bundle) -> None:
             damage(written, damaged)
             with pytest.raises(InputError, match="convert again"):
                 Bundle.read(written.path)
+
+
+def test_engines_are_recorded(written: Bundle) -> None:
+    """The latest last, one of each name; without any, the manifest is as it was."""
+    before = (written.path / MANIFEST).read_bytes()
+    first = EngineRecord("a.engine", "0" * 64, "tensorrt", "10.12.0", ("8.6",), "fp32")
+    second, again = replace(first, file="b.engine"), replace(first, precision="fp16")
+    built = written.with_engine(first).with_engine(second).with_engine(again)
+    assert built.engines == (second, again)
+    built.write()
+    assert Bundle.read(written.path) == built
+    replace(built, engines=()).write()
+    assert (written.path / MANIFEST).read_bytes() == before
+
+
+def test_damaged_record_of_an_engine(written: Bundle) -> None:
+    for junk in (7, "junk", [7], [{"file": "a.engine"}]):
+        damage(written, intact(written) | {"engines": junk})
+        with pytest.raises(InputError, match=r"is damaged in 'engines': .*convert again"):
+            Bundle.read(written.path)
 
 
 def test_files_are_those_of_the_conversion(written: Bundle) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import InputError
-from toolkit.files import MARKER, MAX_JSON_BYTES, new_file, new_folder, read_json, sha256_file
+from toolkit.files import MARKER, MAX_JSON_BYTES, new_file, new_folder, read_json, scratch_folder, sha256_file
 
 
 class Interrupted(Exception):
@@ -118,6 +118,29 @@ def test_unwritable_folder(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"cannot write .*results: .*; choose a writable output folder"):
             new_folder(path).__enter__()
     assert listing(tmp_path) == ["file"]
+
+
+def test_scratch_folder_is_gone_afterwards(tmp_path: Path) -> None:
+    """Whatever happens meanwhile; it lies beside the output."""
+
+    def interrupted() -> None:
+        with scratch_folder(tmp_path / "m.engine") as folder:
+            (folder / "model").touch()
+            assert folder.parent == tmp_path
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not list(tmp_path.iterdir())
+
+
+def test_scratch_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match=r"cannot write .*m\.engine: .*; choose a writable output"),
+        scratch_folder(tmp_path / "file" / "m.engine"),
+    ):
+        pass
 
 
 def test_new_file_appears_when_it_is_complete(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`uniad-toolkit inspect`: what a checkpoint, a bundle or an ONNX model is and holds."""
+"""`uniad-toolkit inspect`: what a checkpoint, a bundle, an ONNX model or an engine is and holds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def uniad_commands(app: typer.Typer) -> None:
 
 def inspect_command(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(help="Checkpoint (.pth, .safetensors), bundle folder, or .onnx file.")],
+    path: Annotated[
+        Path, typer.Argument(help="Checkpoint (.pth, .safetensors), bundle folder, .onnx or .engine file.")
+    ],
     against: Annotated[
         Path | None, typer.Option(help="Second checkpoint or bundle: show how its weights differ.")
     ] = None,

@@ -15,6 +15,7 @@ from rich.text import Text
 from toolkit.cli.console import console
 from toolkit.inspection.bundle import BundleReport
 from toolkit.inspection.difference import Difference
+from toolkit.inspection.engine import EngineReport
 from toolkit.inspection.onnx_model import OnnxReport, Tensor
 from toolkit.inspection.weights import COUNTER, CheckpointReport, Share
 
@@ -60,6 +61,8 @@ def _(report: BundleReport) -> None:
     table("capacities", (), report.capacities.items())
     table("", (), [("custom ops", report.custom_ops or "none"), ("results", report.results)])
     table("parity at conversion", (), report.parity.items())
+    engines = ((e.file, f"{e.target} {e.version}", e.precision, e.capabilities) for e in report.engines)
+    table("engines", ("", "built by", "precision", "for"), engines)
 
 
 @show.register
@@ -80,6 +83,29 @@ def _(report: OnnxReport) -> None:
     table("custom nodes", (), ((op, count, bodies[op in report.functions]) for op, count in report.custom.items()))
     table("inputs", (), map(_tensor, report.inputs))
     table("outputs", (), map(_tensor, report.outputs))
+
+
+@show.register
+def _(report: EngineReport) -> None:
+    engine = report.sidecar
+    heading("engine", report.path)
+    if not report.intact:
+        console.print(Text("the engine differs from the one that its sidecar describes", "red"))
+    facts = {
+        "built by": f"{engine.target} {engine.version} in {engine.seconds} s, at most {engine.peak_mib} MiB of memory",
+        "compute capabilities": engine.capabilities,
+        "precision": engine.precision,
+        "custom ops": engine.custom_ops,
+        "size": f"{mebibytes(engine.bytes)} MiB",
+        "sha256": engine.sha256,
+    }
+    table("", (), facts.items())
+    table("built from", ("", "sha256"), engine.onnx.items())
+    table("plugins to register", ("", "provided by", "nodes"), ((p.op, p.provider, p.nodes) for p in engine.plugins))
+    table("layers of the network", (), engine.layers.items())
+    for mode in ("input", "output"):
+        tensors = (t for t in engine.tensors if t.mode == mode)
+        table(f"{mode}s", (), ((t.name, f"{t.dtype}[{', '.join(map(str, t.shape))}]") for t in tensors))
 
 
 def show_difference(difference: Difference) -> None:

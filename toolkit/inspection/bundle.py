@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from toolkit.bundle import Bundle, SubmoduleRecord
+from toolkit.bundle import Bundle, EngineRecord, SubmoduleRecord
 from toolkit.checkpoint import read_checkpoint
 from toolkit.files import sha256_file
 from toolkit.inspection.weights import Share, identify, shares
@@ -39,6 +39,7 @@ class BundleReport:
     results: tuple[str, ...]
     custom_ops: tuple[str, ...]
     parity: Mapping[str, object]
+    engines: tuple[EngineRecord, ...]
 
 
 def inspect_bundle(bundle: Bundle, submodules: Sequence[Submodule]) -> BundleReport:
@@ -67,4 +68,5 @@ def inspect_bundle(bundle: Bundle, submodules: Sequence[Submodule]) -> BundleRep
         results=tuple(spec.name for spec in bundle.results if spec.name not in recurrent),
         custom_ops=bundle.custom_ops,
         parity=bundle.parity,
+        engines=bundle.engines,
     )

@@ -1,0 +1,103 @@
+"""However the process that builds an engine ends, there is one line about it, and its log is kept."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tensorrt.sidecars import sidecar
+from toolkit.engines.tensorrt.library import Target
+from toolkit.engines.tensorrt.process import run_build
+from toolkit.engines.tensorrt.progress import BuildMonitor, Phase
+from toolkit.engines.tensorrt.request import BuildRequest
+from toolkit.engines.tensorrt.settings import BuildSettings
+from toolkit.engines.tensorrt.sidecar import Sidecar
+from toolkit.errors import CheckFailed, InputError
+
+
+def request(folder: Path) -> BuildRequest:
+    return BuildRequest(folder / "m.onnx", folder / "m.engine", BuildSettings(Target.TENSORRT_RTX))
+
+
+def run(folder: Path, script: str) -> tuple[Sidecar, list[list[Phase]]]:
+    """Run a script in place of the process that builds; also what it reported."""
+    reports: list[list[Phase]] = []
+    return run_build(request(folder), reports.append, (sys.executable, "-c", script)), reports
+
+
+def test_engine_with_progress(tmp_path: Path) -> None:
+    """The process gets the request, reports phases, and leaves a sidecar; what it says is the log."""
+    sidecar().write(tmp_path / "made")
+    script = """
+import json, shutil, sys
+from pathlib import Path
+engine = Path(json.load(sys.stdin)["engine"])
+print("[WARNING] slow", file=sys.stderr)
+print(json.dumps({"phases": [{"name": "Building", "done": 1, "steps": 6}]}), flush=True)
+print(json.dumps({"phases": []}))
+shutil.copy(engine.parent / "made.json", f"{engine}.json")
+"""
+    assert run(tmp_path, script) == (sidecar(), [[Phase("Building", 1, 6)], []])
+    assert (tmp_path / "m.engine.log").read_text() == "[WARNING] slow\n"
+
+
+def test_request_that_cannot_be_carried_out(tmp_path: Path) -> None:
+    """Where nothing was said, there is no log."""
+    with pytest.raises(InputError, match=r"^the model is no good$"):
+        run(tmp_path, """print('{"error": "the model is no good"}'); raise SystemExit(2)""")
+    assert not list(tmp_path.iterdir())
+
+
+def test_build_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match=r"^no tactic; its log is .*m\.engine\.log$"):
+        run(tmp_path, """import sys; sys.stderr.write("tried"); print('{"error": "no tactic"}'); raise SystemExit(1)""")
+
+
+def test_process_that_ends_without_a_word(tmp_path: Path) -> None:
+    """TensorRT's last error is told, not what came after it."""
+    script = "import sys; sys.stderr.write('[ERROR] out of range\\n[INFO] cleaning up\\n'); raise SystemExit(134)"
+    with pytest.raises(CheckFailed, match=r"^out of range; its log is .*m\.engine\.log$"):
+        run(tmp_path, script)
+
+
+@pytest.mark.parametrize(
+    ("signal", "name"), [("SIGSEGV", "SIGSEGV"), ("SIGKILL", "SIGKILL, perhaps for want of memory")]
+)
+def test_process_that_is_ended_by_a_signal(signal: str, name: str, tmp_path: Path) -> None:
+    script = f"""
+import os, resource, signal, sys
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+print("[INTERNAL_ERROR] heap is damaged", file=sys.stderr, flush=True)
+os.kill(os.getpid(), signal.{signal})
+"""
+    with pytest.raises(CheckFailed, match=rf"was ended by {name}; its last word was: heap is damaged; its log is "):
+        run(tmp_path, script)
+
+
+def test_process_that_is_ended_in_the_middle_of_a_report(tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match="was ended by SIGTERM; its last word was: nothing"):
+        run(tmp_path, """import os; print('{"phases": [', end="", flush=True); os.kill(os.getpid(), 15)""")
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "m.engine.log").mkdir()
+    with pytest.raises(InputError, match=r"cannot write .*m\.engine\.log: Is a directory; choose a writable output"):
+        run(tmp_path, "")
+
+
+def test_phases_are_nested() -> None:
+    """Each change of phases is reported at once; of the steps, those that are a while apart."""
+    reports: list[list[Phase]] = []
+    monitor = BuildMonitor(reports.append)
+    monitor.phase_start("Building", None, 2)
+    monitor.phase_start("Optimizing", "Building", 1000)
+    for step in range(1000):
+        assert monitor.step_complete("Optimizing", step)
+    monitor.phase_finish("Optimizing")
+    assert monitor.step_complete("Building", 0)
+    monitor.phase_finish("Building")
+    assert len(reports) < 100
+    assert reports[:2] == [[Phase("Building", 0, 2)], [Phase("Building", 0, 2), Phase("Optimizing", 0, 1000)]]
+    assert reports[-1] == []

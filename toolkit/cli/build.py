@@ -1,0 +1,140 @@
+"""`uniad-toolkit build`: a TensorRT engine of a bundle or of any ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from toolkit.cli.console import console, print_written
+from toolkit.engines.tensorrt.library import Target
+from toolkit.engines.tensorrt.settings import (
+    BuildSettings,
+    CustomOps,
+    Precision,
+    equivalent_command,
+    parse_capabilities,
+    parse_profiles,
+)
+from toolkit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from toolkit.engines.tensorrt.progress import Phase
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `build`."""
+    app.command("build")(build_command)
+
+
+def build_command(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="BUNDLE|MODEL.onnx", help="Bundle folder, or any ONNX model.")],
+    target: Annotated[Target, typer.Option(help="What the engine is to run on.")],
+    precision: Annotated[Precision, typer.Option(help="Floating-point type, as far as it is safe.")] = Precision.FP32,
+    keep_fp32: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern of node names, op types or submodules to leave in FP32; repeatable."),
+    ] = None,
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(help="GPUs to build for, by comma (tensorrt-rtx: 8.6,8.9,12.0 by default; tensorrt: none)."),
+    ] = None,
+    profile: Annotated[
+        list[str] | None, typer.Option(help="NAME:MIN:OPT:MAX for an input with open sizes, as in x:1x3:4x3:8x3.")
+    ] = None,
+    custom_ops: Annotated[
+        CustomOps, typer.Option(help="Custom ops as plugins, embedded kernels, or functions of standard operators.")
+    ] = CustomOps.PLUGIN,
+    workspace: Annotated[int | None, typer.Option(min=1, help="GPU memory for scratch space, in MiB.")] = None,
+    opt_level: Annotated[int | None, typer.Option(min=0, max=5, help="Effort of the search for tactics.")] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="File of timings, used and extended; created when absent (tensorrt).")
+    ] = None,
+    tf32: Annotated[bool, typer.Option("--tf32", help="Let FP32 products round their factors to 10 bits.")] = False,
+    keep_model: Annotated[Path | None, typer.Option(help="Also write the ONNX model that TensorRT reads.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Engine to write; in the bundle or beside the model.")
+    ] = None,
+) -> None:
+    """Build an engine, and a sidecar that tells what it is; needs no GPU for tensorrt-rtx.
+
+    The build has a process of its own, whose log is kept beside the engine. An engine in the folder of its bundle is
+    registered there, for `--session tensorrt`.
+
+    Example: [bold]uniad-toolkit build bundle --target tensorrt-rtx --precision fp16[/]
+    """
+    from toolkit.bundle import MANIFEST, Bundle
+    from toolkit.engines.tensorrt.process import run_build
+    from toolkit.engines.tensorrt.registration import register_engine
+    from toolkit.engines.tensorrt.request import BuildRequest
+    from toolkit.engines.tensorrt.sidecar import ENGINE_SUFFIX, log_path, sidecar_path
+    from toolkit.errors import InputError
+
+    settings = BuildSettings(
+        target=target,
+        precision=precision,
+        keep_fp32=tuple(keep_fp32 or ()),
+        custom_ops=custom_ops,
+        capabilities=parse_capabilities(compute_capability, target),
+        profiles=parse_profiles(profile or ()),
+        workspace=workspace,
+        optimization_level=opt_level,
+        timing_cache=timing_cache,
+        tf32=tf32,
+    )
+    bundle = Bundle.read(source) if source.is_dir() else None
+    if bundle is not None:
+        bundle.require_intact("functional")
+    model = source if bundle is None else bundle.onnx
+    name = f"{settings.name}{ENGINE_SUFFIX}"
+    engine = output or (model.with_suffix(f".{name}") if bundle is None else bundle.path / name)
+    if engine.suffix != ENGINE_SUFFIX:
+        raise InputError(f"-o {engine} must end in {ENGINE_SUFFIX}, by which engines are known")
+    if keep_model is not None and keep_model.resolve() == model.resolve():
+        raise InputError(f"--keep-model {keep_model} is the model to build from; name another file")
+    request = BuildRequest(
+        model=model,
+        engine=engine.absolute(),
+        settings=settings,
+        plugin_files=tuple(context.obj.files),
+        disabled=context.obj.disabled,
+        kept_model=keep_model,
+    )
+    with progress_bar(f"build {engine.name}") as report:
+        sidecar = run_build(request, report)
+    print_written(engine, f"engine of {sidecar.bytes / 2**20:.1f} MiB for {', '.join(sidecar.capabilities)}")
+    print_written(sidecar_path(engine), "sidecar")
+    print_written(log_path(engine), "log")
+    if bundle is not None:
+        if register_engine(bundle.path, engine, sidecar):
+            print_written(bundle.path / MANIFEST, "record of the engine")
+        else:
+            console.print("[yellow]note[/]  the bundle does not know of an engine outside of its folder")
+    command = equivalent_command(settings, keep_model or Path("MODEL.onnx"), engine)
+    console.print(f"  [dim]equivalent, with the model that --keep-model writes:[/] {escape(command)}", soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[list[Phase]], None]]:
+    """A bar for the outermost phase of a build that also names the innermost one; its time is printed at the end."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(escape(title), total=None)
+
+        def report(phases: list[Phase]) -> None:
+            if phases:
+                outermost, innermost = phases[0], phases[-1]
+                description = f"{title}: {innermost.name}"
+                progress.update(task, description=escape(description), total=outermost.steps, completed=outermost.done)
+
+        yield report
+        seconds = progress.tasks[0].elapsed or 0.0
+    console.print(f"  [dim]{seconds:6.1f} s[/]  {escape(title)}", soft_wrap=True)

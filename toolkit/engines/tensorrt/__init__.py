@@ -1,0 +1,1 @@
+"""Engines of TensorRT and TensorRT for RTX: building them in a process of its own, and running them."""

@@ -1,0 +1,112 @@
+"""The ONNX model that TensorRT reads: its custom ops in the form asked for, its precision reduced, its inputs known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, ValueInfoProto
+from onnx.external_data_helper import ExternalDataInfo
+
+from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, Precision, ShapeRange
+from toolkit.errors import InputError
+from toolkit.files import sha256_file
+from toolkit.graph.model_file import read_model
+from toolkit.graph.opset import raise_opset
+from toolkit.graph.pipeline import run_passes
+from toolkit.graph.precision.policy import BF16, FP16
+from toolkit.graph.precision.precision_pass import precision_pass
+from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
+from toolkit.ops.spec import DOMAIN, CustomOp, registered_schemas
+from toolkit.specs import Submodule
+
+POLICIES = {Precision.FP16: FP16, Precision.BF16: BF16}
+
+
+def prepare_model(
+    source: Path, ops: Sequence[CustomOp], submodules: Sequence[Submodule], settings: BuildSettings
+) -> ModelProto:
+    """The model of a file as it goes to TensorRT; `submodules` say what of them stays in FP32.
+
+    Raises InputError if the file is no ONNX model, if a custom op is none of `ops`, or if the profiles or the patterns
+    of what to keep in FP32 do not fit the model.
+    """
+    model = read_model(source)
+    check_profiles(model, settings.profiles, source)
+    if settings.precision in POLICIES:
+        policy = replace(POLICIES[settings.precision], keep=settings.keep_fp32).with_exceptions(submodules)
+        model = raise_opset(model, policy.opset, ops)
+        model, _ = run_passes(model, [precision_pass(policy)], ops)
+    if settings.custom_ops is CustomOps.FUNCTION:
+        attach_bodies(model, ops)
+    else:
+        detach_bodies(model)
+    return model
+
+
+def check_profiles(model: ModelProto, profiles: Mapping[str, ShapeRange], source: Path) -> None:
+    """Raise InputError unless every input with open sizes has a profile that fits it, and no other input is named."""
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = {value.name: open_shape(value) for value in model.graph.input if value.name not in weights}
+    for name in profiles:
+        if name not in inputs:
+            raise InputError(f"--profile names input {name!r}, which {source} has not; it has {', '.join(inputs)}")
+    for name, shape in inputs.items():
+        stated = f"input {name!r} of {source} has the shape {'x'.join(map(str, shape))}"
+        if name not in profiles:
+            if not all(isinstance(size, int) for size in shape):
+                raise InputError(f"{stated}; give its open sizes a range: --profile {name}:MIN:OPT:MAX")
+            continue
+        ranges = profiles[name]
+        for given in (ranges.smallest, ranges.usual, ranges.largest):
+            fits = len(given) == len(shape) and all(
+                not isinstance(size, int) or size == fixed for size, fixed in zip(shape, given, strict=True)
+            )
+            if not fits:
+                raise InputError(f"{stated}; --profile gives it {'x'.join(map(str, given))}")
+
+
+def open_shape(value: ValueInfoProto) -> list[int | str]:
+    """An input's sizes; an open one is its name, or "?"."""
+    dimensions = value.type.tensor_type.shape.dim
+    return [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in dimensions]
+
+
+def plugin_ops(model: Path, ops: Sequence[CustomOp], source: Path) -> list[CustomOp]:
+    """Those of `ops` that the model calls with no local function behind them, which TensorRT would prefer to a plugin.
+
+    Raises InputError, which names `source`, unless each of its nodes of domain ``uniad`` is a valid call of one of
+    `ops`: TensorRT itself would take a faulty one for a missing plugin.
+    """
+    proto = onnx.load(model, load_external_data=False)
+    bodies = {(function.name, function.overload) for function in proto.functions if function.domain == DOMAIN}
+    nodes = list(custom_nodes(proto.graph.node))
+    by_name = {op.name: op for op in ops}
+    for node in nodes:
+        if node.op_type not in by_name:
+            raise InputError(
+                f"{source} uses the custom op {node.op_type!r} (node {node.name!r}), which no loaded plugin has; "
+                "load the plugin it comes from"
+            )
+    try:
+        with registered_schemas(ops):
+            onnx.checker.check_model(str(model))
+    except onnx.checker.ValidationError as error:
+        raise InputError(f"{source} is not valid: {' '.join(str(error).split())}; export it again") from error
+    called = {node.op_type for node in nodes if (node.op_type, node.overload) not in bodies}
+    return [op for op in ops if op.name in called]
+
+
+def model_digests(source: Path) -> dict[str, str]:
+    """sha256 of a model's file and of the files beside it that hold its weights, by name.
+
+    Raises InputError if one cannot be read.
+    """
+    model = onnx.load(source, load_external_data=False)
+    external = {ExternalDataInfo(weight).location for weight in model.graph.initializer if weight.external_data}
+    try:
+        return {name: sha256_file(source.parent / name) for name in (source.name, *sorted(external))}
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename}: {error.strerror}; put it beside {source}") from error
