@@ -45,10 +45,10 @@ def one_line(error: BaseException) -> str:
 
 
 class DType:
-    """Stands in for `numpy.dtype`: booleans, integers and floats only."""
+    """Stands in for `numpy.dtype`: booleans, integers, floats and texts of fixed length only."""
 
     def __init__(self, code: str, *_: object) -> None:
-        if not re.fullmatch("b1|[iu][1248]|f[248]", code):
+        if not re.fullmatch("b1|[iu][1248]|f[248]|U[0-9]{1,4}", code):
             raise pickle.UnpicklingError(f"arrays of type {code!r} are not supported")
         self.value: np.dtype[Any] = np.dtype(code)
 

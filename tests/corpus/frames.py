@@ -34,6 +34,7 @@ Damage = Callable[[Path], object]
 
 def malformed_frames() -> Iterator[Malformed]:
     yield from folders()
+    yield from addresses()
     yield from missing_fields()
     yield from wrong_types()
     yield from wrong_numbers()
@@ -65,6 +66,21 @@ def folders() -> Iterator[Malformed]:
     yield frames("JSON is a folder", lambda f: (f / "002.json").mkdir(), "002.json")
     long = "verify {sample}/bundle --frames frames --length 3"
     yield frames("fewer than --length", lambda f: None, "frames holds 2 frames", "lower it", command=long)
+
+
+def addresses() -> Iterator[Malformed]:
+    places = {
+        "nuscenes:nowhere": ("nowhere: is not a folder", "give the nuScenes folder"),
+        "nuscenes:frames": ("frames: a version must be chosen", "unpack the metadata"),
+        "nuscenes:frames?speed=9": ("'speed' is unknown", "known here are version"),
+        "nuscenes:?split=val": ("has no path", "give it before the question mark"),
+        "infos:nowhere.pkl": ("nowhere.pkl cannot be read", "check the path"),
+        "infos:frames/000.json": ("000.json cannot be read", "give a nuscenes_infos_temporal"),
+        "trt-input:frames": ("info.txt: cannot be read", "give the folder uniad_trt_input"),
+    }
+    for place, words in places.items():
+        yield frames(f"address {place}", lambda f: None, *words, command=f"run {{sample}}/bundle {place} -o out")
+    yield frames("dataroot", lambda f: None, "a version must be chosen", command="prepare --dataroot frames -o out")
 
 
 def missing_fields() -> Iterator[Malformed]:

@@ -116,7 +116,7 @@ def test_rotation_may_be_a_matrix_and_command_a_number(folder: Path, edit: Calla
         (("canbus",), {}, r"canbus: is unknown; known here are scene, .*, can_bus"),
         (("can_bus",), [0] * 18, r"can_bus: expected an object with named fields, found \[0, 0"),
         (("can_bus", "velocity"), [1, 2], r"can_bus\.velocity: expected 3 numbers, found \[1, 2\]"),
-        (("lidar2ego",), None, r"lidar2ego: expected an object with named fields, found null"),
+        (("lidar2ego",), None, r"lidar2ego: expected an object with named fields, found None"),
         (("ego2global", "translation"), [math.nan, 0, 0], r"ego2global\.translation: holds a value that is not finite"),
         (("ego2global", "rotation"), [1, 1, 0, 0], r"ego2global\.rotation: the quaternion .* has norm 1\.414"),
         (("ego2global", "rotation"), [[2, 0, 0], [0, 1, 0], [0, 0, 1]], r"rotation: the matrix is not orthonormal"),

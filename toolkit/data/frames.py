@@ -1,6 +1,6 @@
 """A frame: what six cameras and the vehicle say at one moment, before any preprocessing.
 
-Frames come from a `FrameSource`: nuScenes, a frame folder (`toolkit.data.frame_folder`), or plainly a list of frames.
+Frames come from a `FrameSource`: whatever `toolkit.data.sources` opens, or plainly a list of frames.
 LiDAR frame: x right, y forward, z up, metres. Ego frame: x forward, y left, z up, metres.
 """
 
@@ -101,6 +101,8 @@ class Frame:
     ego2global: Pose
     command: Command
     can: CanReading = field(default_factory=CanReading)
+    recorded: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Inputs of the network by name that another program has computed: they are fed instead of ours."""
 
 
 class FrameSource(Protocol):

@@ -1,0 +1,65 @@
+"""nuScenes' own devkit, imported when it is needed, with its failures as one clear line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit.errors import InputError
+from toolkit.untrusted import one_line
+
+if TYPE_CHECKING:
+    from nuscenes.nuscenes import NuScenes
+
+TABLES = (
+    "attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample", "sample_annotation",
+    "sample_data", "scene", "sensor", "visibility",
+)  # fmt: skip
+
+
+def open_tables(dataroot: Path, version: str | None) -> NuScenes:
+    """The tables of one version, or of the only one there is.
+
+    Raises InputError if the devkit, the dataroot, the version or tables are missing, or the tables are damaged.
+    """
+    if not dataroot.is_dir():
+        raise InputError(f"{dataroot}: is not a folder; give the nuScenes folder that holds samples/ and v1.0-…/")
+    version = _version(dataroot, version)
+    missing = [f"{table}.json" for table in TABLES if not (dataroot / version / f"{table}.json").is_file()]
+    if missing:
+        raise InputError(
+            f"{dataroot / version}: {len(missing)} of {len(TABLES)} tables are missing: {', '.join(missing)}; "
+            "unpack the metadata archive again"
+        )
+    try:
+        from nuscenes.nuscenes import NuScenes
+    except ImportError as error:
+        raise InputError(
+            f"nuScenes data needs nuscenes-devkit, which cannot be imported ({one_line(error)}); "
+            "pip install 'uniad-toolkit[nuscenes]'"
+        ) from error
+    with readable(dataroot / version):
+        return NuScenes(version=version, dataroot=str(dataroot), verbose=False)
+
+
+def _version(dataroot: Path, version: str | None) -> str:
+    found = sorted(path.parent.name for path in dataroot.glob("*/scene.json"))
+    if version is None and len(found) == 1:
+        return found[0]
+    if version is not None and (dataroot / version).is_dir():
+        return version
+    fault = "a version must be chosen" if version is None else f"has no version {version}"
+    raise InputError(f"{dataroot}: {fault}; found there: {', '.join(found) or 'none, unpack the metadata archive'}")
+
+
+@contextmanager
+def readable(tables: Path) -> Iterator[None]:
+    """Turn what the devkit raises for tables that are damaged or do not fit together into InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # the devkit asserts, looks up without checking, and raises plain Exceptions
+        raise InputError(f"{tables}: cannot be used: {one_line(error)}; unpack the metadata archive again") from error

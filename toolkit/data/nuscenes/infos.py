@@ -1,0 +1,91 @@
+"""Frames from the reference's info files, nuscenes_infos_temporal_*.pkl."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from toolkit.config import CAMERAS
+from toolkit.data.fields import array_field, intrinsics_field, object_field, pose_field, text_field
+from toolkit.data.frames import CameraView, CanReading, Command, Frame, Pose
+from toolkit.data.nuscenes.key_frames import KeyFrame, frames_of, image_path, require_images
+from toolkit.errors import InputError
+from toolkit.untrusted import Array, load_numpy_pickle, one_line, readable_file
+
+_FIELDS = ("token", "scene_token", "timestamp", "can_bus", "cams", "lidar2ego_rotation", "lidar2ego_translation",
+           "ego2global_rotation", "ego2global_translation")  # fmt: skip
+_CAMERA_FIELDS = ("data_path", "cam_intrinsic", "sensor2lidar_rotation", "sensor2lidar_translation")
+
+
+def read_infos(
+    path: Path,
+    cameras: Sequence[str] = CAMERAS,
+    *,
+    dataroot: Path | None = None,
+    scenes: Sequence[str] = (),
+    command: Command | None = None,
+) -> list[Frame]:
+    """The frames of an info file in the order of time; `scenes` chooses by scene token.
+
+    Image paths are taken as recorded, or below `dataroot` from their folder samples/ on. The file is read without
+    running code from it. Raises InputError if it is damaged or holds anything but plain data, if a field is amiss, a
+    scene unknown or an image missing.
+    """
+    readable_file(path, "info file")
+    try:
+        content = load_numpy_pickle(path.read_bytes())
+    # Foreign bytes can make a parser fail in any way.
+    except Exception as error:
+        raise InputError(
+            f"info file {path} cannot be read: {one_line(error)}; give a nuscenes_infos_temporal_*.pkl of the reference"
+        ) from error
+    infos = object_field(content, f"{path}: ", ("infos",), optional=None)["infos"]
+    if not isinstance(infos, list) or not infos:
+        raise InputError(f"{path}: infos: holds no frame; create the info files again")
+    key_frames = [_key_frame(info, f"{path}: infos[{i}]", cameras, dataroot) for i, info in enumerate(infos)]
+    known = {key_frame.scene for key_frame in key_frames}
+    unknown = [scene for scene in scenes if scene not in known]
+    if unknown:
+        raise InputError(
+            f"{path}: has no scene {unknown[0]}; info files name their {len(known)} scenes by token, "
+            f"such as {key_frames[0].scene}"
+        )
+    frames = frames_of([one for one in key_frames if not scenes or one.scene in scenes], command)
+    require_images(frames, "give the nuScenes folder that holds samples/ as ?dataroot=…")
+    return frames
+
+
+def _key_frame(info: Any, where: str, cameras: Sequence[str], dataroot: Path | None) -> KeyFrame:
+    values = _plain(object_field(info, where, _FIELDS, optional=None))
+    if type(values["timestamp"]) is not int:
+        raise InputError(f"{where}.timestamp: expected whole microseconds, found {values['timestamp']!r:.60}")
+    views = object_field(values["cams"], f"{where}.cams", cameras, optional=None)
+    can = array_field(values["can_bus"], f"{where}.can_bus", (18,))
+    return KeyFrame(
+        token=text_field(values["token"], f"{where}.token"),
+        scene=text_field(values["scene_token"], f"{where}.scene_token"),
+        microseconds=values["timestamp"],
+        cameras={name: _camera(views[name], f"{where}.cams.{name}", dataroot) for name in cameras},
+        lidar2ego=_pose(values, "lidar2ego", where),
+        ego2global=_pose(values, "ego2global", where),
+        can=CanReading(can[7:10], can[10:13], can[13:16]),
+    )
+
+
+def _camera(value: Any, where: str, dataroot: Path | None) -> CameraView:
+    values = _plain(object_field(value, where, _CAMERA_FIELDS, optional=None))
+    return CameraView(
+        image=image_path(text_field(values["data_path"], f"{where}.data_path"), dataroot),
+        intrinsics=intrinsics_field(values["cam_intrinsic"], f"{where}.cam_intrinsic"),
+        sensor2lidar=_pose(values, "sensor2lidar", where),
+    )
+
+
+def _pose(values: dict[str, Any], name: str, where: str) -> Pose:
+    return pose_field(values[f"{name}_rotation"], values[f"{name}_translation"], f"{where}.{name}")
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields with arrays in place of the stand-ins with which pickles are read."""
+    return {name: value.value if isinstance(value, Array) else value for name, value in values.items()}
