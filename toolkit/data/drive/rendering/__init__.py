@@ -1,0 +1,1 @@
+"""Pictures of the town and its traffic, drawn with OpenCV."""

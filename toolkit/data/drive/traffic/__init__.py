@@ -1,0 +1,1 @@
+"""Who moves and stands in a scene, and how they move."""
