@@ -164,11 +164,16 @@ def write_result(result: FrameResult, folder: Path) -> Path:
     text = _finite_json(result.frame, values, grids)
     if grids:
         with new_file(folder / f"{result.frame}.npz") as file:
-            np.savez_compressed(file, allow_pickle=False, **grids)
+            np.savez_compressed(file, **grids)  # type: ignore[arg-type]  # the stub takes `allow_pickle` for any keyword
     path = folder / f"{result.frame}.json"
     with new_file(path) as file:
         file.write_text(text, encoding="utf-8")
     return path
+
+
+def require_finite(result: FrameResult) -> None:
+    """Raise CheckFailed, as `write_result` does, for values that are not finite: they cannot be drawn either."""
+    _finite_json(result.frame, _values(result), _grids(result))
 
 
 def _boxes(tensors: Tensors, config: ModelConfig) -> tuple[TrackedBox, ...]:

@@ -1,255 +1,217 @@
-"""One picture of a frame's results from above: the whole range, and the surroundings of the ego at a larger scale."""
+"""Results from above: forward is up, the ego in the middle."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, FancyArrowPatch, Patch, Polygon, Rectangle
-from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from toolkit.files import new_file
+from toolkit.data.annotations import Annotation
 from toolkit.runtime.results import FrameResult, MapResult, Mask, MotionModes, OccupancyResult, PlanResult, TrackedBox
+from toolkit.visualize.canvas import Picture, Points, arrow, blank, dash, dot, fill, outline, ring, stroke
+from toolkit.visualize.ego import EGO_SIZE, SLOW, smooth_path
+from toolkit.visualize.lettering import Label, place_labels, write
+from toolkit.visualize.palette import (
+    DRIVABLE,
+    EDGE,
+    EGO,
+    GROUND,
+    INK,
+    LANE_ALPHA,
+    MUTED,
+    PANEL,
+    PLAN,
+    TRUTH,
+    Color,
+    class_color,
+    lane_color,
+    occupancy_color,
+)
+from toolkit.visualize.projection import box_corners
 
-Color = tuple[float, float, float]
-Extent = tuple[float, float, float, float]
-
-_INK, _MUTED, _PAPER, _GROUND = "#1f2933", "#7b8794", "#ffffff", "#f1f3f5"
-_DRIVABLE = "#dbe2ea"
-_LANES = ("#e09f3e", "#3a9d8f", "#b5536b", "#6c7aa0")
-_LANE_ALPHA = 0.5
-_PLAN, _EGO = "#0b8a3e", "#14532d"
-_OCCUPIED_NOW, _OCCUPIED_LATEST = "#c2410c", "#fcd9a0"
-_CLASSES = {
-    "car": "#2463eb",
-    "truck": "#6741d9",
-    "construction_vehicle": "#a16207",
-    "bus": "#0891b2",
-    "trailer": "#4c6a92",
-    "barrier": "#78716c",
-    "motorcycle": "#c026d3",
-    "bicycle": "#db2777",
-    "pedestrian": "#e11d48",
-    "traffic_cone": "#ea580c",
-}
-_OTHER_CLASS = "#475569"
-_EGO_SIZE = (1.73, 4.08)
-"""Width and length (m) of the ego box, about the LiDAR, that the reference was trained with."""
-_FAR, _NEAR = 53.0, 16.0
-"""Half the side (m) of the two views: all of the default BEV grid, and the ego's surroundings."""
-_SLOW = 0.5
-"""Below this speed (m/s) no velocity arrow is drawn."""
-
-
-def draw_birds_eye(result: FrameResult, path: Path, dpi: int = 100) -> None:
-    """Write the picture as a PNG, 1280 x 960 pixels at 100 dpi."""
-    with new_file(path) as file:
-        birds_eye_figure(result).savefig(file, dpi=dpi, format="png")
+_OCCUPANCY_ALPHA = 0.75
+_OCCUPANCY_BORDER = occupancy_color(1, 3)
+_SHORT = 0.7
+"""Metres; a shorter forecast is not drawn."""
+_LABEL_SIZE = 11
+Ranges = tuple[tuple[float, float], tuple[float, float]]
+"""Of x and of y, in metres."""
 
 
-def birds_eye_figure(result: FrameResult) -> Figure:
-    """Forward is up. On the left the whole range, on the right the ego's surroundings and the legend."""
-    figure = Figure(figsize=(12.8, 9.6), facecolor=_PAPER)
-    FigureCanvasAgg(figure)
-    far = figure.add_axes((0.0125, 0.0167, 0.7, 0.9333))
-    near = figure.add_axes((0.7275, 0.6033, 0.26, 0.3467))
-    _draw_view(far, result, _FAR, ring_step=10, scale_bar=10)
-    _draw_view(near, result, _NEAR, ring_step=5, scale_bar=5)
-    far.add_patch(Rectangle((-_NEAR, -_NEAR), 2 * _NEAR, 2 * _NEAR, fill=False, edgecolor=_MUTED, ls=":", zorder=2))
-    _draw_title(figure, result)
-    _draw_legend(figure, result)
-    return figure
+@dataclass(frozen=True)
+class View:
+    """A square around the ego: half its side in metres, its side in pixels, and metres between rings."""
+
+    reach: float
+    size: int
+    ring_step: int
+
+    @property
+    def scale(self) -> float:
+        """Pixels per metre."""
+        return self.size / (2 * self.reach)
+
+    def pixels(self, points: NDArray[np.floating]) -> Points:
+        """(u, v) of `points` [n, 2] (m, LiDAR frame)."""
+        return (np.asarray(points, np.float64) * (1, -1) + (self.reach, self.reach)) * self.scale
 
 
-def _draw_view(axes: Axes, result: FrameResult, reach: float, ring_step: int, scale_bar: int) -> None:
-    axes.set_facecolor(_GROUND)
-    if result.map:
-        _draw_map(axes, result.map)
-    _draw_rings(axes, reach, ring_step)
-    if result.occupancy:
-        _draw_occupancy(axes, result.occupancy)
+def far_view(size: int) -> View:
+    """All of the default BEV grid."""
+    return View(53.0, size, ring_step=10)
+
+
+def near_view(size: int) -> View:
+    """The surroundings that occupancy covers."""
+    return View(16.0, size, ring_step=5)
+
+
+def draw_birds_eye(result: FrameResult, view: View, annotations: Sequence[Annotation] = ()) -> Picture:
+    """Map, occupancy, boxes with their motion, the ego and its plan; ground truth is dashed."""
+    picture = blank(view.size, view.size, PANEL)
+    if result.map is not None:
+        _draw_map(picture, view, result.map)
+    _draw_rings(picture, view)
+    if result.occupancy is not None:
+        _draw_occupancy(picture, view, result.occupancy)
+    for annotation in annotations:
+        _draw_truth(picture, view, annotation)
     for box in result.boxes:
-        _draw_box(axes, box, reach)
-    if result.ego_motion:
-        _draw_motion(axes, result.ego_motion, _EGO)
-    _draw_ego(axes)
-    if result.plan:
-        _draw_plan(axes, result.plan)
-    _draw_scale_bar(axes, reach, scale_bar)
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=(), yticks=())
-    for spine in axes.spines.values():
-        spine.set_edgecolor("#cbd2d9")
+        if box.motion is not None:
+            _draw_motion(picture, view, box.motion, np.array(box.center[:2]), class_color(box.label))
+    if result.ego_motion is not None:
+        _draw_motion(picture, view, result.ego_motion, np.zeros(2), EGO)
+    labels = [label for box in result.boxes for label in _draw_box(picture, view, box)]
+    if result.plan is not None:
+        _draw_plan(picture, view, result.plan)
+    _draw_ego(picture, view)
+    place_labels(picture, labels, _LABEL_SIZE)
+    _draw_scale_bar(picture, view)
+    cv2.rectangle(picture, (0, 0), (view.size - 1, view.size - 1), EDGE)
+    return picture
 
 
-def _draw_map(axes: Axes, result: MapResult) -> None:
-    extent = (*result.x_range, *result.y_range)
-    _draw_mask(axes, result.drivable, to_rgb(_DRIVABLE), 1.0, extent)
-    for lane, color in zip(result.lanes, itertools.cycle(_LANES), strict=False):
-        _draw_mask(axes, lane, to_rgb(color), _LANE_ALPHA, extent)
+def frame_around(picture: Picture, view: View, reach: float) -> None:
+    """Mark the square that another view shows."""
+    corners = view.pixels(np.array([(-reach, -reach), (reach, -reach), (reach, reach), (-reach, reach)]))
+    stroke(picture, corners, MUTED, 1, alpha=0.6, closed=True)
 
 
-def _draw_occupancy(axes: Axes, result: OccupancyResult) -> None:
-    extent = (*result.x_range, *result.y_range)
+def _draw_map(picture: Picture, view: View, result: MapResult) -> None:
+    cells = np.full((*result.drivable.shape, 3), PANEL, np.float32)
+    cells[result.drivable] = DRIVABLE
+    for i, lane in enumerate(result.lanes):
+        cells[lane] = (1 - LANE_ALPHA) * cells[lane] + LANE_ALPHA * np.array(lane_color(i))
+    shown = np.any([result.drivable, *result.lanes], axis=0)
+    _draw_cells(picture, view, cells, shown, (result.x_range, result.y_range), 1.0)
+
+
+def _draw_occupancy(picture: Picture, view: View, result: OccupancyResult) -> None:
+    """The present lies on top of the future."""
+    (left, right), (rear, front) = ranges = (result.x_range, result.y_range)
     steps = len(result.cells)
+    cells = np.zeros((*result.cells.shape[1:], 3), np.float32)
     for step in reversed(range(steps)):
-        _draw_mask(axes, result.cells[step], _occupancy_color(step, steps), 0.8, extent)
-    corner, width, height = (extent[0], extent[2]), extent[1] - extent[0], extent[3] - extent[2]
-    border = Rectangle(corner, width, height, fill=False, edgecolor=_OCCUPIED_NOW, linewidth=0.7, alpha=0.6, ls="--")
-    axes.add_patch(border)
+        cells[result.cells[step]] = occupancy_color(step, steps)
+    _draw_cells(picture, view, cells, np.any(result.cells, axis=0), ranges, _OCCUPANCY_ALPHA)
+    corners = view.pixels(np.array([(left, rear), (right, rear), (right, front), (left, front)]))
+    dash(picture, outline(corners), _OCCUPANCY_BORDER)
 
 
-def _draw_mask(axes: Axes, mask: Mask, color: Color, alpha: float, extent: Extent) -> None:
-    """Cells of `mask` [H, W] in one colour; row 0 is at the bottom."""
-    image = np.zeros((*mask.shape, 4))
-    image[mask] = (*color, alpha)
-    axes.imshow(image, extent=extent, origin="lower", interpolation="nearest", zorder=1)
-
-
-def _draw_rings(axes: Axes, reach: float, step: int) -> None:
-    for radius in range(step, int(reach), step):
-        axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=_MUTED, linewidth=0.5, alpha=0.45, zorder=2))
-        position = -radius * np.sqrt(0.5)
-        _draw_text(axes, (position, position), f"{radius} m", _MUTED, size=6)
-
-
-def _draw_box(axes: Axes, box: TrackedBox, reach: float) -> None:
-    color = _CLASSES.get(box.label, _OTHER_CLASS)
-    if box.motion:
-        _draw_motion(axes, box.motion, color)
-    x, y, _ = box.center
-    corners = _corners((x, y), box.size[0], box.size[1], box.heading)
-    axes.add_patch(Polygon(corners, facecolor=(*to_rgb(color), 0.3), edgecolor=color, linewidth=1.3, zorder=5))
-    front = (corners[0] + corners[1]) / 2
-    axes.plot([x, front[0]], [y, front[1]], color=color, linewidth=1.3, zorder=5)
-    if np.hypot(*box.velocity) > _SLOW:
-        tip = front + np.array(box.velocity)
-        arrow = FancyArrowPatch(
-            (front[0], front[1]), (tip[0], tip[1]), arrowstyle="-|>", mutation_scale=7, shrinkA=0, shrinkB=0,
-            color=_INK, linewidth=0.9, zorder=6,
-        )  # fmt: skip
-        axes.add_patch(arrow)
-    if max(abs(x), abs(y)) < reach:
-        beside = (float(corners[:, 0].max()) + 0.012 * reach, y)
-        _draw_text(axes, beside, f"{box.track_id} · {box.score:.2f}", color, size=6.5, align="left")
-
-
-def _draw_motion(axes: Axes, motion: MotionModes, color: str) -> None:
-    """Likelier modes are more opaque."""
-    for points, probability in zip(motion.trajectories, motion.probabilities, strict=True):
-        alpha = float(0.1 + 0.9 * probability)
-        axes.plot(*points.T, color=color, alpha=alpha, linewidth=1.4, zorder=4, solid_capstyle="round")
-        axes.plot(*points[-1], color=color, alpha=alpha, marker="o", markersize=2.5, markeredgewidth=0, zorder=4)
-
-
-def _draw_plan(axes: Axes, plan: PlanResult) -> None:
-    path = np.concatenate([np.zeros((1, 2)), plan.points])
-    axes.plot(*path.T, color=_PAPER, linewidth=4.5, zorder=7, solid_capstyle="round")
-    axes.plot(*path.T, color=_PLAN, linewidth=2.2, zorder=7)
-    axes.plot(*plan.points.T, color=_PLAN, linestyle="", marker="o", markersize=4, zorder=7)
-
-
-def _draw_ego(axes: Axes) -> None:
-    corners = _corners((0.0, 0.0), *_EGO_SIZE, heading=np.pi / 2)
-    axes.add_patch(Polygon(corners, facecolor=_EGO, edgecolor=_PAPER, linewidth=1, zorder=6))
-
-
-def _draw_scale_bar(axes: Axes, reach: float, length: int) -> None:
-    right, low = 0.95 * reach, -0.95 * reach
-    axes.plot([right - length, right], [low, low], color=_INK, linewidth=2.5, solid_capstyle="butt", zorder=8)
-    _draw_text(axes, (right - length / 2, low + 0.03 * reach), f"{length} m", _INK, size=7.5)
-
-
-def _draw_text(
-    axes: Axes, position: tuple[float, float], text: str, color: str, size: float, align: str = "center"
+def _draw_cells(
+    picture: Picture, view: View, cells: NDArray[np.float32], shown: Mask, ranges: Ranges, alpha: float
 ) -> None:
-    outline = [withStroke(linewidth=2, foreground=_PAPER, alpha=0.85)]
-    axes.text(
-        *position, text, color=color, fontsize=size, ha=align, va="center", path_effects=outline, zorder=9, clip_on=True
+    """Colours [H, W, 3] of a grid over `ranges`, as far as `shown` [H, W]; row 0 is the rear."""
+    (left, right), (rear, front) = ranges
+    height, width = shown.shape
+    (u0, v0), (u1, v1) = view.pixels(np.array([(left, rear), (right, front)]))
+    to_view = np.array([[(u1 - u0) / width, 0, u0], [0, (v1 - v0) / height, v0]])
+    to_view[:, 2] += to_view[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from the middle of pixels
+    size = (view.size, view.size)
+    colors = cv2.warpAffine(cells.astype(np.uint8), to_view, size, flags=cv2.INTER_NEAREST)
+    covered = cv2.warpAffine(shown.astype(np.uint8), to_view, size, flags=cv2.INTER_NEAREST)
+    cv2.copyTo(cv2.addWeighted(picture, 1 - alpha, colors, alpha, 0), covered, picture)
+
+
+def _draw_rings(picture: Picture, view: View) -> None:
+    middle = np.full(2, view.size / 2)
+    for radius in range(view.ring_step, int(view.reach), view.ring_step):
+        ring(picture, middle, radius * view.scale, MUTED, alpha=0.3)
+        at = middle + radius * view.scale * np.sqrt(0.5) * np.array([-1, 1])
+        write(picture, f"{radius} m", (at[0], at[1]), 10, MUTED, align="center", halo=True)
+
+
+def _draw_truth(picture: Picture, view: View, annotation: Annotation) -> None:
+    dash(picture, outline(view.pixels(_footprint(annotation))), TRUTH, period=5)
+
+
+def _draw_box(picture: Picture, view: View, box: TrackedBox) -> Iterable[Label]:
+    """Draw the box; give its label if its middle is in view."""
+    color = class_color(box.label)
+    footprint = _footprint(box)
+    corners = view.pixels(footprint)
+    fill(picture, corners, color, alpha=0.45)
+    stroke(picture, corners, color, 1, closed=True)
+    nose = (corners[0] + corners[1]) / 2
+    stroke(picture, np.stack([corners.mean(0), nose]), color, 1)
+    if np.hypot(*box.velocity) >= SLOW:
+        tip = view.pixels(footprint[:2].mean(0)[None] + box.velocity)[0]
+        arrow(picture, nose, tip, INK, 1, head=6)
+    (left, top), (right, bottom) = corners.min(0), corners.max(0)
+    middle_u, middle_v, half = (left + right) / 2, (top + bottom) / 2, 12
+    places = (
+        (right + half, middle_v + 6),
+        (left - half, middle_v + 6),
+        (middle_u, top - 2),
+        (middle_u, bottom + 14),
     )
+    if 0 <= middle_u < view.size and 0 <= middle_v < view.size:
+        yield Label(str(box.track_id), places, color)
 
 
-def _draw_title(figure: Figure, result: FrameResult) -> None:
-    figure.text(0.0125, 0.973, result.scene, color=_INK, fontsize=14, fontweight="bold", va="center")
-    facts = [
-        f"frame {result.frame}",
-        f"t = {result.timestamp:.2f} s",
-        f"command {result.command.name.lower()}",
-        f"{len(result.boxes)} objects",
-    ]
-    if result.dropped_tracks or result.dropped_agents:
-        facts.append(f"beyond capacity: {result.dropped_tracks} tracks, {result.dropped_agents} agents")
-    figure.text(0.9875, 0.973, "   ·   ".join(facts), color=_MUTED, fontsize=10.5, ha="right", va="center")
+def _draw_motion(picture: Picture, view: View, motion: MotionModes, start: Points, color: Color) -> None:
+    """Likelier modes are more opaque and come last; one that stays where it is would only hide its object."""
+    for i in np.argsort(motion.probabilities):
+        path = np.concatenate([start[None], motion.trajectories[i]])
+        if np.linalg.norm(path - start, axis=1).max() < _SHORT:
+            continue
+        alpha = float(0.12 + 0.88 * motion.probabilities[i])
+        pixels = view.pixels(path)
+        stroke(picture, pixels, color, 2, alpha)
+        dot(picture, pixels[-1], 2.5, color, alpha)
 
 
-def _draw_legend(figure: Figure, result: FrameResult) -> None:
-    """Only what the picture shows: ego and objects on the left, map and occupancy on the right."""
-    left, right, top = 0.7275, 0.87, 0.585
-    _draw_legend_group(figure, "Ego", _ego_keys(result), left, top)
-    if result.boxes:
-        _draw_legend_group(figure, "Objects (id · score)", _object_keys(result), left, top - 0.12)
-    if result.map:
-        classes = zip(result.map.lane_classes, itertools.cycle(_LANES), strict=False)
-        lanes = [Patch(color=color, alpha=_LANE_ALPHA, label=_spaced(name)) for name, color in classes]
-        _draw_legend_group(figure, "Map", [Patch(color=_DRIVABLE, label="drivable"), *lanes], right, top)
-    if result.occupancy:
-        steps, seconds = len(result.occupancy.cells), result.occupancy.step_seconds
-        keys = [
-            Patch(color=_occupancy_color(i, steps), label=f"+{i * seconds:g} s" if i else "now") for i in range(steps)
-        ]
-        _draw_legend_group(figure, "Occupied by vehicles", keys, right, top - 0.12)
+def _draw_plan(picture: Picture, view: View, plan: PlanResult) -> None:
+    path = view.pixels(smooth_path(plan.points))
+    stroke(picture, path, GROUND, 5)
+    stroke(picture, path, PLAN, 3)
+    for point in view.pixels(plan.points):
+        dot(picture, point, 4.0, GROUND)
+        dot(picture, point, 3.0, PLAN)
 
 
-def _ego_keys(result: FrameResult) -> list[Artist]:
-    keys: list[Artist] = [Patch(color=_EGO, label="vehicle")]
-    if result.plan:
-        seconds = len(result.plan.points) * result.plan.step_seconds
-        keys.append(Line2D([], [], color=_PLAN, linewidth=2.2, marker="o", markersize=4, label=f"plan, {seconds:g} s"))
-    if result.ego_motion:
-        keys.append(Line2D([], [], color=_EGO, linewidth=1.4, alpha=0.5, label="forecast"))
-    return keys
+def _draw_ego(picture: Picture, view: View) -> None:
+    """The body with its windscreen, so that front and rear are told apart."""
+    (width, length), no_height = EGO_SIZE, 0.0
+    corners = box_corners((0.0, 0.0, 0.0), (width, length, no_height), np.pi / 2)[:4, :2]
+    fill(picture, view.pixels(corners), EGO)
+    stroke(picture, view.pixels(corners), GROUND, 1, closed=True)
+    half = width / 2 * 0.8
+    screen = np.array([(-half, 0.25 * length), (half, 0.25 * length), (half * 0.8, 0.1 * length)])
+    fill(picture, view.pixels(np.concatenate([screen, [(-half * 0.8, 0.1 * length)]])), GROUND)
 
 
-def _object_keys(result: FrameResult) -> list[Artist]:
-    present = {box.label for box in result.boxes}
-    names = [name for name in _CLASSES if name in present] + sorted(present - _CLASSES.keys())
-    keys: list[Artist] = [Patch(color=_CLASSES.get(name, _OTHER_CLASS), label=_spaced(name)) for name in names]
-    keys.append(Line2D([], [], color=_INK, linewidth=0.9, marker=">", markersize=4, label="velocity, 1 s"))
-    if any(box.motion for box in result.boxes):
-        keys.append(Line2D([], [], color=_MUTED, marker="o", markersize=3, label="forecast, by probability"))
-    return keys
+def _draw_scale_bar(picture: Picture, view: View) -> None:
+    right, low = view.size - 14, view.size - 14
+    left = right - view.ring_step * view.scale
+    for color, thickness in ((GROUND, 5), (INK, 2)):
+        stroke(picture, np.array([(left, low), (right, low)]), color, thickness)
+    write(picture, f"{view.ring_step} m", ((left + right) / 2, low - 11), 11, align="center", halo=True)
 
 
-def _draw_legend_group(figure: Figure, title: str, keys: Sequence[Artist], x: float, y: float) -> None:
-    legend = figure.legend(
-        handles=keys, title=title, loc="upper left", bbox_to_anchor=(x, y), frameon=False, fontsize=8.5,
-        title_fontproperties={"size": 9, "weight": "bold"}, labelcolor=_INK, alignment="left", borderpad=0,
-        borderaxespad=0, handlelength=1.6, labelspacing=0.45,
-    )  # fmt: skip
-    legend.get_title().set_color(_INK)
-
-
-def _occupancy_color(step: int, steps: int) -> Color:
-    """From now (dark) to the last step (light)."""
-    share = step / max(steps - 1, 1)
-    red, green, blue = (1 - share) * np.array(to_rgb(_OCCUPIED_NOW)) + share * np.array(to_rgb(_OCCUPIED_LATEST))
-    return float(red), float(green), float(blue)
-
-
-def _corners(center: tuple[float, float], width: float, length: float, heading: float) -> NDArray[np.float64]:
-    """[4, 2]: front left, front right, rear right, rear left."""
-    ahead = np.array([np.cos(heading), np.sin(heading)]) * length / 2
-    left = np.array([-np.sin(heading), np.cos(heading)]) * width / 2
-    return np.array(center) + np.stack([ahead + left, ahead - left, -ahead - left, -ahead + left])
-
-
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
+def _footprint(box: TrackedBox | Annotation) -> Points:
+    """[4, 2] m: front left, front right, rear right, rear left."""
+    return box_corners(box.center, box.size, box.heading)[:4, :2]

@@ -1,0 +1,160 @@
+"""`uniad-toolkit visualize`: results as pictures, a video, and a recording for Rerun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toolkit.cli.console import console, print_warning, print_written, step
+from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.data.sources import ADDRESSES
+from toolkit.errors import CheckFailed, InputError
+from toolkit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from toolkit.config import ModelConfig
+    from toolkit.data.frames import Frame
+    from toolkit.plugin_manager import PluginManager
+    from toolkit.runtime.results import FrameResult
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Results, one after another, and what is known before: the frames they are of, and each one's scene and time."""
+
+    config: ModelConfig
+    results: Iterable[FrameResult]
+    frames: Sequence[Frame]
+    times: Sequence[tuple[str, float]]
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `visualize`."""
+    app.command("visualize")(visualize_command)
+
+
+def visualize_command(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="RESULTS|BUNDLE", help="What `run` wrote, or a bundle to run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the pictures into.")],
+    frames: Annotated[
+        str | None, typer.Option(help=f"The frames of the results, or those to run a bundle on: {ADDRESSES}.")
+    ] = None,
+    session: Annotated[SessionKind, typer.Option(help="What runs a bundle.")] = SessionKind.ONNXRUNTIME,
+    ground_truth: Annotated[bool, typer.Option(help="Draw the annotations of nuscenes:… frames, dashed.")] = True,
+    video: Annotated[Path | None, typer.Option(help="Write a video too, .mp4 or .gif.")] = None,
+    rerun: Annotated[Path | None, typer.Option(help="Write a recording for the Rerun viewer too, .rrd.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
+) -> None:
+    """Draw every frame: the cameras and the view from above, 1920x1080; without --frames the view from above alone.
+
+    Example: [bold]uniad-toolkit visualize results --frames frames -o pictures --video drive.mp4[/] or
+    [bold]uniad-toolkit visualize bundle --frames frames -o pictures[/]
+    """
+    from rich.progress import track
+
+    from toolkit.bundle import MANIFEST
+    from toolkit.data.sources import open_annotations
+    from toolkit.files import new_folder
+    from toolkit.visualize.rerun_log import check_rerun, rerun_recording
+    from toolkit.visualize.shown import draw_shown, with_frames
+    from toolkit.visualize.video import check_video_path, frame_rate, write_video
+
+    if video is not None:
+        check_video_path(video)
+    if rerun is not None:
+        check_rerun(rerun)
+    left_out: list[str] = []
+    if (source / MANIFEST).is_file():
+        drive = _run(source, frames, session, context.obj, left_out)
+    else:
+        drive = _read(source, frames)
+    truth = open_annotations(frames, drive.frames) if frames is not None and ground_truth else {}
+    with new_folder(output, force=force) as folder, ExitStack() as stack:
+        recording = stack.enter_context(rerun_recording(_within(rerun, output, folder))) if rerun is not None else None
+        moments = with_frames(drive.results, {frame.name: frame for frame in drive.frames}, truth)
+        shown = track(
+            moments, "draw", total=len(drive.times), console=console, transient=True, disable=not console.is_terminal
+        )
+        pictures = draw_shown(shown, drive.config, folder, recording)
+        if video is not None:
+            written = write_video(pictures, _within(video, output, folder), frame_rate(drive.times), print_warning)
+            video = video.with_suffix(written.suffix)
+        else:
+            for _ in pictures:
+                pass
+    print_written(output, f"{len(drive.times) - len(left_out)} pictures")
+    if video is not None:
+        print_written(video, "video")
+    if rerun is not None:
+        print_written(rerun, "recording, to be opened with `rerun`")
+    if left_out:
+        raise CheckFailed(
+            f"{len(left_out)} of {len(drive.times)} frames have results that are not finite, first {left_out[0]}; "
+            "`verify` the bundle"
+        )
+
+
+def _read(folder: Path, address: str | None) -> Drive:
+    """What `run` wrote. All of it is read once before anything is drawn, so that errors come first."""
+    from toolkit.config import ModelConfig
+    from toolkit.runtime.result_reader import open_results
+    from toolkit.visualize.shown import check_same_frames
+
+    config = ModelConfig()
+    results = open_results(folder)
+    with step("read results"):
+        times = [(result.scene, result.timestamp) for result in results]
+    if address is None:
+        return Drive(config, results, (), times)
+    frames = _open(address, config)
+    check_same_frames(results, {frame.name: frame for frame in frames}, address)
+    return Drive(config, results, frames, times)
+
+
+def _run(bundle: Path, address: str | None, session: SessionKind, plugins: PluginManager, left_out: list[str]) -> Drive:
+    """A bundle's results of the frames at an address, each made when it is asked for."""
+    from toolkit.bundle import Bundle
+    from toolkit.runtime.sequence import run_sequence
+
+    if address is None:
+        raise InputError(f"{bundle} is a bundle; say with --frames what to run it on, or give the results of a run")
+    opened = Bundle.read(bundle)
+    frames = _open(address, opened.config)
+    with step(f"load the {session.value} session"):
+        engine = open_session(opened, session, plugins)
+    results = _finite(run_sequence(opened, engine, plugins.submodules(), frames), left_out)
+    return Drive(opened.config, results, frames, [(frame.scene, frame.timestamp) for frame in frames])
+
+
+def _open(address: str, config: ModelConfig) -> list[Frame]:
+    from toolkit.data.sources import open_frames
+
+    with step("read frames"):
+        return list(open_frames(address, config.image, print_warning))
+
+
+def _finite(results: Iterable[FrameResult], left_out: list[str]) -> Iterator[FrameResult]:
+    """The results without those that hold values that are not finite; their names are put into `left_out`."""
+    from toolkit.runtime.results import require_finite
+
+    for result in results:
+        try:
+            require_finite(result)
+        except CheckFailed as failure:
+            print_warning(f"{failure}; left out")
+            left_out.append(result.frame)
+        else:
+            yield result
+
+
+def _within(path: Path, output: Path, folder: Path) -> Path:
+    """Where to write `path` while the output folder has the temporary name `folder`."""
+    inside = path.absolute().is_relative_to(output.absolute())
+    return folder / path.absolute().relative_to(output.absolute()) if inside else path

@@ -1,0 +1,120 @@
+"""One picture of a frame: the cameras beside the view from above, or that view alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+
+from toolkit.config import ImageConfig, ModelConfig
+from toolkit.data.annotations import Annotation
+from toolkit.data.frames import Command, Frame
+from toolkit.files import new_file
+from toolkit.runtime.results import FrameResult
+from toolkit.visualize.birds_eye import draw_birds_eye, far_view, frame_around, near_view
+from toolkit.visualize.camera_view import draw_camera
+from toolkit.visualize.canvas import Picture, blank, paste
+from toolkit.visualize.legend import draw_legend
+from toolkit.visualize.lettering import shortened, text_width, write
+from toolkit.visualize.palette import GROUND, INK, MUTED
+
+SIZE = (1920, 1080)
+"""Width and height of the picture with cameras."""
+BIRDS_EYE_SIZE = (1280, 960)
+"""Width and height of the picture from above alone."""
+CAMERA_ORDER = ("CAM_FRONT", "CAM_BACK", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
+"""Row by row; left cameras are on the left. Others follow."""
+_EDGE, _GAP, _HEADER = 12, 8, 48
+_COLUMNS = 2
+_WIDEST_CAMERA, _LARGEST_VIEW = 594, 692
+"""What three rows of 16:9 pictures leave room for; with other cameras nothing grows beyond."""
+_COMMANDS = {Command.RIGHT: "→ right", Command.LEFT: "← left", Command.STRAIGHT: "↑ straight"}
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+"""Colours at full resolution, for the sake of thin lines and text."""
+
+
+def draw_frame(
+    result: FrameResult, frame: Frame, config: ModelConfig, annotations: Sequence[Annotation] = ()
+) -> Picture:
+    """RGB [1080, 1920, 3]: cameras on the left, views from above and the legend on the right, a headline.
+
+    `frame` is the one that the result is of. Raises InputError if an image cannot be read.
+    """
+    picture = blank(*SIZE, GROUND)
+    right = _draw_cameras(picture, result, frame, config.image, annotations)
+    side = min(SIZE[0] - _EDGE - right, _LARGEST_VIEW)
+    near = SIZE[1] - _HEADER - side - _GAP - _EDGE
+    _draw_views(picture, result, annotations, far_at=(right, _HEADER), far=side)
+    _draw_near(picture, result, annotations, at=(right, _HEADER + side + _GAP), size=near)
+    legend = right + near + 2 * _GAP
+    draw_legend(picture, result, bool(annotations), legend, _HEADER + side + _GAP, SIZE[0] - _EDGE - legend, near)
+    _draw_headline(picture, result)
+    return picture
+
+
+def draw_result(result: FrameResult, annotations: Sequence[Annotation] = ()) -> Picture:
+    """RGB [960, 1280, 3]: the views from above and the legend, without cameras."""
+    picture = blank(*BIRDS_EYE_SIZE, GROUND)
+    far = BIRDS_EYE_SIZE[1] - _HEADER - _EDGE
+    left = _EDGE + far + _GAP
+    near = BIRDS_EYE_SIZE[0] - left - _EDGE
+    _draw_views(picture, result, annotations, far_at=(_EDGE, _HEADER), far=far)
+    _draw_near(picture, result, annotations, at=(left, _HEADER), size=near)
+    top = _HEADER + near + 2 * _GAP
+    draw_legend(picture, result, bool(annotations), left, top, near, BIRDS_EYE_SIZE[1] - _EDGE - top)
+    _draw_headline(picture, result)
+    return picture
+
+
+def write_picture(picture: Picture, path: Path) -> None:
+    """Write RGB [height, width, 3] as .png or .jpg. Raises InputError if that is not possible."""
+    options = _JPEG if path.suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    with new_file(path) as file:
+        file.write_bytes(cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes())
+
+
+def _draw_cameras(
+    picture: Picture, result: FrameResult, frame: Frame, config: ImageConfig, annotations: Sequence[Annotation]
+) -> int:
+    """The cameras in two columns; the place where the rest of the picture begins."""
+    known = [name for name in CAMERA_ORDER if name in config.cameras]
+    cameras = [*known, *(name for name in config.cameras if name not in known)]
+    rows = -(-len(cameras) // _COLUMNS)
+    height = (SIZE[1] - _HEADER - _EDGE - (rows - 1) * _GAP) // rows
+    width = min(height * config.source_width // config.source_height, _WIDEST_CAMERA)
+    for i, camera in enumerate(cameras):
+        row, column = divmod(i, _COLUMNS)
+        view = draw_camera(frame, camera, result, config, width, annotations)
+        paste(picture, view[:height], _EDGE + column * (width + _GAP), _HEADER + row * (height + _GAP))
+    return _EDGE + _COLUMNS * (width + _GAP)
+
+
+def _draw_views(
+    picture: Picture, result: FrameResult, annotations: Sequence[Annotation], far_at: tuple[int, int], far: int
+) -> None:
+    view = far_view(far)
+    drawn = draw_birds_eye(result, view, annotations)
+    frame_around(drawn, view, near_view(far).reach)
+    paste(picture, drawn, *far_at)
+
+
+def _draw_near(
+    picture: Picture, result: FrameResult, annotations: Sequence[Annotation], at: tuple[int, int], size: int
+) -> None:
+    paste(picture, draw_birds_eye(result, near_view(size), annotations), *at)
+
+
+def _draw_headline(picture: Picture, result: FrameResult) -> None:
+    """Scene and frame on the left, what happens on the right."""
+    facts = [f"t = {result.timestamp:.2f} s", f"command {_COMMANDS[result.command]}", f"{len(result.boxes)} objects"]
+    if result.dropped_tracks or result.dropped_agents:
+        facts.append(f"beyond capacity: {result.dropped_tracks} tracks, {result.dropped_agents} agents")
+    right, middle = picture.shape[1] - _EDGE, _HEADER // 2
+    line = "   ·   ".join(facts)
+    used = write(picture, line, (right, middle), 15, INK, align="right")
+    room = right - used - 2 * _EDGE
+    scene = shortened(result.scene, 19, room // 2)
+    write(picture, scene, (_EDGE, middle), 19, INK, bold=True)
+    start = _EDGE + text_width(scene, 19, bold=True) + 16
+    write(picture, shortened(f"frame {result.frame}", 15, room - start), (start, middle), 15, MUTED)

@@ -1,0 +1,121 @@
+"""Pictures as a film: H.264 through ffmpeg where there is one, else a GIF through Pillow."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from toolkit.errors import InputError
+from toolkit.files import new_file
+from toolkit.untrusted import one_line
+from toolkit.visualize.canvas import Picture
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_RATE = 2.0
+"""Frames per second of nuScenes' key frames."""
+SUFFIXES = (".mp4", ".gif")
+_RATES = (0.5, 60.0)
+_GIF_WIDTH = 960
+"""Pixels: a GIF has no motion compensation, and at full size would be enormous."""
+_QUALITY = ("-crf", "20", "-preset", "veryfast", "-movflags", "+faststart")
+
+
+def frame_rate(moments: Iterable[tuple[str, float]]) -> float:
+    """Frames per second of real time, from (scene, seconds) of each frame in order; 2 if no scene has two frames."""
+    steps = [later - earlier for (one, earlier), (other, later) in pairwise(moments) if one == other]
+    usual = statistics.median(steps) if steps else 1 / DEFAULT_RATE
+    return min(max(1 / max(usual, 1e-6), _RATES[0]), _RATES[1])
+
+
+def check_video_path(path: Path) -> None:
+    """Raise InputError unless the name tells a format that can be written."""
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: a video is written as .mp4 or .gif; give it such a name")
+
+
+def write_video(
+    pictures: Iterable[Picture], path: Path, fps: float, warn: Callable[[str], None] = logger.warning
+) -> Path:
+    """Write pictures of one size, RGB [height, width, 3], each drawn when it is needed; return the file written.
+
+    `path` ends in .mp4, H.264 for any player, or .gif, reduced to 960 pixels. Without ffmpeg a .gif takes the place of
+    the .mp4, and `warn` is told. Raises InputError for another name, no picture at all, or a path that cannot be
+    written.
+    """
+    check_video_path(path)
+    if path.suffix == ".mp4":
+        fault = _ffmpeg_fault()
+        if fault:
+            path = path.with_suffix(".gif")
+            warn(
+                f"there is no ffmpeg ({fault}), so the video becomes a GIF, {path.name}; "
+                "pip install 'uniad-toolkit[video]'"
+            )
+    remaining = iter(pictures)
+    first = next(remaining, None)
+    if first is None:
+        raise InputError(f"{path}: there is no frame to show; give at least one")
+    with new_file(path) as file:
+        file.touch()  # so that a place that cannot be written is found here, and not by ffmpeg
+        (_write_mp4 if path.suffix == ".mp4" else _write_gif)(chain([first], remaining), file, fps)
+    return path
+
+
+def _ffmpeg_fault() -> str:
+    """Why there is no ffmpeg, or nothing."""
+    try:
+        import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        return one_line(error)
+    return ""
+
+
+def _write_mp4(pictures: Iterator[Picture], file: Path, fps: float) -> None:
+    import imageio_ffmpeg
+
+    writer: Any = None
+    try:
+        for picture in pictures:
+            even = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
+            if writer is None:
+                writer = imageio_ffmpeg.write_frames(
+                    str(file), (even.shape[1], even.shape[0]), fps=fps, codec="libx264", pix_fmt_in="rgb24",
+                    pix_fmt_out="yuv420p", quality=None, macro_block_size=2, output_params=[*_QUALITY],
+                    ffmpeg_log_level="quiet",
+                )  # fmt: skip
+                writer.send(None)
+            writer.send(even)
+    except OSError as error:  # ffmpeg has ended: its error has many lines, of which the first says why
+        raise InputError(f"ffmpeg cannot write the video: {one_line(error)}; choose a writable output") from error
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _write_gif(pictures: Iterator[Picture], file: Path, fps: float) -> None:
+    images = (_gif_image(picture) for picture in pictures)
+    next(images).save(
+        file, format="GIF", save_all=True, append_images=images, duration=round(1000 / fps), loop=0, disposal=1
+    )
+
+
+def _gif_image(picture: Picture) -> Image.Image:
+    """In 256 colours of its own."""
+    height, width, _ = picture.shape
+    if width > _GIF_WIDTH:
+        picture = np.asarray(
+            cv2.resize(picture, (_GIF_WIDTH, round(height * _GIF_WIDTH / width)), interpolation=cv2.INTER_AREA),
+            np.uint8,
+        )
+    return Image.fromarray(picture).quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
