@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.console import console, print_written, step
+from toolkit.cli.console import console, print_warning, print_written, step
 from toolkit.hookspecs import hookimpl
 
 
@@ -22,7 +22,7 @@ def demo_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("demo"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
-    """Make pseudo-trained weights and synthetic frames, convert, run on ONNX Runtime, draw.
+    """Make pseudo-trained weights and a synthetic drive, convert, run on ONNX Runtime, make a video and a report.
 
     The weights are random: what the pictures show is the machinery at work, not perception.
 
@@ -30,7 +30,7 @@ def demo_command(
     """
     from toolkit.demo.demo import run_demo
 
-    summary = run_demo(output, context.obj, force=force, progress=step)
+    summary = run_demo(output, context.obj, force=force, progress=step, warn=print_warning)
     console.print()
     for what, path in summary.written.items():
         print_written(path, what)

@@ -1,28 +1,39 @@
-"""The demonstration: every step of the main job on made-up weights and frames."""
+"""The demonstration: every step of the main job on made-up weights and a made-up drive."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from toolkit.bundle import Bundle
 from toolkit.config import ModelConfig
 from toolkit.converter import Progress, convert
+from toolkit.data.drive.dataset import DriveSettings
+from toolkit.data.drive.frames import write_drive
 from toolkit.data.frame_folder import read_frame_folder
-from toolkit.data.synthetic import write_synthetic_frames
+from toolkit.data.frames import Frame
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.files import new_folder
 from toolkit.network import Network, join
 from toolkit.plugin_manager import PluginManager
+from toolkit.report.collect import collect_report
+from toolkit.report.render import write_report
 from toolkit.runtime.results import write_result
+from toolkit.runtime.run_record import FrameRecord, RunRecord
 from toolkit.runtime.sequence import run_sequence
-from toolkit.visualize.birds_eye import draw_birds_eye
+from toolkit.specs import Submodule
+from toolkit.stage_clock import Stage, StageClock
+from toolkit.visualize.canvas import Picture
+from toolkit.visualize.frame_picture import draw_frame, write_picture
+from toolkit.visualize.video import frame_rate, write_video
 
 ASSET = "motion_head.motion_anchors"
+DRIVE = DriveSettings(scenes=1, keyframes=8)
 
 
 @dataclass(frozen=True)
@@ -34,16 +45,21 @@ class DemoSummary:
     boxes: int
 
 
-def run_demo(output: Path, plugins: PluginManager, *, force: bool, progress: Progress) -> DemoSummary:
-    """Write checkpoint, frames, bundle and results under `output`. Raises InputError if it exists without `force`."""
+def run_demo(
+    output: Path, plugins: PluginManager, *, force: bool, progress: Progress, warn: Callable[[str], None]
+) -> DemoSummary:
+    """Write checkpoint, drive, bundle, results, video and report under `output`.
+
+    Without ffmpeg the video is a GIF, and `warn` is told. Raises InputError if `output` exists without `force`.
+    """
     config = ModelConfig()
     with new_folder(output, force=force) as folder:
         with progress("make pseudo-trained weights"):
             weights = pseudo_trained_weights(Network(join(plugins.submodules(), config)))
             torch.save({"state_dict": weights, "meta": {"note": "pseudo-trained"}}, folder / "checkpoint.pth")
             np.save(folder / "motion_anchors.npy", anchors := pseudo_motion_anchors(config))
-        with progress("render synthetic frames"):
-            write_synthetic_frames(folder / "frames")
+        with progress("drive through a made-up town"):
+            write_drive(folder / "dataroot", folder / "frames", DRIVE)
         bundle = convert(
             folder / "checkpoint.pth",
             folder / "bundle",
@@ -54,11 +70,39 @@ def run_demo(output: Path, plugins: PluginManager, *, force: bool, progress: Pro
         )
         frames = read_frame_folder(folder / "frames", config.image.cameras)
         (folder / "results").mkdir()
-        boxes = 0
         with progress(f"run {len(frames)} frames on ONNX Runtime and draw them"):
-            for result in run_sequence(bundle, OnnxRuntimeSession(bundle), plugins.submodules(), frames):
-                write_result(result, folder / "results")
-                draw_birds_eye(result, folder / "results" / f"{result.frame}.png")
-                boxes += len(result.boxes)
-    written = {"checkpoint": "checkpoint.pth", "frames": "frames", "bundle": "bundle", "results": "results"}
-    return DemoSummary({what: output / name for what, name in written.items()}, len(frames), boxes)
+            pictures = _run(bundle, plugins.submodules(), frames, folder / "results")
+            rate = frame_rate([(frame.scene, frame.timestamp) for frame in frames])
+            video = write_video(pictures, folder / "drive.mp4", rate, warn)
+        with progress("write the report"):
+            report = collect_report(bundle, plugins.submodules(), results=folder / "results")
+            write_report(report, folder / "report.html")
+    written = {
+        "checkpoint": "checkpoint.pth",
+        "drive, a nuScenes dataset": "dataroot",
+        "its frames": "frames",
+        "bundle": "bundle",
+        "results and pictures": "results",
+        "video": video.name,
+        "report": "report.html",
+    }
+    records = RunRecord.read(output / "results").frames
+    boxes = sum(record.boxes for record in records)
+    return DemoSummary({what: output / name for what, name in written.items()}, len(records), boxes)
+
+
+def _run(bundle: Bundle, submodules: Sequence[Submodule], frames: Sequence[Frame], folder: Path) -> Iterator[Picture]:
+    """Run and draw each frame when its picture is asked for; all but the video goes into the folder of results."""
+    session, clock = OnnxRuntimeSession(bundle), StageClock[Stage]()
+    records = []
+    results = run_sequence(bundle, session, submodules, frames, clock=clock)
+    for frame, result in zip(frames, results, strict=True):
+        write_result(result, folder)
+        clock.lap(Stage.WRITE)
+        picture = draw_frame(result, frame, bundle.config)
+        write_picture(picture, folder / f"{frame.name}.jpg")
+        clock.lap(Stage.DRAW)
+        records.append(FrameRecord.of_result(result, clock.take(), left_out=False))
+        yield picture
+        clock.skip()
+    RunRecord(bundle.identity, "onnxruntime", tuple(records)).write(folder)

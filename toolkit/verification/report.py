@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,11 +43,7 @@ class Report:
 
     def worst_of_each(self) -> list[Comparison]:
         """The worst frame of every tensor, in execution order."""
-        worst: dict[str, Comparison] = {}
-        for c in self.comparisons:
-            if c.tensor not in worst or _badness(c) > _badness(worst[c.tensor]):
-                worst[c.tensor] = c
-        return list(worst.values())
+        return worst_of_each(self.comparisons)
 
     def failure(self) -> str | None:
         """What is wrong, on one line; None if nothing is."""
@@ -101,6 +98,15 @@ class Report:
 
 MEASURES = {"norm": "relative error", "largest": "largest error", "share": "share of differing entries"}
 """What the bounded measures are called in messages."""
+
+
+def worst_of_each(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The worst frame of every tensor, in execution order."""
+    worst: dict[str, Comparison] = {}
+    for c in comparisons:
+        if c.tensor not in worst or _badness(c) > _badness(worst[c.tensor]):
+            worst[c.tensor] = c
+    return list(worst.values())
 
 
 def _badness(comparison: Comparison) -> tuple[float, float]:

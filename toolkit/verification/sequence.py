@@ -1,17 +1,18 @@
-"""The frames that a verification runs: probe frames of the bundle's own, a frame folder, or official tensors."""
+"""The frames that a verification runs: probe frames of the bundle's own, frames of a source, or official tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from toolkit.bundle import Bundle
-from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.preprocess import sequence_inputs
 from toolkit.data.probe import probe_frames
+from toolkit.data.sources import open_frames
 from toolkit.errors import InputError
 from toolkit.runtime import official_interface as official
 from toolkit.runtime.replay import read_inputs
@@ -37,11 +38,11 @@ def probe_sequence(bundle: Bundle, length: int | None) -> Sequence:
     return Sequence(probe_frames(bundle.config, length, scene_change=-(-2 * length // 3)), length)
 
 
-def folder_sequence(bundle: Bundle, folder: Path, length: int | None) -> Sequence:
-    """The first frames of a frame folder. Raises InputError for a bad folder, or one of fewer frames than `length`."""
-    frames = read_frame_folder(folder, bundle.config.image.cameras)
-    count = check_length(folder, len(frames), length)
-    return Sequence((inputs for _, inputs in sequence_inputs(frames[:count], bundle.config.image)), count)
+def frame_sequence(bundle: Bundle, address: str, length: int | None, warn: Callable[[str], None]) -> Sequence:
+    """The first frames at an address (`open_frames`). Raises InputError for a bad one, or for fewer than `length`."""
+    frames = open_frames(address, bundle.config.image, warn)
+    count = check_length(address, len(frames), length)
+    return Sequence((inputs for _, inputs in sequence_inputs(islice(frames, count), bundle.config.image)), count)
 
 
 def official_sequence(bundle: Bundle, path: Path, length: int | None) -> Sequence:
@@ -55,7 +56,7 @@ def official_sequence(bundle: Bundle, path: Path, length: int | None) -> Sequenc
     return Sequence(inputs, count, official.state_inputs(frames[0], bundle, f"{path}: f0.in.") if starts else None)
 
 
-def check_length(path: Path, available: int, wanted: int | None) -> int:
+def check_length(path: Path | str, available: int, wanted: int | None) -> int:
     """How many frames to run: all, unless fewer are wanted."""
     if wanted is not None and wanted > available:
         raise InputError(f"{path} holds {available} frames, fewer than --length {wanted}; lower it or leave it out")

@@ -64,11 +64,12 @@ def decision_table(report: Report) -> Table | Group:
     for heading in ("reported objects", "occupied cells", "plan length"):
         table.add_column(heading)
     for decisions in report.decisions:
-        table.add_row(str(decisions.frame), *_decision_row(decisions))
+        table.add_row(str(decisions.frame), *decision_row(decisions))
     return table
 
 
-def _decision_row(decisions: Decisions) -> tuple[str, str, str]:
+def decision_row(decisions: Decisions) -> tuple[str, str, str]:
+    """Objects, occupied cells and the plan of one frame, in words."""
     return _tracks(decisions.tracks), _occupancy(decisions.occupancy), _plan(decisions.plan)
 
 

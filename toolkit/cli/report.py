@@ -1,0 +1,52 @@
+"""`uniad-toolkit report`: everything about a bundle on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.console import print_written, step
+from toolkit.hookspecs import hookimpl
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `report`."""
+    app.command("report")(report_command)
+
+
+def report_command(
+    context: typer.Context,
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
+    results: Annotated[Path | None, typer.Option("--run", help="Folder that `run` wrote: latency, pictures.")] = None,
+    verification: Annotated[
+        Path | None, typer.Option("--verify", help="File that `verify --json` wrote: the worst tensors.")
+    ] = None,
+    rewritten: Annotated[
+        list[Path] | None, typer.Option(help="Model that `rewrite` made of the bundle's: its passes; repeatable.")
+    ] = None,
+) -> None:
+    """Write one HTML file that tells what was converted, how well it agrees, how fast it is and what it sees.
+
+    The page holds its plot and pictures itself and loads nothing.
+
+    Example: [bold]uniad-toolkit report bundle --run results --verify verify.json -o report.html[/]
+    """
+    from toolkit.bundle import Bundle
+    from toolkit.report.collect import collect_report
+    from toolkit.report.render import write_report
+
+    with step("collect"):
+        report = collect_report(
+            Bundle.read(bundle),
+            context.obj.submodules(),
+            results=results,
+            verification=verification,
+            rewritten=rewritten or (),
+        )
+    with step("write"):
+        write_report(report, output)
+    print_written(output, "report")

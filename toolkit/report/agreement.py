@@ -1,0 +1,75 @@
+"""How well the converted network agrees with the checkpoint's: at conversion, and in verifications since."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolkit.bundle import Bundle
+from toolkit.errors import InputError
+from toolkit.report.contents import Agreement, Table, Verification
+from toolkit.report.texts import facts_of
+from toolkit.verification.comparison import Comparison
+from toolkit.verification.report import MEASURES, worst_of_each
+from toolkit.verification.report_file import WrittenReport, read_reports
+from toolkit.verification.table import decision_row
+
+MOST_TENSORS = 16
+"""Rows of a table, besides tensors that exceed their bounds."""
+_NUMERIC = frozenset(range(2, 8))
+
+
+def describe_agreement(bundle: Bundle, verification: Path | None) -> Agreement:
+    """Parity as the bundle and a file of `verify --json` tell. Raises InputError for a file about another bundle."""
+    reports = read_reports(verification) if verification else ()
+    if any(report.bundle != bundle.identity for report in reports):
+        raise InputError(f"{verification} is about another bundle than {bundle.path}; verify that, or leave it out")
+    worst = {key: MEASURES.get(value, value) for key, value in facts_of(bundle.parity.get("worst")).items()}
+    checked = facts_of({key: value for key, value in bundle.parity.items() if key != "worst"})
+    return Agreement(
+        worst=worst.get("error", "unknown"),
+        facts={**checked, **{f"worst {key}": value for key, value in worst.items()}},
+        verifications=tuple(_verification(report) for report in reports),
+        warnings=tuple(f"verification failed: {report.failure}" for report in reports if report.failure),
+    )
+
+
+def _verification(report: WrittenReport) -> Verification:
+    worst = sorted(worst_of_each(report.comparisons), key=lambda c: (c.severity, c.errors.norm), reverse=True)
+    shown = [c for rank, c in enumerate(worst) if rank < MOST_TENSORS or not c.passed]
+    title = f"{report.candidate} against {report.reference}, {report.frames} frames, {report.precision}"
+    columns = ("submodule", "tensor", "max |Δ|", "mean |Δ|", "error", "bound", "of bound", "frame", "measure")
+    return Verification(
+        title=title,
+        failure=report.failure,
+        tensors=Table(
+            f"The {len(shown)} worst of {len(worst)} tensors, each in its worst frame",
+            columns,
+            tuple(_tensor_row(comparison) for comparison in shown),
+            numeric=_NUMERIC,
+            marked=frozenset(i for i, comparison in enumerate(shown) if not comparison.passed),
+        ),
+        decisions=Table(
+            f"Decisions frame by frame ({report.reference} → {report.candidate})",
+            ("frame", "reported objects", "occupied cells", "plan length"),
+            tuple((str(decisions.frame), *decision_row(decisions)) for decisions in report.decisions),
+            numeric=frozenset({0}),
+        ),
+    )
+
+
+def _tensor_row(comparison: Comparison) -> tuple[str, ...]:
+    return (
+        comparison.submodule,
+        comparison.tensor,
+        _short(comparison.errors.largest),
+        _short(comparison.errors.mean),
+        _short(comparison.error),
+        f"{comparison.bound:g}",
+        f"{100 * comparison.severity:.2g} %",
+        str(comparison.frame),
+        MEASURES[comparison.measure],
+    )
+
+
+def _short(error: float) -> str:
+    return f"{error:.1e}" if error else "0"

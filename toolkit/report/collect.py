@@ -1,0 +1,45 @@
+"""All parts of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from toolkit.bundle import Bundle
+from toolkit.graph.provenance import toolkit_version
+from toolkit.report.agreement import describe_agreement
+from toolkit.report.contents import Report
+from toolkit.report.conversion import describe_conversion, describe_passes
+from toolkit.report.engines import describe_engines
+from toolkit.report.run import describe_run
+from toolkit.specs import Submodule
+
+
+def collect_report(
+    bundle: Bundle,
+    submodules: Sequence[Submodule],
+    *,
+    results: Path | None = None,
+    verification: Path | None = None,
+    rewritten: Sequence[Path] = (),
+) -> Report:
+    """Collect what is known about a bundle. `submodules` tell whose the weights are.
+
+    `results` is a folder of `run`, `verification` a file of `verify --json`, `rewritten` are models of `rewrite`.
+    Raises InputError for one that is missing, damaged, or about another bundle.
+    """
+    run = describe_run(bundle, results) if results else None
+    agreement = describe_agreement(bundle, verification)
+    engines, engine_warnings = describe_engines(bundle)
+    return Report(
+        title=bundle.path.absolute().name,
+        created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        toolkit=toolkit_version(),
+        conversion=describe_conversion(bundle, submodules),
+        passes=describe_passes(bundle, rewritten),
+        agreement=agreement,
+        engines=engines,
+        engine_warnings=engine_warnings,
+        run=run,
+    )

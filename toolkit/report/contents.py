@@ -1,0 +1,100 @@
+"""What a report says, collected and put into words; the template only arranges it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Facts = Mapping[str, str]
+"""What is said about what, in the order of the report."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Texts in rows. `numeric` columns are set flush right; rows with a number in `marked` are set off as failures."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: frozenset[int] = frozenset()
+    marked: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was made of what. `facts` has origins, `meta` what the training recorded, `tools` versions."""
+
+    kind: str
+    facts: Facts
+    meta: Facts
+    tools: Facts
+    capacities: Facts
+    files: Table
+    submodules: Table
+    parameters: int
+    nodes: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """One session compared with the reference. `failure` is None if it agrees."""
+
+    title: str
+    failure: str | None
+    tensors: Table
+    decisions: Table
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The proof at conversion in `facts` and one sentence, and verifications since."""
+
+    worst: str
+    facts: Facts
+    verifications: tuple[Verification, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A frame's picture as a data URI, with its size in pixels."""
+
+    frame: str
+    caption: str
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """Frames that went through the bundle. `plot` is an inline SVG element that was made here."""
+
+    facts: Facts
+    median_seconds: float | None
+    latency: Table
+    plot: str
+    pictures: tuple[Picture, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything. `run` is None without results of a run."""
+
+    title: str
+    created: str
+    toolkit: str
+    conversion: Conversion
+    passes: tuple[Table, ...]
+    agreement: Agreement
+    engines: Table
+    engine_warnings: tuple[str, ...]
+    run: Run | None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Whatever the reader should know before trusting the rest."""
+        run = self.run.warnings if self.run else ()
+        return (*self.conversion.warnings, *self.agreement.warnings, *self.engine_warnings, *run)

@@ -1,0 +1,28 @@
+"""A report as one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from toolkit.files import new_file
+from toolkit.report.contents import Report
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write the page. Raises InputError if that is not possible."""
+    with new_file(path) as work:
+        work.write_text(render_report(report), encoding="utf-8", errors="replace")
+
+
+def render_report(report: Report) -> str:
+    """The page. Every text is escaped: checkpoints and names of files may hold anything."""
+    environment = Environment(
+        loader=PackageLoader("toolkit.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja").render(report=report)
