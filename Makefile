@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
+STUBS = $(VENV)/stubs
 DEMO ?= out/demo
 
 .PHONY: demo test lint clean
@@ -19,10 +20,19 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED)
+# Types to check against: those of NumPy 2, whichever is installed (the nuScenes devkit asks for NumPy 1), and those of
+# TensorRT, whose package requires TensorRT itself and names parameters `in`, which is no Python.
+$(STUBS): $(INSTALLED)
+	rm -rf $@ $@.new
+	$(BIN)/pip install --quiet --no-deps --target $@.new 'numpy>=2' 'tensorrt-stubs==10.13.*'
+	sed -i -e 's/\bin: list\[/in_: list[/' -e 's/channel_axis: int) -> IScaleLayer/channel_axis: int = ...) -> IScaleLayer/' \
+		$@.new/tensorrt_bindings/tensorrt.pyi
+	mv $@.new $@
+
+lint: $(INSTALLED) $(STUBS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy toolkit plugins custom_ops configs tests benchmarks setup.py
+	MYPYPATH=$(STUBS) $(BIN)/mypy toolkit plugins custom_ops configs tests benchmarks setup.py
 
 clean:
 	rm -rf $(VENV) out build *.egg-info

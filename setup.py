@@ -8,6 +8,9 @@ TENSORRT_RTX = [
     f"{package}; sys_platform == 'linux' and platform_machine == 'x86_64'"
     for package in ("onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0", "tensorrt-rtx-cu13-bindings==1.7.1.116")
 ]
+NUSCENES = ["nuscenes-devkit>=1.2", "motmetrics>=1.4", "pandas>=2"]
+VIDEO = ["imageio-ffmpeg>=0.5"]
+RERUN = ["rerun-sdk>=0.23", "pyarrow<23"]
 
 setup(
     name="uniad-toolkit",
@@ -18,12 +21,20 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["toolkit*", "plugins*", "custom_ops*", "configs*"]),
-    package_data={"custom_ops": ["*/*.cu"], "toolkit.ops.template": ["*.cu"], "configs": ["*.toml"]},
+    package_data={
+        "custom_ops": ["*/*.cu"],
+        "toolkit.data": ["*.json"],
+        "toolkit.ops.template": ["*.cu"],
+        "toolkit.report": ["templates/*"],
+        "configs": ["*.toml"],
+    },
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",
+        "ml-dtypes>=0.4",
         "onnx>=1.17",
         "onnxscript>=0.5",
+        "onnx-graphsurgeon>=0.5.8",
         "onnxruntime>=1.20",
         "safetensors>=0.4",
         "pluggy>=1.5",
@@ -31,6 +42,8 @@ setup(
         "rich>=13",
         "opencv-python-headless>=4.8",
         "matplotlib>=3.8",
+        "pillow>=10",
+        "jinja2>=3.1",
     ],
     extras_require={
         "cuda": [
@@ -41,10 +54,19 @@ setup(
             "nvidia-cuda-crt==13.*",
         ],
         "tensorrt-rtx": TENSORRT_RTX,
+        "nuscenes": NUSCENES,
+        "video": VIDEO,
+        "rerun": RERUN,
         "dev": [
             *TENSORRT_RTX,
+            *NUSCENES,
+            *VIDEO,
+            *RERUN,
+            "transformers>=4.50",
+            "tensorrt-cu13-bindings>=11",
             "pytest>=8",
             "hypothesis>=6",
+            "jsonschema>=4.18",
             "ruff>=0.6",
             "mypy>=1.11",
             "cuda-bindings>=13",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,4 +58,5 @@ def test_network_reproduces_the_extract() -> None:
 
 if __name__ == "__main__":
     with torch.inference_mode():
-        np.savez_compressed(EXTRACT, allow_pickle=False, **run_extract())
+        arrays: dict[str, Any] = run_extract()
+        np.savez_compressed(EXTRACT, **arrays)

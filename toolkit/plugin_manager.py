@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from toolkit.config import ModelConfig
+    from toolkit.graph.graph_pass import GraphPass
     from toolkit.ops.spec import CustomOp
 
 BUILTIN_PLUGINS = (
@@ -29,11 +30,19 @@ BUILTIN_PLUGINS = (
     "plugins.motion.plugin",
     "plugins.occupancy.plugin",
     "plugins.planning.plugin",
+    "toolkit.graph.plugin",
     "toolkit.cli.config",
     "toolkit.cli.convert",
+    "toolkit.cli.build",
+    "toolkit.cli.prepare",
+    "toolkit.cli.rewrite",
+    "toolkit.cli.synthesize",
     "toolkit.cli.run",
     "toolkit.cli.replay",
+    "toolkit.cli.visualize",
     "toolkit.cli.verify",
+    "toolkit.cli.benchmark",
+    "toolkit.cli.report",
     "toolkit.cli.demo",
     "toolkit.cli.plugins",
     "toolkit.cli.doctor",
@@ -111,6 +120,18 @@ class PluginManager(PluginRegistry):
         from toolkit.ops.spec import CustomOp
 
         return self.offers("uniad_custom_ops", CustomOp)
+
+    def graph_passes(self) -> tuple[GraphPass, ...]:
+        """All graph passes in the order of loading. Raises InputError for clashing names."""
+        offered = self.offered_graph_passes()
+        refuse_clashes("a graph pass", [(plugin, graph_pass.name) for plugin, graph_pass in offered])
+        return tuple(graph_pass for _, graph_pass in offered)
+
+    def offered_graph_passes(self) -> tuple[tuple[str, GraphPass], ...]:
+        """Every graph pass with the name of its plugin."""
+        from toolkit.graph.graph_pass import GraphPass
+
+        return self.offers("uniad_graph_passes", GraphPass)
 
     def filter_checkpoint(
         self, state_dict: Mapping[str, torch.Tensor], config: ModelConfig

@@ -26,7 +26,7 @@ def command_lines() -> Iterator[Malformed]:
         "convert a -o": ("-o",),
         "run": ("bundle",),
         "run {sample}/bundle": ("frames",),
-        "run {sample}/bundle {sample}/frames -o out --session tensorrt": ("--session", "onnxruntime"),
+        "run {sample}/bundle {sample}/frames -o out --session tensorflow": ("--session", "onnxruntime"),
         "run {sample}/bundle {sample}/frames -o out --pictures maybe": ("maybe", "uniad-toolkit run --help"),
         "replay {sample}/bundle {sample}/inputs.npz": ("--output",),
         "verify {sample}/bundle --length 0": ("--length",),

@@ -16,7 +16,8 @@ import torch
 
 from toolkit.bundle import Bundle
 from toolkit.cli.main import run
-from toolkit.data.synthetic import write_synthetic_frames
+from toolkit.data.drive.dataset import DriveSettings
+from toolkit.data.drive.frames import write_drive
 
 Damage = Callable[[Path], object]
 
@@ -24,8 +25,8 @@ Damage = Callable[[Path], object]
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("frames")
-    write_synthetic_frames(folder, frames_per_scene=2)
-    return folder
+    write_drive(folder / "dataroot", folder / "frames", DriveSettings(scenes=2, keyframes=2))
+    return folder / "frames"
 
 
 @pytest.fixture

@@ -11,11 +11,13 @@ import torch
 
 from tests.conftest import load_script
 from toolkit.cli.main import run
-from toolkit.data.synthetic import write_synthetic_frames
+from toolkit.data.drive.dataset import DriveSettings
+from toolkit.data.drive.frames import write_drive
 from toolkit.files import sha256_file
 
 CONFIG = Path(__file__).parents[2] / "configs" / "uniad_tiny_compact.toml"
 PLANNER = Path(__file__).parents[2] / "docs" / "examples" / "straight_planner.py"
+DRIVE = DriveSettings(scenes=2, keyframes=1)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def test_bundle_names_the_config(bundle: Path) -> None:
 
 
 def test_both_sessions_run_it(bundle: Path, tmp_path: Path) -> None:
-    write_synthetic_frames(tmp_path / "frames", frames_per_scene=1)
+    write_drive(tmp_path / "dataroot", tmp_path / "frames", DRIVE)
     plans = []
     for session in ("torch", "onnxruntime"):
         arguments = ["run", bundle, tmp_path / "frames", "-o", tmp_path / session, "--session", session]
@@ -55,7 +57,7 @@ def test_both_sessions_run_it(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_torch_session_asks_for_the_file(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_synthetic_frames(tmp_path / "frames", frames_per_scene=1)
+    write_drive(tmp_path / "dataroot", tmp_path / "frames", DRIVE)
     arguments = ["run", bundle, tmp_path / "frames", "-o", tmp_path / "out", "--session", "torch"]
     assert run([str(argument) for argument in arguments]) == 2
     assert "--plugin straight_planner.py" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from toolkit.runtime.official_interface import has_no_effect
 from toolkit.runtime.replay import replay
 
 
-@pytest.mark.parametrize("kind", list(SessionKind))
+@pytest.mark.parametrize("kind", [SessionKind.ONNXRUNTIME, SessionKind.TORCH])
 @pytest.mark.parametrize("seed", ["A", "C"])
 def test_sequence_equals_the_reference(
     seed: str,

@@ -6,16 +6,21 @@ and a state of its own. `planner` goes on like that, and turns on command.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from custom_ops.inverse.op import inverse
+from custom_ops.inverse.op import INVERSE, inverse
 from toolkit.bundle import Bundle, SubmoduleRecord
 from toolkit.config import BevConfig, ImageConfig, ModelConfig, PlanningConfig, TrackingConfig
+from toolkit.converter import convert
+from toolkit.hookspecs import hookimpl
 from toolkit.network import Network, NetworkGraph, join
 from toolkit.plugin_manager import PluginManager
 from toolkit.specs import StateSpec, Submodule, TensorSpec, frame_input
@@ -135,6 +140,33 @@ def network(graph: NetworkGraph) -> Network:
 def bundle(graph: NetworkGraph, tmp_path: Path) -> Bundle:
     """The record of the tiny network; no file is written."""
     return record(tmp_path, graph)
+
+
+@pytest.fixture(scope="session")
+def tiny_plugins(odometry: Submodule, planner: Submodule) -> PluginManager:
+    """A plugin manager that knows the tiny network only."""
+
+    @hookimpl
+    def uniad_submodules() -> Sequence[Submodule]:
+        return (odometry, planner)
+
+    @hookimpl
+    def uniad_custom_ops() -> Sequence[Any]:
+        return (INVERSE,)
+
+    plugin = ModuleType("tiny")
+    plugin.__dict__.update(uniad_submodules=uniad_submodules, uniad_custom_ops=uniad_custom_ops)
+    manager = PluginManager()
+    manager.register(plugin, "tiny")
+    return manager
+
+
+@pytest.fixture(scope="session")
+def converted(graph: NetworkGraph, tiny_plugins: PluginManager, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the tiny network on disk."""
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.save({"state_dict": Network(graph).weights(), "meta": {}}, folder / "tiny.pth")
+    return convert(folder / "tiny.pth", folder / "bundle", tiny_plugins, config=graph.config).path
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,11 @@ import pytest
 
 from benchmarks.soak import Soak, convert_reduced, drive, soak
 from toolkit.bundle import Bundle
-from toolkit.cli import run as run_module
+from toolkit.cli import run_job
 from toolkit.cli.main import run
 from toolkit.cli.sessions import SessionKind, open_session
-from toolkit.data.synthetic import write_synthetic_frames
+from toolkit.data.drive.dataset import DriveSettings
+from toolkit.data.drive.frames import write_drive
 from toolkit.engines.session import Session
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.state_guard import NO_REPAIRS, Repairs
@@ -25,7 +26,9 @@ RECURRENT = ("image_encoder", "bev_encoder", "tracking")
 QUERIES = 61
 NUMBERS = ("boxes", "box_scores", "track_query")
 
-both_sessions = pytest.mark.parametrize("kind", SessionKind, ids=lambda kind: kind.value)
+both_sessions = pytest.mark.parametrize(
+    "kind", [SessionKind.ONNXRUNTIME, SessionKind.TORCH], ids=lambda kind: kind.value
+)
 
 
 class SpoiledSession:
@@ -130,8 +133,8 @@ def test_a_poisoned_bev_costs_the_scene_only(kind: SessionKind, reduced: Bundle,
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two scenes of two synthetic frames."""
     folder = tmp_path_factory.mktemp("frames")
-    write_synthetic_frames(folder, frames_per_scene=2)
-    return folder
+    write_drive(folder / "dataroot", folder / "frames", DriveSettings(scenes=2, keyframes=2))
+    return folder / "frames"
 
 
 def test_run_reports_repairs(
@@ -144,12 +147,12 @@ def test_run_reports_repairs(
 ) -> None:
     """In the frame's line and in its JSON; all frames are written."""
     session = spoil(SessionKind.ONNXRUNTIME, 1, {"track_box": QUERIES, "bev": 0})
-    monkeypatch.setattr(run_module, "open_session", lambda *_: session)
+    monkeypatch.setattr(run_job, "open_session", lambda *_, **__: session)
     assert run(["run", str(reduced.path), str(frames), "-o", str(tmp_path / "out"), "--no-pictures"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "boxes" in line]
     told = "tracks forgotten because not finite: 1; scene reset because not finite: prev_bev"
     assert [told in line for line in lines] == [False, True, False, False]
-    [path] = (tmp_path / "out").glob("*street-1_001.json")
+    [path] = (tmp_path / "out").glob("*scene-0061_001.json")
     repairs = json.loads(path.read_text())["repairs"]
     assert repairs == {"poisoned_tracks": 1, "poisoned_states": ["prev_bev"], "ids_restarted": False}
 
@@ -164,10 +167,10 @@ def test_run_leaves_out_a_frame_without_finite_results(
 ) -> None:
     """The frames after it are good again, and are not lost; the exit status tells."""
     session = spoil(SessionKind.ONNXRUNTIME, 1, {"boxes": (0, 0)})
-    monkeypatch.setattr(run_module, "open_session", lambda *_: session)
+    monkeypatch.setattr(run_job, "open_session", lambda *_, **__: session)
     assert run(["run", str(reduced.path), str(frames), "-o", str(tmp_path / "out"), "--no-pictures"]) == 1
     captured = capsys.readouterr()
-    assert "street-1_001: the network's results hold values that are not finite; left out" in captured.err
-    assert "1 of 4 frames have results that are not finite, first street-1_001" in captured.err
+    assert "scene-0061_001: the network's results hold values that are not finite; left out" in captured.err
+    assert "1 of 4 frames have results that are not finite, first 00001_scene-0061_001" in captured.err
     assert len(list((tmp_path / "out").glob("*.json"))) == 3
     assert "Traceback" not in captured.err

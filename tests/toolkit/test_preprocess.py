@@ -60,6 +60,17 @@ def test_annotated_objects_project_to_their_annotated_pixels(
             assert distance < 0.02, name
 
 
+def test_projections_equal_the_annotated_ones(nuscenes_frame: Frame, nuscenes_info: dict[str, Any]) -> None:
+    """The real frame's annotation has the camera matrix and the transform from LiDAR to camera."""
+    scale = np.diag([0.25, 0.25, 1.0])
+    for name, view in nuscenes_frame.cameras.items():
+        annotated = nuscenes_info["images"][name]
+        expected = scale @ np.array(annotated["cam2img"]) @ np.array(annotated["lidar2cam"])[:3]
+        actual = lidar_to_image(view, ImageConfig())
+        np.testing.assert_allclose(actual[:3], expected, rtol=1e-6, atol=2e-4)
+        np.testing.assert_array_equal(actual[3], [0, 0, 0, 1])
+
+
 def test_lidar_to_global_maps_row_vectors(nuscenes_frame: Frame, nuscenes_info: dict[str, Any]) -> None:
     inputs = frame_inputs(nuscenes_frame, None, ImageConfig())
     expected = (

@@ -17,9 +17,10 @@ from toolkit.bundle import Bundle, SubmoduleRecord
 from toolkit.cli.main import run
 from toolkit.cli.sessions import SessionKind, open_session
 from toolkit.config import ModelConfig
+from toolkit.data.drive.dataset import DriveSettings
+from toolkit.data.drive.frames import write_drive
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.frames import FrameSource
-from toolkit.data.synthetic import write_synthetic_frames
 from toolkit.errors import InputError
 from toolkit.network import join
 from toolkit.plugin_manager import PluginManager
@@ -38,8 +39,8 @@ NO_ENTRY = "the checkpoint has no entry for it"
 def frames(tmp_path_factory: pytest.TempPathFactory) -> FrameSource:
     """Synthetic frames."""
     folder = tmp_path_factory.mktemp("frames")
-    write_synthetic_frames(folder, frames_per_scene=1)
-    return read_frame_folder(folder, ModelConfig().image.cameras)
+    write_drive(folder / "dataroot", folder / "frames", DriveSettings(scenes=2, keyframes=1))
+    return read_frame_folder(folder / "frames", ModelConfig().image.cameras)
 
 
 class TestSelection:

@@ -14,7 +14,8 @@ ROWS = re.findall(r"^\| (`.*?) \|", PAGE.partition("## Error messages")[2], re.M
 MESSAGES = [message for row in ROWS for message in re.findall("`(.*?)`", row)]
 TEXTS = {
     node.value
-    for path in (REPOSITORY / "toolkit").rglob("*.py")
+    for folder in ("toolkit", "custom_ops")
+    for path in (REPOSITORY / folder).rglob("*.py")
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     if isinstance(node, ast.Constant) and isinstance(node.value, str)
 }

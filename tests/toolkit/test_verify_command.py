@@ -4,58 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
-from custom_ops.inverse.op import INVERSE
 from toolkit.bundle import WEIGHTS, Bundle
 from toolkit.cli.sessions import SessionKind
 from toolkit.cli.verify import session_kinds, verify_command
-from toolkit.converter import convert
 from toolkit.errors import CheckFailed, InputError
 from toolkit.files import sha256_file
-from toolkit.hookspecs import hookimpl
-from toolkit.network import Network, NetworkGraph
 from toolkit.plugin_manager import PluginManager
-from toolkit.specs import Submodule
 from toolkit.verification.sequence import official_sequence, probe_sequence
 
 Verify = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def tiny_plugins(odometry: Submodule, planner: Submodule) -> PluginManager:
-    """A plugin manager that knows the tiny network only."""
-
-    @hookimpl
-    def uniad_submodules() -> Sequence[Submodule]:
-        return (odometry, planner)
-
-    @hookimpl
-    def uniad_custom_ops() -> Sequence[Any]:
-        return (INVERSE,)
-
-    plugin = ModuleType("tiny")
-    plugin.__dict__.update(uniad_submodules=uniad_submodules, uniad_custom_ops=uniad_custom_ops)
-    manager = PluginManager()
-    manager.register(plugin, "tiny")
-    return manager
-
-
-@pytest.fixture(scope="module")
-def converted(graph: NetworkGraph, tiny_plugins: PluginManager, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of the tiny network on disk."""
-    folder = tmp_path_factory.mktemp("tiny")
-    torch.save({"state_dict": Network(graph).weights(), "meta": {}}, folder / "tiny.pth")
-    return convert(folder / "tiny.pth", folder / "bundle", tiny_plugins, config=graph.config).path
 
 
 @pytest.fixture

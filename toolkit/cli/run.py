@@ -1,17 +1,21 @@
-"""`uniad-toolkit run`: a frame folder through a bundle, to JSON and pictures."""
+"""`uniad-toolkit run`: frames through a bundle, to JSON and pictures."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from toolkit.cli.console import console, print_warning, print_written, step
-from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.cli.sessions import SessionKind
+from toolkit.data.sources import ADDRESSES
 from toolkit.errors import CheckFailed
 from toolkit.hookspecs import hookimpl
+from toolkit.plugin_manager import PluginManager
+
+if TYPE_CHECKING:
+    from toolkit.runtime.run_record import FrameRecord
 
 
 @hookimpl
@@ -23,52 +27,84 @@ def uniad_commands(app: typer.Typer) -> None:
 def run_command(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    frames: Annotated[Path, typer.Argument(help="Frame folder: jpg + json, see docs/frame-format.md.")],
+    frames: Annotated[str, typer.Argument(help=f"Where frames come from: {ADDRESSES}.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     session: Annotated[SessionKind, typer.Option(help="What runs the network.")] = SessionKind.ONNXRUNTIME,
+    first_frame: Annotated[
+        Literal["evaluation", "training"],
+        typer.Option(help="Ego motion at a scene's start, as in the reference's evaluation or training."),
+    ] = "evaluation",
+    workers: Annotated[
+        int, typer.Option(min=1, max=1024, help="Processes that run a scene each, with a session of their own.")
+    ] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="CPU threads of a session; by default workers share the cores.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="INDEX/COUNT: every COUNT-th scene from scene INDEX on, such as 0/4 of four.")
+    ] = None,
     pictures: Annotated[bool, typer.Option(help="Draw a bird's-eye picture of every frame.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
     """Run frames with state fed back: one JSON a frame, its masks beside it as npz, and a bird's-eye picture.
 
+    run.jsonl says how long each stage of each frame took, for the `report`.
+
     A frame whose results are not finite is left out; the rest are written, and the exit status is 1.
 
-    Example: [bold]uniad-toolkit run bundle frames -o results[/]
-    """
-    from toolkit.bundle import Bundle
-    from toolkit.data.frame_folder import read_frame_folder
-    from toolkit.files import new_folder
-    from toolkit.runtime.results import write_result
-    from toolkit.runtime.sequence import run_sequence
-    from toolkit.visualize.birds_eye import draw_birds_eye
+    Scenes have nothing to do with each other: --workers runs several at once, and --shard a part of them, for several
+    machines, with the same results (docs/many-scenes.md).
 
+    Example: [bold]uniad-toolkit run bundle frames -o results[/] or
+    [bold]uniad-toolkit run bundle 'nuscenes:data/nuscenes?version=v1.0-mini&split=mini_val' -o results[/]
+    """
+    from toolkit.batch.scenes import Shard, split_scenes
+    from toolkit.bundle import Bundle
+    from toolkit.cli.run_job import RunJob, run_records, threads_each
+    from toolkit.data.sources import open_frames
+    from toolkit.files import new_folder
+    from toolkit.runtime.run_record import RunRecord
+
+    chosen = Shard.parse(shard) if shard is not None else Shard(0, 1)
     opened = Bundle.read(bundle)
-    source = read_frame_folder(frames, opened.config.image.cameras)
+    with step("read frames"):
+        scenes = chosen.of(list(split_scenes(open_frames(frames, opened.config.image, print_warning))))
+    plugins: PluginManager = context.obj
+    workers = max(1, min(workers, len(scenes)))
     with new_folder(output, force=force) as folder:
-        with step(f"load the {session.value} session"):
-            engine = open_session(opened, session, context.obj)
-        submodules = context.obj.submodules()
-        left_out = []
-        started = time.perf_counter()
-        for result in run_sequence(opened, engine, submodules, source):
-            try:
-                write_result(result, folder)
-                if pictures:
-                    draw_birds_eye(result, folder / f"{result.frame}.png")
-            except CheckFailed as failure:
-                print_warning(f"{failure}; left out")
-                left_out.append(result.frame)
-            seconds, started = time.perf_counter() - started, time.perf_counter()
-            dropped = result.dropped_tracks + result.dropped_agents
-            console.print(
-                f"  [dim]{seconds:6.1f} s[/]  {result.frame}: {len(result.boxes)} boxes"
-                + (f", [yellow]{dropped} beyond capacity[/]" if dropped else "")
-                + (f", [yellow]{result.repairs}[/]" if result.repairs else ""),
-                soft_wrap=True,
-            )
-    print_written(output, f"{len(source) - len(left_out)} frames")
-    if left_out:
+        job = RunJob(
+            bundle,
+            session,
+            first_frame,
+            pictures,
+            folder,
+            plugin_files=tuple(plugins.files),
+            disabled_plugins=plugins.disabled,
+            threads=threads or threads_each(workers),
+        )
+        records = []
+        with run_records(job, plugins, scenes, workers) as done:
+            for record in done:
+                records.append(record)
+                print_record(record)
+        RunRecord(opened.identity, session.value, tuple(records)).write(folder)
+    lost = [record.frame for record in records if record.left_out]
+    print_written(output, f"{len(records) - len(lost)} frames")
+    if lost:
         raise CheckFailed(
-            f"{len(left_out)} of {len(source)} frames have results that are not finite, first {left_out[0]}; "
+            f"{len(lost)} of {len(records)} frames have results that are not finite, first {lost[0]}; "
             "`verify` the bundle"
         )
+
+
+def print_record(record: FrameRecord) -> None:
+    """One line about a frame, and a warning if it was left out."""
+    if record.left_out:
+        print_warning(f"frame {record.frame}: the network's results hold values that are not finite; left out")
+    dropped = record.dropped_tracks + record.dropped_agents
+    console.print(
+        f"  [dim]{sum(record.seconds.values()):6.1f} s[/]  {record.frame}: {record.boxes} boxes"
+        + (f", [yellow]{dropped} beyond capacity[/]" if dropped else "")
+        + (f", [yellow]{record.repairs}[/]" if record.repairs else ""),
+        soft_wrap=True,
+    )

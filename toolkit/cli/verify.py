@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from toolkit.cli.console import console, print_written, step
+from toolkit.cli.console import console, print_warning, print_written, step
 from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.data.sources import ADDRESSES
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
 
@@ -23,7 +23,7 @@ def uniad_commands(app: typer.Typer) -> None:
 def verify_command(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    frames: Annotated[Path | None, typer.Option(help="Frame folder to run; see docs/frame-format.md.")] = None,
+    frames: Annotated[str | None, typer.Option(help=f"Frames to run: {ADDRESSES}.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="npz of official tensors to run, as `replay` takes it.")] = None,
     sessions: Annotated[
         str, typer.Option(help="Sessions to compare, by comma; the first is the reference.")
@@ -40,8 +40,8 @@ def verify_command(
     """
     from toolkit.bundle import Bundle
     from toolkit.engines.torch import TorchSession
-    from toolkit.files import new_file
-    from toolkit.verification.sequence import folder_sequence, official_sequence, probe_sequence
+    from toolkit.verification.report_file import write_reports
+    from toolkit.verification.sequence import frame_sequence, official_sequence, probe_sequence
     from toolkit.verification.table import print_report
     from toolkit.verification.verify import verify
 
@@ -50,7 +50,8 @@ def verify_command(
     kinds = session_kinds(sessions)
     opened = Bundle.read(bundle)
     if frames is not None:
-        sequence = folder_sequence(opened, frames, length)
+        with step("read frames"):
+            sequence = frame_sequence(opened, frames, length, print_warning)
     elif inputs is not None:
         sequence = official_sequence(opened, inputs, length)
     else:
@@ -67,8 +68,7 @@ def verify_command(
         console.print()
         print_report(report, console)
     if output is not None:
-        with new_file(output) as work:
-            work.write_text(json.dumps([report.to_dict() for report in reports], indent=1) + "\n", encoding="utf-8")
+        write_reports(reports, opened, output)
         print_written(output, "report")
     failures = [failure for report in reports if (failure := report.failure())]
     if failures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from toolkit.config import ImageConfig
 from toolkit.data.frames import CameraView, Float64Array, Frame
 from toolkit.data.jpeg import jpeg_size
 from toolkit.errors import InputError
+from toolkit.stage_clock import Stage, StageClock
 
 Float32Array = NDArray[np.float32]
 FirstFrame = Literal["evaluation", "training"]
@@ -42,17 +44,38 @@ def frame_inputs(
         "l2g_translation": translation,
         "command": np.array([frame.command], np.int32),
         "use_previous": np.array([continues], np.int32),
+        **frame.recorded,
     }
 
 
 def sequence_inputs(
-    frames: Iterable[Frame], config: ImageConfig, first_frame: FirstFrame = "evaluation"
+    frames: Iterable[Frame],
+    config: ImageConfig,
+    first_frame: FirstFrame = "evaluation",
+    clock: StageClock[Stage] | None = None,
+    previous: Frame | None = None,
 ) -> Iterator[tuple[Frame, dict[str, NDArray[Any]]]]:
-    """Every frame with its inputs, each prepared when asked for."""
-    previous = None
+    """Every frame with its inputs, each prepared when asked for; `clock` measures how long that takes.
+
+    `previous` is the frame before the first, of whatever scene, if any.
+    """
+    clock = clock or StageClock()
     for frame in frames:
-        yield frame, frame_inputs(frame, previous, config, first_frame)
+        loaded = load_images(frame, config)
+        clock.lap(Stage.LOAD)
+        inputs = frame_inputs(loaded, previous, config, first_frame)
+        clock.lap(Stage.PREPROCESS)
+        yield frame, inputs
         previous = frame
+
+
+def load_images(frame: Frame, config: ImageConfig) -> Frame:
+    """The frame with the pictures of the model's cameras as arrays. InputError for one that cannot be used."""
+    views = {
+        name: replace(view, image=load_image(view.image, config)) if name in config.cameras else view
+        for name, view in frame.cameras.items()
+    }
+    return replace(frame, cameras=views)
 
 
 def camera_image(image: Path | NDArray[np.uint8], config: ImageConfig) -> Float32Array:
@@ -61,6 +84,19 @@ def camera_image(image: Path | NDArray[np.uint8], config: ImageConfig) -> Float3
     `image` is a JPEG file or an RGB array [height, width, 3] of uint8. InputError if it is unreadable or of another
     size than the config's.
     """
+    pixels = load_image(image, config)
+    normalised = (pixels.astype(np.float32) - np.array(config.mean, np.float32)) * (1 / np.array(config.std)).astype(
+        np.float32
+    )
+    height, width = config.resized
+    resized = cv2.resize(normalised, (width, height), interpolation=cv2.INTER_LINEAR)
+    padded = np.zeros((3, *config.padded), np.float32)
+    padded[:, :height, :width] = resized.transpose(2, 0, 1)
+    return padded
+
+
+def load_image(image: Path | NDArray[np.uint8], config: ImageConfig) -> NDArray[np.uint8]:
+    """RGB [height, width, 3] of a JPEG file or an array. InputError if it is unreadable or of another size."""
     pixels = read_jpeg(image) if isinstance(image, Path) else image
     size = (config.source_height, config.source_width, 3)
     if pixels.shape != size or pixels.dtype != np.uint8:
@@ -72,14 +108,7 @@ def camera_image(image: Path | NDArray[np.uint8], config: ImageConfig) -> Float3
             f"{where}: found {found}; the model takes {config.source_width}x{config.source_height} RGB of uint8. "
             "Resize the images, and scale the first two rows of their intrinsics alike"
         )
-    normalised = (pixels.astype(np.float32) - np.array(config.mean, np.float32)) * (1 / np.array(config.std)).astype(
-        np.float32
-    )
-    height, width = config.resized
-    resized = cv2.resize(normalised, (width, height), interpolation=cv2.INTER_LINEAR)
-    padded = np.zeros((3, *config.padded), np.float32)
-    padded[:, :height, :width] = resized.transpose(2, 0, 1)
-    return padded
+    return pixels
 
 
 def read_jpeg(path: Path) -> NDArray[np.uint8]:

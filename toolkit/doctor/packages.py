@@ -37,18 +37,25 @@ class Package:
 REQUIRED = (
     Package("torch", "torch"),
     Package("numpy", "numpy"),
+    Package("ml_dtypes", "ml-dtypes"),
     Package("onnx", "onnx"),
     Package("onnxscript", "onnxscript"),
     Package("onnxruntime", "onnxruntime"),
     Package("safetensors", "safetensors"),
     Package("cv2", "opencv-python-headless"),
     Package("matplotlib", "matplotlib"),
+    Package("PIL", "pillow"),
+    Package("jinja2", "jinja2"),
+    Package("onnx_graphsurgeon", "onnx-graphsurgeon"),
     Package("pluggy", "pluggy"),
     Package("typer", "typer"),
     Package("rich", "rich"),
 )
 
 OPTIONAL = (
+    Package("nuscenes", "'uniad-toolkit[nuscenes]'", "frames of nuScenes"),
+    Package("imageio_ffmpeg", "'uniad-toolkit[video]'", "videos as .mp4"),
+    Package("rerun", "'uniad-toolkit[rerun]'", "recordings for the Rerun viewer"),
     Package("cupy", "'uniad-toolkit[cuda]'", "kernels of custom ops on a GPU"),
     Package("cuda.bindings", "'uniad-toolkit[cuda]'", "compiling kernels of custom ops"),
     Package("tensorrt", "tensorrt", "TensorRT"),
@@ -56,7 +63,7 @@ OPTIONAL = (
         "tensorrt_rtx_bindings",
         "'uniad-toolkit[tensorrt-rtx]'",
         "TensorRT-RTX",
-        "from toolkit.engines.tensorrt_rtx import load_tensorrt_rtx; load_tensorrt_rtx()",
+        "from toolkit.engines.tensorrt.rtx import load_tensorrt_rtx; load_tensorrt_rtx()",
     ),
 )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from toolkit.bundle import Bundle
+from toolkit.engines.onnxruntime_profile import inline_named
 from toolkit.errors import InputError
 from toolkit.exporter import value_info
 from toolkit.specs import TensorSpec
@@ -15,11 +17,22 @@ from toolkit.untrusted import one_line
 
 
 class OnnxRuntimeSession:
-    """CPU execution provider; tensors are numpy arrays. `wires` are extra outputs, for verification."""
+    """CPU execution provider; tensors are numpy arrays.
+
+    `wires` are extra outputs, for verification. With `profile`, the beginning of a file's path, it records what each
+    node takes until `end_profile`.
+    """
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, *, wires: Sequence[TensorSpec] = (), threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        wires: Sequence[TensorSpec] = (),
+        threads: int | None = None,
+        profile: Path | None = None,
+    ) -> None:
         import onnx
         import onnxruntime
 
@@ -28,10 +41,13 @@ class OnnxRuntimeSession:
         options.log_severity_level = 4  # an error comes as an exception too
         model: str | bytes = str(bundle.onnx)
         try:
-            if wires:
+            if wires or profile is not None:
                 proto = onnx.load(bundle.onnx, load_external_data=False)
                 dimensions = bundle.config.dimensions()
                 proto.graph.output.extend(value_info(spec, dimensions) for spec in wires)
+                if profile is not None:
+                    proto = inline_named(proto)
+                    options.enable_profiling, options.profile_file_prefix = True, str(profile)
                 model = proto.SerializeToString()
                 folder = "session.model_external_initializers_file_folder_path"
                 options.add_session_config_entry(folder, str(bundle.path))
@@ -47,6 +63,10 @@ class OnnxRuntimeSession:
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         fed = {name: array for name, array in inputs.items() if name in self._inputs}
         return dict(zip(self._outputs, self._session.run(None, fed), strict=True))
+
+    def end_profile(self) -> Path:
+        """The file with what the session recorded (`toolkit.engines.onnxruntime_profile` reads it)."""
+        return Path(self._session.end_profiling())
 
     def download(self, tensor: np.ndarray) -> np.ndarray:
         return tensor

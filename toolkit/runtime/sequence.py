@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from toolkit.bundle import Bundle
-from toolkit.data.frames import Frame, FrameSource
-from toolkit.data.preprocess import sequence_inputs
+from toolkit.data.frames import Frame
+from toolkit.data.preprocess import FirstFrame, sequence_inputs
 from toolkit.engines.session import Session
 from toolkit.runtime.results import FrameResult, frame_result
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.specs import Submodule
+from toolkit.stage_clock import Stage, StageClock
 
 
 def run_sequence(
-    bundle: Bundle, session: Session, submodules: Sequence[Submodule], frames: FrameSource | Sequence[Frame]
+    bundle: Bundle,
+    session: Session,
+    submodules: Sequence[Submodule],
+    frames: Iterable[Frame],
+    first_frame: FirstFrame = "evaluation",
+    clock: StageClock[Stage] | None = None,
+    previous: Frame | None = None,
 ) -> Iterator[FrameResult]:
     """Preprocess, run with state fed back, and post-process each frame.
 
-    Of `submodules`, those that the bundle has post-process on the host. Raises InputError for a bad frame.
+    No state passes from one scene to the next, so that each gives the same results alone: track ids start at 0 in each.
+    What a scene's first ego motion refers to, by `first_frame`, may be the frame before; `previous` is the one before
+    the first. Of `submodules`, those that the bundle has post-process on the host. `clock` measures each stage of a
+    frame up to its result. Raises InputError for a bad frame.
     """
+    clock = clock or StageClock[Stage]()
     names = {record.name for record in bundle.submodules}
     postprocesses = [s.postprocess for s in submodules if s.name in names and s.postprocess is not None]
-    runner = TemporalRunner(bundle, session)
-    for frame, inputs in sequence_inputs(frames, bundle.config.image):
+    scene, runner = None, TemporalRunner(bundle, session)
+    for frame, inputs in sequence_inputs(frames, bundle.config.image, first_frame, clock, previous):
+        if frame.scene != scene:
+            scene, runner = frame.scene, TemporalRunner(bundle, session)
         results = runner.step(inputs)
+        clock.lap(Stage.NETWORK)
         for postprocess in postprocesses:
             results |= postprocess(results, bundle.config)
-        yield frame_result(results, frame, bundle.config, runner.repairs)
+        result = frame_result(results, frame, bundle.config, runner.repairs)
+        clock.lap(Stage.POSTPROCESS)
+        yield result

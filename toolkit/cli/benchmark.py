@@ -1,0 +1,83 @@
+"""`uniad-toolkit benchmark`: how long each stage of a frame takes here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.console import console, print_warning, print_written, step
+from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.data.sources import ADDRESSES
+from toolkit.errors import InputError
+from toolkit.hookspecs import hookimpl
+
+DEFAULT_FRAMES = "10"
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `benchmark`."""
+    app.command("benchmark")(benchmark_command)
+
+
+def benchmark_command(
+    context: typer.Context,
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    session: Annotated[SessionKind, typer.Option(help="What runs the network.")] = SessionKind.ONNXRUNTIME,
+    frames: Annotated[
+        str, typer.Option(help=f"How many made-up frames to count, or where frames come from: {ADDRESSES}.")
+    ] = DEFAULT_FRAMES,
+    length: Annotated[
+        int | None, typer.Option(min=1, help="How many frames of an address to count; all by default.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--json", help="File to write all figures to.")] = None,
+) -> None:
+    """Measure each stage of a frame, from the camera's files to typed results, and the memory.
+
+    The bundle alone is enough: made-up frames are written as JPEG files and run. A first frame is not counted.
+    docs/benchmark.md says what the stages are.
+
+    Example: [bold]uniad-toolkit benchmark bundle --frames 20 --json benchmark.json[/]
+    """
+    import shlex
+    import sys
+    from tempfile import TemporaryDirectory
+
+    from toolkit.benchmarking.measure import WARM_UP, benchmark
+    from toolkit.benchmarking.probe_pictures import write_probe_frames
+    from toolkit.benchmarking.report import facts, timing_table, write_json
+    from toolkit.bundle import Bundle
+    from toolkit.data.sources import open_frames
+
+    opened = Bundle.read(bundle)
+    command = shlex.join([context.find_root().info_name or "", *sys.argv[1:]])
+    with TemporaryDirectory() as folder:
+        if frames.isdecimal():
+            with step("write made-up frames"):
+                chosen = write_probe_frames(opened.config, probe_count(frames, length) + WARM_UP, Path(folder))
+        else:
+            with step("read frames"):
+                chosen = list(open_frames(frames, opened.config.image, print_warning))[: length and length + WARM_UP]
+            if len(chosen) < WARM_UP + (length or 1):
+                raise InputError(f"{frames} holds {len(chosen)} frames, the first of which is not counted; give more")
+        with step(f"load the {session.value} session"):
+            engine = open_session(opened, session, context.obj)
+        with step(f"run {len(chosen)} frames, and again to look into the model"):
+            result = benchmark(opened, engine, context.obj.submodules(), chosen)
+    console.print(timing_table(result))
+    for name, value in (facts(result) | {"command": command}).items():
+        console.print(f"  [dim]{name}:[/] {value}", soft_wrap=True)
+    if output is not None:
+        write_json(result, command, output)
+        print_written(output, "figures")
+
+
+def probe_count(frames: str, length: int | None) -> int:
+    """The number of made-up frames. Raises InputError for none, or too many, or a length as well."""
+    if length is not None:
+        raise InputError(f"--length chooses from the frames of an address; give --frames {length} alone")
+    if len(frames) > 5 or int(frames) < 1:
+        raise InputError(f"--frames {frames} must lie between 1 and 99999")
+    return int(frames)

@@ -1,0 +1,74 @@
+"""What `run` does to scenes, in its own process or in a worker's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import cv2
+
+from toolkit.batch.scenes import Scene
+from toolkit.batch.workers import scene_workers
+from toolkit.batch.writer import SceneWriter
+from toolkit.bundle import Bundle
+from toolkit.cli.console import step
+from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.data.preprocess import FirstFrame
+from toolkit.plugin_manager import PluginManager
+from toolkit.runtime.run_record import FrameRecord
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """How to run scenes, in values that another process understands.
+
+    `threads` are those of the session, and in a worker those of preprocessing too.
+    """
+
+    bundle: Path
+    session: SessionKind
+    first_frame: FirstFrame
+    pictures: bool
+    folder: Path
+    plugin_files: tuple[Path, ...]
+    disabled_plugins: tuple[str, ...]
+    threads: int | None = None
+
+    def open(self) -> SceneWriter:
+        """What runs the scenes, in a process that has no plugins yet."""
+        cv2.setNumThreads(self.threads or 1)
+        plugins = PluginManager.load(
+            self.plugin_files,
+            disabled=self.disabled_plugins,
+            warn=lambda _: None,  # the main process has warned
+        )
+        return self.open_with(plugins)
+
+    def open_with(self, plugins: PluginManager) -> SceneWriter:
+        """What runs the scenes, in this process."""
+        bundle = Bundle.read(self.bundle)
+        session = open_session(bundle, self.session, plugins, threads=self.threads)
+        return SceneWriter(bundle, session, plugins.submodules(), self.first_frame, self.pictures, self.folder)
+
+
+@contextmanager
+def run_records(
+    job: RunJob, plugins: PluginManager, scenes: Sequence[Scene], workers: int
+) -> Iterator[Iterator[FrameRecord]]:
+    """The record of every frame in order, as it is done; with several workers, as its scene is done."""
+    if workers == 1:
+        with step(f"load the {job.session.value} session"):
+            writer = job.open_with(plugins)
+        yield chain.from_iterable(map(writer.run, scenes))
+        return
+    with scene_workers(job, scenes, workers) as records:
+        yield records
+
+
+def threads_each(workers: int) -> int | None:
+    """Threads for each of several workers, together one a core; for a single one whatever its session prefers."""
+    return None if workers == 1 else max(1, len(os.sched_getaffinity(0)) // workers)
