@@ -101,6 +101,20 @@ def test_a_pass_that_breaks_the_model_is_named(apply: Callable[[gs.Graph], None]
     assert "\n" not in str(failure.value)
 
 
+def test_two_roundings_of_its_type_are_always_allowed() -> None:
+    """A fused node rounds less often than the nodes it replaces, which shows in half precision."""
+
+    def scale(graph: gs.Graph) -> None:
+        graph.nodes[0].op = "Mul"
+        graph.nodes[0].inputs.append(gs.Constant("c", np.array([1.001], graph.inputs[0].dtype)))
+
+    passes = [edit("rounds otherwise", scale)]
+    half = text_model("m (float16[2] x) => (float16[2] y) { y = Identity (x) }")
+    assert "equal in ONNX Runtime" in rewrite(half, passes, OPS).checks[0]
+    with pytest.raises(CheckFailed, match="1e-04 is allowed"):
+        rewrite(text_model("m (float[2] x) => (float[2] y) { y = Identity (x) }"), passes, OPS)
+
+
 def test_within_its_tolerance_a_pass_may_change_values() -> None:
     def scale(graph: gs.Graph) -> None:
         graph.nodes[1].inputs[0].inputs[0].inputs[0] = graph.inputs[0]

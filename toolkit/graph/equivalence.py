@@ -75,9 +75,12 @@ def examine(reference: Reference, model: ModelProto, tolerance: float) -> Examin
         outputs = outputs_of(model, reference.inputs)
     except Exception as error:
         return Examination(f"ONNX Runtime cannot run it any more: {one_line(error)}")
-    name, change = largest_difference(reference.outputs, outputs)
-    if not change <= tolerance:
-        return Examination(f"output {name!r} differs by {change:.1e} of its largest value, {tolerance:.0e} is allowed")
+    changes = {name: difference(array, outputs.get(name)) for name, array in reference.outputs.items()}
+    for name, change in changes.items():
+        limit = max(tolerance, rounding(reference.outputs[name]))
+        if not change <= limit:
+            return Examination(f"output {name!r} differs by {change:.1e} of its largest value, {limit:.0e} is allowed")
+    change = max(changes.values(), default=0.0)
     finding = (
         f"equal in ONNX Runtime on random inputs: {len(outputs)} outputs within {change:.1e} of their largest value"
     )
@@ -117,10 +120,9 @@ def outputs_of(model: ModelProto, inputs: Arrays) -> dict[str, np.ndarray]:
     return dict(zip(names, values, strict=True))
 
 
-def largest_difference(before: Arrays, after: Arrays) -> tuple[str, float]:
-    """The output that differs most, and by how much."""
-    differences = [(name, difference(array, after.get(name))) for name, array in before.items()]
-    return max(differences, key=lambda named: named[1], default=("", 0.0))
+def rounding(array: np.ndarray) -> float:
+    """What two roundings to an array's type may change: a fused node leaves out some that were between its parts."""
+    return 2 * float(np.finfo(array.dtype).eps) if np.issubdtype(array.dtype, np.floating) else 0.0
 
 
 def difference(before: np.ndarray, after: np.ndarray | None) -> float:
