@@ -13,11 +13,10 @@ from toolkit.errors import InputError
 from toolkit.files import new_file
 from toolkit.graph.topology import all_nodes, check_graph
 from toolkit.graph.weights import split_weights
-from toolkit.untrusted import one_line, readable_file
+from toolkit.onnx_file import parse_model
+from toolkit.untrusted import one_line
 
 OLDEST_OPSET, NEWEST_OPSET = 16, 23
-MAX_BYTES = 2**31
-"""The largest file that protobuf reads; weights that need more lie in a file of their own."""
 EXTERNAL_FROM = 2**28
 """Bytes of weights from which they are written to a file of their own."""
 ALIGNMENT = 4096
@@ -35,16 +34,7 @@ def read_model(path: Path) -> ModelProto:
     Raises InputError for a file that is missing or no ONNX, missing or short external data, an opset outside 16 to 23,
     and a graph that is cyclic, uses a tensor that nothing makes, or makes one twice.
     """
-    path = readable_file(path, "ONNX model")
-    if path.stat().st_size > MAX_BYTES:
-        raise InputError(f"ONNX model {path} is larger than the format allows, {MAX_BYTES} bytes; export it again")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    # Foreign bytes can make the parser fail in any way.
-    except Exception as error:
-        raise InputError(f"ONNX model {path} cannot be read: {one_line(error)}; export it again") from error
-    if not model.graph.node:
-        raise InputError(f"ONNX model {path} holds no nodes; export it again")
+    model = parse_model(path)
     check_opset(model, path)
     check_graph(model.graph, path)
     read_external_data(model, path)

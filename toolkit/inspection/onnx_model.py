@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-from onnx import AttributeProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import NodeProto, TensorProto, ValueInfoProto
 
-from toolkit.errors import InputError
-from toolkit.untrusted import one_line, readable_file
+from toolkit.graph.topology import all_nodes
+from toolkit.onnx_file import parse_model
 
-MAX_BYTES = 2**31
-"""Weights that need more lie in a file of their own."""
 STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 DTYPES = {number: name.lower() for name, number in TensorProto.DataType.items()}
 
@@ -56,17 +53,8 @@ class OnnxReport:
 
 def inspect_onnx(path: Path) -> OnnxReport:
     """Describe an ONNX file without its external weights. Raises InputError for a file that is none."""
-    path = readable_file(path, "ONNX model")
-    if path.stat().st_size > MAX_BYTES:
-        raise InputError(f"ONNX model {path} is larger than the format allows, {MAX_BYTES} bytes; export it again")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    # Foreign bytes can make the parser fail in any way.
-    except Exception as error:
-        raise InputError(f"ONNX model {path} cannot be read: {one_line(error)}; export it again") from error
-    if not model.graph.node:
-        raise InputError(f"ONNX model {path} holds no nodes; export it again")
-    nodes = list(_all_nodes(model.graph.node))
+    model = parse_model(path)
+    nodes = list(all_nodes(model.graph))
     custom = [node for node in nodes if node.domain not in STANDARD_DOMAINS]
     weights = [w for w in model.graph.initializer if w.data_location == TensorProto.EXTERNAL]
     files = sorted({entry.value for w in weights for entry in w.external_data if entry.key == "location"})
@@ -86,15 +74,6 @@ def inspect_onnx(path: Path) -> OnnxReport:
         outputs=tuple(map(_tensor, model.graph.output)),
         metadata={entry.key: entry.value for entry in model.metadata_props},
     )
-
-
-def _all_nodes(nodes: Sequence[NodeProto]) -> Iterator[NodeProto]:
-    """Nodes, and those of their inner graphs."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                yield from _all_nodes(attribute.g.node)
 
 
 def _operator(node: NodeProto) -> str:

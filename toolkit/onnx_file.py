@@ -1,0 +1,29 @@
+"""ONNX files of any origin, as far as they can be read without their external weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+
+from toolkit.errors import InputError
+from toolkit.untrusted import one_line, readable_file
+
+MAX_BYTES = 2**31
+"""The largest file that protobuf reads; weights that need more lie in a file of their own."""
+
+
+def parse_model(path: Path) -> ModelProto:
+    """The model in a file, without external weights. Raises InputError for a file that is missing or holds none."""
+    path = readable_file(path, "ONNX model")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"ONNX model {path} is larger than the format allows, {MAX_BYTES} bytes; export it again")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    # Foreign bytes can make the parser fail in any way.
+    except Exception as error:
+        raise InputError(f"ONNX model {path} cannot be read: {one_line(error)}; export it again") from error
+    if not model.graph.node:
+        raise InputError(f"ONNX model {path} holds no nodes; export it again")
+    return model
