@@ -15,10 +15,10 @@ from custom_ops.rotate.op import KERNEL
 from tests.tensorrt.cases import CASES, OPEN, Case, sized, strided
 from tests.tensorrt.full_bindings import PACKAGE, DataType, Embedded, embed, full_tensorrt
 from toolkit.errors import InputError
-from toolkit.ops.kernel import Launch, Shapes
+from toolkit.ops.kernel import Launch, Shapes, dense_strides
 from toolkit.ops.nvrtc import compile_kernel
 from toolkit.ops.spec import Attributes, CustomOp
-from toolkit.ops.tensorrt_aot import dense_strides, register_embedded, register_embedded_plugins
+from toolkit.ops.tensorrt_aot import register_embedded, register_embedded_plugins
 
 pytest.importorskip("cuda.bindings", reason="compiling kernels needs cuda-bindings and NVRTC")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ class Kernel:
 def ceil_div(size: int, part: int) -> int:
     """How many parts hold `size`; in terms that sizes which TensorRT leaves open have too."""
     return (size + part - 1) // part
+
+
+def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a row-major tensor, in elements."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def run_kernel(kernel: Kernel, launch: Launch, pointers: Sequence[int], device: int, stream: int) -> None:

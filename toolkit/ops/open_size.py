@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from toolkit.ops.size_arithmetic import Operation, SizeArithmetic
+
 
 @dataclass(frozen=True, eq=False)
-class OpenSize:
+class OpenSize(SizeArithmetic):
     """A size of which the expression and the usual value are known; ``+ - * //`` apply, also with integers.
 
     Comparisons go by the usual value: what a plan chooses by them must be right for every size, best for the usual one.
@@ -21,27 +23,6 @@ class OpenSize:
     quick: ModuleType
     expression: Any
     usual: int | None = None
-
-    def __add__(self, other: int | OpenSize) -> OpenSize:
-        return self._combine(operator.add, self, other)
-
-    def __radd__(self, other: int) -> OpenSize:
-        return self._combine(operator.add, other, self)
-
-    def __sub__(self, other: int | OpenSize) -> OpenSize:
-        return self._combine(operator.sub, self, other)
-
-    def __rsub__(self, other: int) -> OpenSize:
-        return self._combine(operator.sub, other, self)
-
-    def __mul__(self, other: int | OpenSize) -> OpenSize:
-        return self._combine(operator.mul, self, other)
-
-    def __rmul__(self, other: int) -> OpenSize:
-        return self._combine(operator.mul, other, self)
-
-    def __floordiv__(self, other: int | OpenSize) -> OpenSize:
-        return self._combine(operator.floordiv, self, other)
 
     def __eq__(self, other: object) -> bool:
         return self.usual == (other.usual if isinstance(other, OpenSize) else other)
@@ -64,7 +45,7 @@ class OpenSize:
         assert usual is not None
         return comparison(self.usual, usual)
 
-    def _combine(self, operation: Callable[[Any, Any], Any], left: int | OpenSize, right: int | OpenSize) -> OpenSize:
+    def combine(self, operation: Operation, left: int | OpenSize, right: int | OpenSize) -> OpenSize:
         expressions, values = [], []
         for size in (left, right):
             expressions.append(size.expression if isinstance(size, OpenSize) else self.quick.ShapeExpr(size))

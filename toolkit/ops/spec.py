@@ -14,6 +14,7 @@ from onnx import FunctionProto
 from onnx.defs import OpSchema
 from torch._library.custom_ops import CustomOpDef
 
+from toolkit.errors import InputError
 from toolkit.ops.kernel import Kernel, Shapes
 
 DOMAIN = "uniad"
@@ -67,6 +68,14 @@ class CustomOp:
     def attributes(self) -> dict[str, str]:
         """Attribute names and their torch schema types."""
         return {a.name: str(a.type) for a in self.overload._schema.arguments if str(a.type) != "Tensor"}
+
+    def require_plugin(self) -> None:
+        """Raise InputError unless the op states what it takes to be a TensorRT plugin."""
+        for part in ("kernel", "output_shape"):
+            if getattr(self, part) is None:
+                raise InputError(
+                    f"op {self.name!r} has no {part}, so it cannot be a TensorRT plugin; state it in CustomOp"
+                )
 
     def function(self, attributes: Attributes) -> FunctionProto:
         """The local function for a node with these attributes."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import InputError
-from toolkit.ops.kernel import Launch
+from toolkit.ops.kernel import Launch, dense_strides
 from toolkit.ops.nvrtc import compile_kernel
 from toolkit.ops.open_size import OpenSize
 from toolkit.ops.spec import DOMAIN, VERSION, Attributes, CustomOp
@@ -43,9 +43,7 @@ def register_embedded_plugins(trt: ModuleType, ops: Sequence[CustomOp], architec
 
 @functools.cache
 def register_embedded(trt: ModuleType, op: CustomOp, architecture: str) -> None:
-    missing = [name for name in ("kernel", "output_shape") if getattr(op, name) is None]
-    if missing:
-        raise InputError(f"op {op.name!r} has no {missing[0]}, so it cannot be a TensorRT plugin; state it in CustomOp")
+    op.require_plugin()
     if trt.get_plugin_registry().get_creator(op.name, str(VERSION), DOMAIN) is not None:
         raise InputError(f"TensorRT already has another plugin {op.name!r}; build its other form in another process")
     quick = importlib.import_module(f"{trt.__name__}.plugin")
@@ -125,14 +123,6 @@ def symbolic_shape(quick: ModuleType, tensor: Any, shape: Any = None) -> list[An
 
 def expressions(quick: ModuleType, sizes: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(size.expression if isinstance(size, OpenSize) else quick.ShapeExpr(int(size)) for size in sizes)
-
-
-def dense_strides(shape: Sequence[Any]) -> list[Any]:
-    """Strides of a row-major tensor, in elements."""
-    strides: list[Any] = [1]
-    for size in reversed(shape[1:]):
-        strides.insert(0, strides[0] * size)
-    return strides
 
 
 def scalar(trt: ModuleType, op: CustomOp, inputs: Sequence[Any]) -> str:

@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from toolkit.ops.size_arithmetic import Operation, SizeArithmetic
+
+OPERATIONS: Mapping[Operation, str] = {
+    operator.add: "SUM",
+    operator.sub: "SUB",
+    operator.mul: "PROD",
+    operator.floordiv: "FLOOR_DIV",
+}
+"""TensorRT's names."""
+
 
 @dataclass(frozen=True)
-class Extent:
+class Extent(SizeArithmetic):
     """An `IDimensionExpr` to which ``+ - * //`` apply, also with integers."""
 
     trt: ModuleType
     builder: Any
     expression: Any
 
-    def __add__(self, other: Extent | int) -> Extent:
-        return self._combine("SUM", self, other)
-
-    def __radd__(self, other: int) -> Extent:
-        return self._combine("SUM", other, self)
-
-    def __sub__(self, other: Extent | int) -> Extent:
-        return self._combine("SUB", self, other)
-
-    def __rsub__(self, other: int) -> Extent:
-        return self._combine("SUB", other, self)
-
-    def __mul__(self, other: Extent | int) -> Extent:
-        return self._combine("PROD", self, other)
-
-    def __rmul__(self, other: int) -> Extent:
-        return self._combine("PROD", other, self)
-
-    def __floordiv__(self, other: Extent | int) -> Extent:
-        return self._combine("FLOOR_DIV", self, other)
-
-    def _combine(self, operation: str, left: Extent | int, right: Extent | int) -> Extent:
-        kind = getattr(self.trt.DimensionOperation, operation)
+    def combine(self, operation: Operation, left: Extent | int, right: Extent | int) -> Extent:
+        kind = getattr(self.trt.DimensionOperation, OPERATIONS[operation])
         return Extent(self.trt, self.builder, self.builder.operation(kind, self._of(left), self._of(right)))
 
     def _of(self, size: Extent | int) -> Any:

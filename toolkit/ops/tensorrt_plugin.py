@@ -6,13 +6,12 @@ The TensorRT module is passed in, `tensorrt` or TensorRT for RTX alike, so that 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 from toolkit.errors import InputError
-from toolkit.ops.kernel import Launch, load_cupy, run_kernel
+from toolkit.ops.kernel import Launch, dense_strides, load_cupy, run_kernel
 from toolkit.ops.spec import DOMAIN, VERSION, Attributes, CustomOp
 from toolkit.ops.tensorrt_extent import Extent, to_expressions
 from toolkit.ops.tensorrt_fields import encode, no_values, plugin_fields, read_fields
@@ -31,9 +30,7 @@ def register_plugins(trt: ModuleType, ops: Sequence[CustomOp]) -> None:
 @functools.cache
 def registered_creator(trt: ModuleType, op: CustomOp) -> Any:
     """The op's creator; the cache keeps it alive, which TensorRT's registry does not."""
-    missing = [name for name in ("kernel", "output_shape") if getattr(op, name) is None]
-    if missing:
-        raise InputError(f"op {op.name!r} has no {missing[0]}, so it cannot be a TensorRT plugin; state it in CustomOp")
+    op.require_plugin()
     creator = with_bases(OpPluginCreator, trt.IPluginCreatorV3One)(trt, op)
     if not trt.get_plugin_registry().register_creator(creator, DOMAIN):
         raise InputError(f"TensorRT already has another plugin {op.name!r} in namespace {DOMAIN!r}; rename the op")
@@ -157,8 +154,3 @@ class OpPlugin:
         assert self.launch is not None
         device = load_cupy().cuda.runtime.getDevice()
         run_kernel(self.op.kernel, self.launch, [*inputs, *outputs], device, stream)
-
-
-def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides of a row-major tensor, in elements."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
