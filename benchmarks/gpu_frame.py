@@ -22,7 +22,7 @@ from rich.table import Table
 from toolkit.config import ModelConfig
 from toolkit.data.probe import probe_frame
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
-from toolkit.engines.cuda_graph import CudaGraphSession
+from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network, join
 from toolkit.plugin_manager import PluginManager

@@ -12,7 +12,7 @@ from tests.golden_runs import GoldenSequence
 from toolkit.anchors import load_motion_anchors
 from toolkit.bundle import Bundle
 from toolkit.config import ModelConfig
-from toolkit.engines.cuda_graph import CudaGraphSession
+from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network, join
 from toolkit.plugin_manager import PluginManager

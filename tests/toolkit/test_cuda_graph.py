@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from toolkit.config import ModelConfig
-from toolkit.engines.cuda_graph import CudaGraphSession, UploadedOnce
+from toolkit.engines.gpu.frame_graph import UploadedOnce
+from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.errors import InputError
 from toolkit.network import Network, join
 

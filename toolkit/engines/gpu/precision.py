@@ -1,0 +1,18 @@
+"""What the GPU session computes matrix products and convolutions in; everything else is FP32 always."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Precision(StrEnum):
+    """Of the factors of products. Sums, and all tensors in memory, are FP32 in each."""
+
+    FP32 = "fp32"
+    """As accurate as FP32: the default."""
+    TF32 = "tf32"
+    """Factors rounded to 10 bits of mantissa, as tensor cores take them."""
+    FP16 = "fp16"
+    """Factors in FP16, except in submodules that keep FP32."""
+    BF16 = "bf16"
+    """Factors in BF16, except in submodules that keep FP32."""
