@@ -1,16 +1,29 @@
-"""Time of one frame on a GPU: the network launched kernel by kernel, and as one CUDA graph.
+"""Time of one frame on a GPU: the eager network, and the cuda session in each precision, beside the goals.
 
-    python -m benchmarks.gpu_frame [--frames 100] [--tf32]
+    python -m benchmarks.gpu_frame [--precision fp32 --precision fp16 …] [--frames 500] [--eager-frames 50]
+        [--picture-frames 20] [--json gpu_frame.json]
 
-"Model" is from inputs on the device to outputs on the device, with state fed back and a new scene every ten frames. The
-sessions take turns frame by frame. The reference in eager PyTorch takes 172.7 ms a frame on one H100 (FP32, no TF32).
+One process, one session after the other, each from the start of the same drive, with state fed back. The drive has
+five scenes of 20 frames and goes round; with the pseudo-trained weights 30 to 80 objects are reported in a frame, and
+most of them are gone in the next one. "Model" is what `session.run` takes by the host's clock, from inputs in the GPU's
+memory to outputs in the GPU's memory, the GPU waited for before and after: copying inputs into the graph's buffers, the
+launch, and the kernels. Frames to warm up are not counted.
+
+"Transfers" is all else between decoded pictures and results on the host: preprocessing, upload, download, and the check
+of the state. It is measured by `uniad-toolkit benchmark`'s code over made-up JPEG files of the cameras' size.
+
+The reference in eager PyTorch takes 172.7 ms a frame on one H100 (FP32, no TF32): 6,374 kernels, 29.7 ms of work.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Mapping
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -19,66 +32,142 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.gpu_measurement import Frame, Measurement, measure, percentiles
+from benchmarks.gpu_network import bundle_of, pseudo_network
+from toolkit.benchmarking.environment import environment
+from toolkit.benchmarking.timed import Part
 from toolkit.config import ModelConfig
 from toolkit.data.probe import probe_frame
-from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
+from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.torch import TorchSession
-from toolkit.network import Network, join
-from toolkit.plugin_manager import PluginManager
 
 REFERENCE_MS = 172.7
-SCENE_FRAMES = 10
-WARM_UP_FRAMES = 5
-
-
-class Sequence:
-    """Frames through one session, with the state in its memory and each frame timed."""
-
-    def __init__(self, session: TorchSession, network: Network) -> None:
-        self.session = session
-        self.milliseconds: list[float] = []
-        self._states = network.graph.states
-        dimensions = network.graph.config.dimensions()
-        self._state = {spec.name: session.upload(spec.zeros(dimensions)) for spec in network.graph.state_inputs}
-
-    def step(self, frame: Mapping[str, np.ndarray]) -> None:
-        inputs = {name: self.session.upload(array) for name, array in frame.items()}
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        outputs = self.session.run(inputs | self._state)
-        torch.cuda.synchronize()
-        self.milliseconds.append(1e3 * (time.perf_counter() - started))
-        available = inputs | outputs
-        self._state = {state.input: available[state.source].clone() for state in self._states}
+GOALS_MS = {Precision.FP32: 8.6, Precision.TF32: 6.9, Precision.FP16: 4.3}
+GOAL_SPREAD = 1.1
+"""Of p99 over p50."""
+GOAL_TRANSFERS_MS = 1.5
+SCENES, SCENE_FRAMES, SCENE_DISTANCE = 5, 20, 1000
 
 
 def main(
-    frames: Annotated[int, typer.Option(help="Frames to time, after five to warm up.")] = 100,
-    tf32: Annotated[bool, typer.Option("--tf32", help="Let matrix products and convolutions use TF32.")] = False,
+    precision: Annotated[list[Precision] | None, typer.Option(help="Of the cuda session; all by default.")] = None,
+    frames: Annotated[int, typer.Option(min=2, help="Frames of the cuda session, after five to warm up.")] = 500,
+    eager_frames: Annotated[int, typer.Option(min=2, help="Frames of the eager network, likewise.")] = 50,
+    picture_frames: Annotated[int, typer.Option(min=0, help="Frames to time with pictures; 0 for none.")] = 20,
+    output: Annotated[Path | None, typer.Option("--json", help="File to write all figures to.")] = None,
 ) -> None:
-    """Time the torch session and the CUDA graph session on the GPU at hand."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    config = ModelConfig()
-    network = Network(join(PluginManager.load().submodules(), config))
-    anchors = {"motion_head.motion_anchors": torch.from_numpy(pseudo_motion_anchors(config))}
-    network.load_weights(pseudo_trained_weights(network) | anchors)
-    sequences = [Sequence(session, network) for session in (TorchSession(network, "cuda"), CudaGraphSession(network))]
-    drive = [probe_frame(config, number, True) for number in range(SCENE_FRAMES)]
-    for number in range(frames + WARM_UP_FRAMES):
-        continues = np.array([int(number % SCENE_FRAMES != 0)], np.int32)
-        frame = drive[number % SCENE_FRAMES] | {"use_previous": continues}
-        for sequence in sequences:
-            sequence.step(frame)
-    table = Table("session", "p50 ms", "p90 ms", "p99 ms", "p99 / p50", "reference / p50")
-    for sequence in sequences:
-        times = sequence.milliseconds[WARM_UP_FRAMES:]
-        cuts = statistics.quantiles(times, n=100)
-        p50, p90, p99 = cuts[49], cuts[89], cuts[98]
-        row = [f"{p50:.2f}", f"{p90:.2f}", f"{p99:.2f}", f"{p99 / p50:.2f}", f"{REFERENCE_MS / p50:.1f}x"]
-        table.add_row(sequence.session.name, *row)
-    Console().print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {'TF32' if tf32 else 'FP32'}")
-    Console().print(table)
+    """Time the eager network and the cuda session on the GPU at hand."""
+    if not torch.cuda.is_available():
+        raise SystemExit("needs a CUDA GPU and a torch built for it")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    console = Console(width=130)
+    network = pseudo_network(ModelConfig())
+    bundle = bundle_of(network)
+    drive = make_drive(network.graph.config)
+    eager = measure(partial(TorchSession, network, "cuda"), bundle, drive, eager_frames, 0, Precision.FP32)
+    measurements = [eager]
+    console.print(summary(eager, eager))
+    for chosen in precision or list(Precision):
+        opened = partial(CudaGraphSession.of_network, network, precision=chosen)
+        measurements.append(measure(opened, bundle, drive, frames, picture_frames, chosen))
+        console.print(summary(measurements[-1], eager))
+        if output is not None:  # already, for the next session may take long, or fail
+            output.write_text(json.dumps(figures(measurements), indent=1) + "\n", encoding="utf-8")
+    console.print(time_table(measurements), work_table(measurements))
+
+
+def make_drive(config: ModelConfig) -> list[Frame]:
+    """Scene after scene, each from another part of the probe drive, which never looks the same twice."""
+    return [
+        probe_frame(config, SCENE_DISTANCE * scene + number, continues=number > 0)
+        for scene in range(SCENES)
+        for number in range(SCENE_FRAMES)
+    ]
+
+
+def summary(found: Measurement, eager: Measurement) -> str:
+    """What a session saw, in one line."""
+    counts = [len(ids) for ids in found.objects]
+    same = sum(one == other for one, other in zip(found.objects, eager.objects, strict=False))
+    appeared, vanished = found.changes
+    return (
+        f"{found.session} {found.precision.value}: p50 {found.percentiles(Part.MODEL)['p50']:.2f} ms in "
+        f"{len(counts)} frames, {min(counts)} to {max(counts)} objects, "
+        f"{appeared} appeared, {vanished} vanished; the eager network's in {same} of "
+        f"{min(len(counts), len(eager.objects))} frames"
+    )
+
+
+def time_table(measurements: Sequence[Measurement]) -> Table:
+    """Milliseconds of the model beside goals, the eager network of the same run, and the reference."""
+    table = Table(
+        *("session", "p50", "p90", "p99", "goal p50", "p99 / p50", "goal", "eager / p50", "reference / p50"),
+        title=f"model, milliseconds: {torch.cuda.get_device_name()}, torch {torch.__version__}",
+    )
+    eager = measurements[0].percentiles(Part.MODEL)["p50"]
+    for found in measurements:
+        values = found.percentiles(Part.MODEL)
+        goal = GOALS_MS.get(found.precision) if found.session != "eager" else None
+        spread = values["p99"] / values["p50"]
+        table.add_row(
+            f"{found.session} {found.precision.value}",
+            *(f"{value:.2f}" for value in values.values()),
+            verdict(values["p50"], goal),
+            f"{spread:.3f}",
+            verdict(spread, goal and GOAL_SPREAD),
+            f"{eager / values['p50']:.1f}x",
+            f"{REFERENCE_MS / values['p50']:.1f}x",
+        )
+    return table
+
+
+def verdict(value: float, goal: float | None) -> str:
+    """The goal, and whether it is reached."""
+    return "" if goal is None else f"≤ {goal:g} {'[green]yes[/]' if value <= goal else '[red]no[/]'}"
+
+
+def work_table(measurements: Sequence[Measurement]) -> Table:
+    """What the GPU does in a frame, all else between pictures and results, and what a session costs beforehand."""
+    table = Table(
+        *("session", "kernels", "copies", "GPU busy ms", "transfers p50 ms", "p99", "goal p50"),
+        *("open s", "first frame s", "GPU memory GiB"),
+        title="work of one frame; transfers and preprocessing; before the first result",
+    )
+    for found in measurements:
+        transfers = found.transfers
+        table.add_row(
+            f"{found.session} {found.precision.value}",
+            f"{found.work.kernels:,}",
+            str(found.work.copies),
+            f"{found.work.busy_milliseconds:.2f}",
+            *((f"{transfers[p]:.2f}" for p in ("p50", "p99")) if transfers else ("", "")),
+            verdict(transfers["p50"], GOAL_TRANSFERS_MS) if transfers else "",
+            f"{found.open_seconds:.1f}",
+            f"{found.first_frame_seconds:.1f}",
+            f"{found.used_bytes / 2**30:.2f}",
+        )
+    return table
+
+
+def figures(measurements: Sequence[Measurement]) -> dict[str, object]:
+    """Everything as JSON has it: percentiles, and the time of every frame."""
+    sessions = []
+    for found in measurements:
+        values = asdict(found) | {"objects": [len(ids) for ids in found.objects]}
+        values["percentiles"] = {part: found.percentiles(Part(part)) for part in found.milliseconds}
+        values["stage_percentiles"] = {name: percentiles(np.array(times)) for name, times in found.stages.items()}
+        values["transfers"] = found.transfers
+        sessions.append(values)
+    return {
+        "command": shlex.join(["python", "-m", "benchmarks.gpu_frame", *sys.argv[1:]]),
+        "environment": environment("cuda"),
+        "reference_milliseconds": REFERENCE_MS,
+        "goals_milliseconds": GOALS_MS,
+        "goal_spread": GOAL_SPREAD,
+        "goal_transfers_milliseconds": GOAL_TRANSFERS_MS,
+        "sessions": sessions,
+    }
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def main(
             with step("convert the reduced network"):
                 bundle = convert_reduced(Path(folder), plugins).path
         opened = Bundle.read(bundle)
-        for kind in session or list(SessionKind):
+        for kind in session or (SessionKind.ONNXRUNTIME, SessionKind.TORCH):
             console.print(f"{kind.value}: {frames} frames, a new scene every {scene}")
             runner = open_session(opened, kind, plugins)
             report = soak(opened, runner, drive(opened.config, frames, scene), console=console)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from toolkit.config import ModelConfig
 
-DTYPES = ("float32", "int32", "int64", "bool")
+DTYPES = ("float32", "int32", "int64", "bool", "uint8")
 
 
 @dataclass(frozen=True)

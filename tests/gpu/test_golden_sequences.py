@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from toolkit.anchors import load_motion_anchors
 from toolkit.bundle import Bundle
 from toolkit.config import ModelConfig
 from toolkit.engines.gpu.session import CudaGraphSession
+from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network, join
 from toolkit.plugin_manager import PluginManager
@@ -20,10 +23,10 @@ from toolkit.runtime.official_interface import has_no_effect
 from toolkit.runtime.replay import replay
 
 
-@pytest.mark.parametrize("session", [TorchSession, CudaGraphSession])
+@pytest.mark.parametrize("open_session", [partial(TorchSession, device="cuda"), CudaGraphSession.of_network])
 @pytest.mark.parametrize("seed", ["A", "C"])
 def test_sequence_equals_the_reference(
-    seed: str, session: type[TorchSession], golden: Path, plugins: PluginManager
+    seed: str, open_session: Callable[[Network], Session], golden: Path, plugins: PluginManager
 ) -> None:
     """Integers identical, floats within the reference's own noise, over all frames with state fed back."""
     assert not torch.backends.cuda.matmul.allow_tf32
@@ -42,6 +45,6 @@ def test_sequence_equals_the_reference(
     frames = load_script(golden / "make_inputs.py").make_inputs(seed)
     official = [{k: v for k, v in frame.items() if not has_no_effect(k)} for frame in frames]
     faults = []
-    for number, outputs in enumerate(replay(bundle, session(network, "cuda"), official)):
+    for number, outputs in enumerate(replay(bundle, open_session(network), official)):
         faults += reference.mismatches(number, outputs)
     assert faults == []

@@ -50,7 +50,7 @@ def test_stages_make_the_frame_and_parts_their_stage(toy: Bundle, tmp_path: Path
     parts = {whole: [t for t in result.timings if t.part_of == whole] for whole in (None, *timings)}
     assert [timing.name for timing in parts[None]] == [*STAGES, "whole frame"]
     assert [timing.name for timing in parts["load and decode"]] == ["read files", "decode"]
-    assert [timing.name for timing in parts["network"]] == ["upload", "model", "check state", "download"]
+    assert [timing.name for timing in parts["network"]] == ["upload", "model", "download", "check state"]
     assert [timing.name for timing in parts["model"]] == SUBMODULES
     assert all(min(timing.seconds) > 0 and len(timing.seconds) == 2 for timing in result.timings)
     for whole in ("load and decode", "network"):

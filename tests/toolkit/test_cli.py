@@ -109,6 +109,18 @@ def test_failed_check(greeter: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "error: you is a stranger\n"
 
 
+def test_failure_of_the_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever command uses it; any other error of its kind is a defect, and shown as one."""
+    path = tmp_path / "shouter.py"
+    path.write_text(GREETER.replace('print(f"hello {name}")', "raise RuntimeError(name)"))
+    assert run(["greet", "CUDA out of memory. Tried to allocate\n2 GiB", "--plugin", str(path)]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: the GPU cannot go on: RuntimeError: CUDA out of memory. Tried to allocate 2 GiB;")
+    assert printed.endswith("free its memory, or run fewer --workers\n")
+    with pytest.raises(RuntimeError, match="wheels"):
+        run(["greet", "wheels", "--plugin", str(path)])
+
+
 @pytest.mark.parametrize(
     "arrange",
     [

@@ -228,7 +228,8 @@ def test_root_that_is_no_folder(tmp_path: Path) -> None:
 def test_command_prints_every_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor"]) == 0
     printed = capsys.readouterr().out
-    assert all(title in printed for title in ("packages", "optional packages", "machine", "custom ops, converted"))
+    titles = ("packages", "optional packages", "machine", "sessions on the GPU", "custom ops, converted")
+    assert all(title in printed for title in titles)
     assert "failed" not in printed
 
 

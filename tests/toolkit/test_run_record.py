@@ -13,7 +13,7 @@ from toolkit.runtime.run_record import RUN_RECORD, FrameRecord, RunRecord
 from toolkit.stage_clock import Stage, StageClock
 
 FRAME = FrameRecord("0001", "monday", 3, 0, 1, "", False, {Stage.NETWORK: 0.5, Stage.WRITE: 0.25})
-RECORD = RunRecord("d" * 64, "onnxruntime", (FRAME,))
+RECORD = RunRecord("d" * 64, "cuda", (FRAME,), "fp16")
 
 
 def test_it_reads_back(tmp_path: Path) -> None:
@@ -32,6 +32,7 @@ def test_a_folder_without_one(tmp_path: Path) -> None:
         (0, {"bundle": ""}),
         (0, {"session": 5}),
         (1, {"frame": "../../secret"}),
+        (0, {"precision": None}),
         (1, {"seconds": {"network": -1}}),
         (1, {"seconds": {"network": None}}),
         (1, {"seconds": {"coffee": 1}}),

@@ -92,7 +92,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     opened = SimpleNamespace(config=CONFIG)
     monkeypatch.setattr("toolkit.bundle.Bundle.read", lambda _path: opened)
-    monkeypatch.setattr("toolkit.cli.visualize.open_session", lambda *_: None)
+    monkeypatch.setattr("toolkit.cli.visualize.open_session", lambda *_, **__: None)
     monkeypatch.setattr("toolkit.runtime.sequence.run_sequence", made_up)
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / MANIFEST).touch()

@@ -14,7 +14,16 @@ import torch
 
 from toolkit.plugin_sources import PACKAGE, package_version
 
-PACKAGES = ("torch", "onnxruntime", "numpy", "opencv-python-headless", "tensorrt", "tensorrt-rtx-cu13-bindings")
+PACKAGES = (
+    "torch",
+    "triton",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "numpy",
+    "opencv-python-headless",
+    "tensorrt",
+    "tensorrt-rtx-cu13-bindings",
+)
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -46,7 +55,7 @@ def environment(session: str) -> dict[str, str]:
     }
     if torch.cuda.is_available():
         found["GPU"] = torch.cuda.get_device_name()
-        found["TF32"] = str(torch.backends.cuda.matmul.allow_tf32)
+        found["CUDA"] = str(torch.version.cuda)
     for package in PACKAGES:
         try:
             found[package] = version(package)

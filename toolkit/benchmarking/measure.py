@@ -10,7 +10,7 @@ import numpy as np
 
 from toolkit.benchmarking.environment import Memory, environment, peak_memory
 from toolkit.benchmarking.submodules import Seconds, seconds_by_submodule
-from toolkit.benchmarking.timed import Part, TimedSession, timed_frames
+from toolkit.benchmarking.timed import Part, timed, timed_frames
 from toolkit.bundle import Bundle
 from toolkit.data.frames import Frame
 from toolkit.engines.session import Session
@@ -69,8 +69,8 @@ def benchmark(
     clock, parts = StageClock[Stage](), StageClock[str]()
     laps: list[dict[str, float]] = []
     started = time.perf_counter()
-    timed = TimedSession(session, parts)
-    for number, _ in enumerate(run_sequence(bundle, timed, submodules, timed_frames(frames, parts), clock=clock), 1):
+    watched, sources = timed(session, parts), timed_frames(frames, parts)
+    for number, _ in enumerate(run_sequence(bundle, watched, submodules, sources, clock=clock), 1):
         laps.append(dict[str, float]((*clock.take().items(), *parts.take().items())))
         if number == WARM_UP:
             started = time.perf_counter()
@@ -101,6 +101,7 @@ def _timings(laps: Sequence[Mapping[str, float]], inside: Seconds) -> list[Timin
     def timing(name: str, part_of: str | None = None) -> Timing:
         return Timing(name, part_of, tuple(lap.get(name, 0.0) for lap in laps))
 
+    prepare = [timing(Part.PREPARE, Stage.NETWORK)] if any(Part.PREPARE in lap for lap in laps) else []
     load, read = timing(Stage.LOAD), timing(Part.READ, Stage.LOAD)
     decoded = tuple(whole - part for whole, part in zip(load.seconds, read.seconds, strict=True))
     model = [
@@ -114,10 +115,11 @@ def _timings(laps: Sequence[Mapping[str, float]], inside: Seconds) -> list[Timin
         timing(Stage.PREPROCESS),
         timing(Stage.NETWORK),
         timing(Part.UPLOAD, Stage.NETWORK),
+        *prepare,
         timing(Part.MODEL, Stage.NETWORK),
         *model,
-        timing(Part.CHECK, Stage.NETWORK),
         timing(Part.DOWNLOAD, Stage.NETWORK),
+        timing(Part.CHECK, Stage.NETWORK),
         timing(Stage.POSTPROCESS),
         Timing(WHOLE_FRAME, None, tuple(sum(lap[stage] for stage in Stage if stage in lap) for lap in laps)),
     ]

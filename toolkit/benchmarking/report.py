@@ -15,10 +15,11 @@ from toolkit.files import new_file
 _GIB = 2**30
 
 
-def timing_table(result: Benchmark) -> Table:
-    """Milliseconds by stage; parts are indented below what they are part of."""
+def timing_table(result: Benchmark, precision: str) -> Table:
+    """Milliseconds by stage, of a session in some `precision`; parts are indented below what they are part of."""
     rows = [(timing, timing.milliseconds) for timing in result.timings]
-    table = Table("stage", *(("share", *rows[0][1]) if rows else ()), title=f"{result.session}: milliseconds a frame")
+    title = f"{result.session}, {precision}: milliseconds a frame"
+    table = Table("stage", *(("share", *rows[0][1]) if rows else ()), title=title)
     for column in table.columns[1:]:
         column.justify = "right"
     parents = {timing.name: timing.part_of for timing in result.timings}
@@ -42,12 +43,16 @@ def facts(result: Benchmark) -> dict[str, str]:
     }
 
 
-def write_json(result: Benchmark, command: str, path: Path) -> None:
-    """Everything, with the `command` that measured it. Raises InputError if the file cannot be written."""
+def write_json(result: Benchmark, precision: str, command: str, path: Path) -> None:
+    """Everything, with the `precision` of the session and the `command` that measured it.
+
+    Raises InputError if the file cannot be written.
+    """
     values = {
         "command": command,
         "bundle": result.bundle,
         "session": result.session,
+        "precision": precision,
         "frames": result.frames,
         "warm_up_frames": WARM_UP,
         "frames_per_second": result.frames_per_second,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from toolkit.data.frames import Frame
-from toolkit.engines.session import Session
+from toolkit.data.pictures import PictureMemory
+from toolkit.engines.session import PictureSession, Session
 from toolkit.stage_clock import StageClock
 
 Result = TypeVar("Result")
@@ -22,6 +25,7 @@ class Part(StrEnum):
 
     READ = "read files"
     UPLOAD = "upload"
+    PREPARE = "preprocess on the GPU"
     MODEL = "model"
     CHECK = "check state"
     DOWNLOAD = "download"
@@ -58,6 +62,41 @@ class TimedSession:
         wait_for_gpu()
         self._clock.lap(part)
         return result
+
+
+class TimedPictureSession(TimedSession):
+    """Uploads pictures only when the whole frame is uploaded, so that all of it is measured there."""
+
+    def __init__(self, session: PictureSession, clock: StageClock[str]) -> None:
+        super().__init__(session, clock)
+        self._preparing = session
+
+    def new_pictures(self) -> PictureMemory:
+        return UnreportedPictures(self._preparing.new_pictures().array)
+
+    def upload_frame(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        return self._timed(Part.UPLOAD, lambda: self._preparing.upload_frame(arrays))
+
+    def prepare(self, pictures: Any) -> Any:
+        return self._timed(Part.PREPARE, lambda: self._preparing.prepare(pictures))
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
+        return self._timed(Part.UPLOAD, lambda: self._preparing.zeros(shape, dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class UnreportedPictures:
+    """Picture memory of a session that is not told which of them are there."""
+
+    array: NDArray[np.uint8]
+
+    def filled(self, camera: int) -> None:
+        """Nothing begins yet."""
+
+
+def timed(session: Session, clock: StageClock[str]) -> TimedSession:
+    """The session, measured by `clock`."""
+    return TimedPictureSession(session, clock) if isinstance(session, PictureSession) else TimedSession(session, clock)
 
 
 def timed_frames(frames: Iterable[Frame], clock: StageClock[str]) -> Iterator[Frame]:

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.console import console, print_warning, print_written, step
-from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, open_session, used_precision
 from toolkit.data.sources import ADDRESSES
+from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
 
@@ -25,7 +26,8 @@ def uniad_commands(app: typer.Typer) -> None:
 def benchmark_command(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    session: Annotated[SessionKind, typer.Option(help="What runs the network.")] = SessionKind.ONNXRUNTIME,
+    session: SessionOption = SessionKind.ONNXRUNTIME,
+    precision: PrecisionOption = Precision.FP32,
     frames: Annotated[
         str, typer.Option(help=f"How many made-up frames to count, or where frames come from: {ADDRESSES}.")
     ] = DEFAULT_FRAMES,
@@ -63,14 +65,15 @@ def benchmark_command(
             if len(chosen) < WARM_UP + (length or 1):
                 raise InputError(f"{frames} holds {len(chosen)} frames, the first of which is not counted; give more")
         with step(f"load the {session.value} session"):
-            engine = open_session(opened, session, context.obj)
+            engine = open_session(opened, session, context.obj, precision=precision)
         with step(f"run {len(chosen)} frames, and again to look into the model"):
             result = benchmark(opened, engine, context.obj.submodules(), chosen)
-    console.print(timing_table(result))
+    used = used_precision(opened, session, precision)
+    console.print(timing_table(result, used))
     for name, value in (facts(result) | {"command": command}).items():
         console.print(f"  [dim]{name}:[/] {value}", soft_wrap=True)
     if output is not None:
-        write_json(result, command, output)
+        write_json(result, used, command, output)
         print_written(output, "figures")
 
 

@@ -15,10 +15,13 @@ import typer
 from toolkit.cli.console import print_error, print_trace, print_warning
 from toolkit.errors import CheckFailed, InputError
 from toolkit.plugin_manager import PluginManager
+from toolkit.untrusted import one_line
 
 PROGRAM = "uniad-toolkit"
 CHECK_FAILED, BAD_INPUT = 1, 2
 TRACE_VARIABLE = "UNIAD_TOOLKIT_TRACE"
+GPU_FAILURE = "CUDA"
+"""How torch begins what it says of a GPU without memory, and of one that fails: it has no class for both."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ def run(arguments: Sequence[str]) -> int:
         return BAD_INPUT
     except CheckFailed as error:
         print_error(str(error))
+        return CHECK_FAILED
+    except RuntimeError as error:
+        if not str(error).startswith(GPU_FAILURE):
+            raise
+        print_error(f"the GPU cannot go on: {one_line(error)}; free its memory, or run fewer --workers")
         return CHECK_FAILED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0

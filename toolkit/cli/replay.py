@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.console import print_written, step
-from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, open_session
+from toolkit.engines.gpu.precision import Precision
 from toolkit.hookspecs import hookimpl
 
 
@@ -23,7 +24,8 @@ def replay_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
     inputs: Annotated[Path, typer.Argument(help="npz with keys f{t}.in.NAME, t from 0, official names.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="npz to write, keys f{t}.out.NAME.")],
-    session: Annotated[SessionKind, typer.Option(help="What runs the network.")] = SessionKind.ONNXRUNTIME,
+    session: SessionOption = SessionKind.ONNXRUNTIME,
+    precision: PrecisionOption = Precision.FP32,
 ) -> None:
     """Run tensors as they are, with state fed back: the stable interface for comparing conversions.
 
@@ -41,7 +43,7 @@ def replay_command(
     frames = read_inputs(inputs)
     with new_file(output) as work:
         with step(f"load the {session.value} session"):
-            runner = open_session(opened, session, context.obj)
+            runner = open_session(opened, session, context.obj, precision=precision)
         arrays: dict[str, np.ndarray] = {}
         with step(f"run {len(frames)} frames"):
             for number, outputs in enumerate(replay(opened, runner, frames, f"{inputs}: ")):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from toolkit.cli.console import console, print_warning, print_written, step
-from toolkit.cli.sessions import SessionKind
+from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, require_precision, used_precision
 from toolkit.data.sources import ADDRESSES
+from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed
 from toolkit.hookspecs import hookimpl
 from toolkit.plugin_manager import PluginManager
@@ -29,7 +30,8 @@ def run_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
     frames: Annotated[str, typer.Argument(help=f"Where frames come from: {ADDRESSES}.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
-    session: Annotated[SessionKind, typer.Option(help="What runs the network.")] = SessionKind.ONNXRUNTIME,
+    session: SessionOption = SessionKind.ONNXRUNTIME,
+    precision: PrecisionOption = Precision.FP32,
     first_frame: Annotated[
         Literal["evaluation", "training"],
         typer.Option(help="Ego motion at a scene's start, as in the reference's evaluation or training."),
@@ -65,6 +67,7 @@ def run_command(
     from toolkit.files import new_folder
     from toolkit.runtime.run_record import RunRecord
 
+    require_precision(precision, (session,))  # before workers start
     chosen = Shard.parse(shard) if shard is not None else Shard(0, 1)
     opened = Bundle.read(bundle)
     with step("read frames"):
@@ -75,6 +78,7 @@ def run_command(
         job = RunJob(
             bundle,
             session,
+            precision,
             first_frame,
             pictures,
             folder,
@@ -87,7 +91,8 @@ def run_command(
             for record in done:
                 records.append(record)
                 print_record(record)
-        RunRecord(opened.identity, session.value, tuple(records)).write(folder)
+        used = used_precision(opened, session, precision)
+        RunRecord(opened.identity, session.value, tuple(records), used).write(folder)
     lost = [record.frame for record in records if record.left_out]
     print_written(output, f"{len(records) - len(lost)} frames")
     if lost:

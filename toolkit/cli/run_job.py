@@ -18,6 +18,7 @@ from toolkit.bundle import Bundle
 from toolkit.cli.console import step
 from toolkit.cli.sessions import SessionKind, open_session
 from toolkit.data.preprocess import FirstFrame
+from toolkit.engines.gpu.precision import Precision
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.run_record import FrameRecord
 
@@ -31,6 +32,7 @@ class RunJob:
 
     bundle: Path
     session: SessionKind
+    precision: Precision
     first_frame: FirstFrame
     pictures: bool
     folder: Path
@@ -51,7 +53,7 @@ class RunJob:
     def open_with(self, plugins: PluginManager) -> SceneWriter:
         """What runs the scenes, in this process."""
         bundle = Bundle.read(self.bundle)
-        session = open_session(bundle, self.session, plugins, threads=self.threads)
+        session = open_session(bundle, self.session, plugins, precision=self.precision, threads=self.threads)
         return SceneWriter(bundle, session, plugins.submodules(), self.first_frame, self.pictures, self.folder)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from toolkit.cli.console import console, print_warning, print_written, step
-from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.cli.sessions import PrecisionOption, SessionKind, open_session, require_precision
 from toolkit.data.sources import ADDRESSES
+from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
 
@@ -28,6 +30,7 @@ def verify_command(
     sessions: Annotated[
         str, typer.Option(help="Sessions to compare, by comma; the first is the reference.")
     ] = "torch,onnxruntime",
+    precision: PrecisionOption = Precision.FP32,
     length: Annotated[int | None, typer.Option(min=1, help="Number of frames; all by default, 6 made-up ones.")] = None,
     output: Annotated[Path | None, typer.Option("--json", help="File to write the whole report to.")] = None,
 ) -> None:
@@ -48,6 +51,7 @@ def verify_command(
     if frames is not None and inputs is not None:
         raise InputError("--frames and --inputs are both given; choose one")
     kinds = session_kinds(sessions)
+    require_precision(precision, kinds)
     opened = Bundle.read(bundle)
     if frames is not None:
         with step("read frames"):
@@ -57,13 +61,20 @@ def verify_command(
     else:
         sequence = probe_sequence(opened, length)
     with step(f"load {' and '.join(kind.value for kind in kinds)}"):
-        reference, *candidates = (open_session(opened, kind, context.obj, wires=True) for kind in kinds)
+        reference, *candidates = (
+            open_session(opened, kind, context.obj, precision=own_precision(kind, precision), wires=True)
+            for kind in kinds
+        )
 
     def eager() -> TorchSession:
         return reference if isinstance(reference, TorchSession) else TorchSession.of_bundle(opened, context.obj)
 
     with step(f"run {sequence.length} frames"):
         reports = verify(opened, reference, candidates, sequence.frames, eager, start=sequence.start)
+    names = [session_name(kind, precision) for kind in kinds]
+    reports = [
+        replace(report, reference=names[0], candidate=name) for report, name in zip(reports, names[1:], strict=True)
+    ]
     for report in reports:
         console.print()
         print_report(report, console)
@@ -73,7 +84,18 @@ def verify_command(
     failures = [failure for report in reports if (failure := report.failure())]
     if failures:
         raise CheckFailed("; ".join(failures))
-    console.print(f"[green]{', '.join(r.candidate for r in reports)} agrees with {reference.name}[/]")
+    console.print(f"[green]{', '.join(r.candidate for r in reports)} agrees with {names[0]}[/]")
+
+
+def own_precision(kind: SessionKind, precision: Precision) -> Precision:
+    """That of the cuda session is as asked for; others have no choice."""
+    return precision if kind is SessionKind.CUDA else Precision.FP32
+
+
+def session_name(kind: SessionKind, precision: Precision) -> str:
+    """What a session is called in reports, such as "cuda fp16"."""
+    own = own_precision(kind, precision)
+    return kind.value if own is Precision.FP32 else f"{kind.value} {own.value}"
 
 
 def session_kinds(names: str) -> list[SessionKind]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.console import console, print_warning, print_written, step
-from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, open_session
 from toolkit.data.sources import ADDRESSES
+from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
 
@@ -46,7 +47,8 @@ def visualize_command(
     frames: Annotated[
         str | None, typer.Option(help=f"The frames of the results, or those to run a bundle on: {ADDRESSES}.")
     ] = None,
-    session: Annotated[SessionKind, typer.Option(help="What runs a bundle.")] = SessionKind.ONNXRUNTIME,
+    session: SessionOption = SessionKind.ONNXRUNTIME,
+    precision: PrecisionOption = Precision.FP32,
     ground_truth: Annotated[bool, typer.Option(help="Draw the annotations of nuscenes:… frames, dashed.")] = True,
     video: Annotated[Path | None, typer.Option(help="Write a video too, .mp4 or .gif.")] = None,
     rerun: Annotated[Path | None, typer.Option(help="Write a recording for the Rerun viewer too, .rrd.")] = None,
@@ -72,7 +74,7 @@ def visualize_command(
         check_rerun(rerun)
     left_out: list[str] = []
     if (source / MANIFEST).is_file():
-        drive = _run(source, frames, session, context.obj, left_out)
+        drive = _run(source, frames, session, precision, context.obj, left_out)
     else:
         drive = _read(source, frames)
     truth = open_annotations(frames, drive.frames) if frames is not None and ground_truth else {}
@@ -118,7 +120,14 @@ def _read(folder: Path, address: str | None) -> Drive:
     return Drive(config, results, frames, times)
 
 
-def _run(bundle: Path, address: str | None, session: SessionKind, plugins: PluginManager, left_out: list[str]) -> Drive:
+def _run(
+    bundle: Path,
+    address: str | None,
+    session: SessionKind,
+    precision: Precision,
+    plugins: PluginManager,
+    left_out: list[str],
+) -> Drive:
     """A bundle's results of the frames at an address, each made when it is asked for."""
     from toolkit.bundle import Bundle
     from toolkit.runtime.sequence import run_sequence
@@ -128,7 +137,7 @@ def _run(bundle: Path, address: str | None, session: SessionKind, plugins: Plugi
     opened = Bundle.read(bundle)
     frames = _open(address, opened.config)
     with step(f"load the {session.value} session"):
-        engine = open_session(opened, session, plugins)
+        engine = open_session(opened, session, plugins, precision=precision)
     results = _finite(run_sequence(opened, engine, plugins.submodules(), frames), left_out)
     return Drive(opened.config, results, frames, [(frame.scene, frame.timestamp) for frame in frames])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from toolkit.config import ImageConfig
 from toolkit.data.frames import CameraView, Float64Array, Frame
 from toolkit.data.jpeg import jpeg_size
+from toolkit.data.pictures import IMAGE, PICTURES, PictureMemory
 from toolkit.errors import InputError
 from toolkit.stage_clock import Stage, StageClock
 
@@ -26,17 +27,28 @@ MAX_JPEG_BYTES = MAX_JPEG_PIXELS = 2**26
 
 
 def frame_inputs(
-    frame: Frame, previous: Frame | None, config: ImageConfig, first_frame: FirstFrame = "evaluation"
+    frame: Frame,
+    previous: Frame | None,
+    config: ImageConfig,
+    first_frame: FirstFrame = "evaluation",
+    pictures: NDArray[np.uint8] | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """The frame inputs by name. `previous` is the frame that ran before this one, of whatever scene, if any."""
+    """The frame inputs by name. `previous` is the frame that ran before this one, of whatever scene, if any.
+
+    The frame's `pictures` in one array, if given, stand in place of the image that would be prepared from them.
+    """
     missing = [name for name in config.cameras if name not in frame.cameras]
     if missing:
         raise InputError(f"frame {frame.name}: camera {missing[0]} is missing; the model takes {_names(config)}")
     views = [frame.cameras[name] for name in config.cameras]
     rotation, translation = lidar_to_global(frame)
     continues = previous is not None and previous.scene == frame.scene
-    return {
-        "image": np.stack([camera_image(view.image, config) for view in views]),
+    images: dict[str, NDArray[Any]] = (
+        {IMAGE: np.stack([camera_image(view.image, config) for view in views])}
+        if pictures is None
+        else {PICTURES: pictures}
+    )
+    return images | {
         "lidar2img": np.stack([lidar_to_image(view, config) for view in views]),
         "can_bus": ego_motion(frame, previous, first_frame),
         "timestamp": np.array([frame.timestamp], np.float32),
@@ -54,27 +66,36 @@ def sequence_inputs(
     first_frame: FirstFrame = "evaluation",
     clock: StageClock[Stage] | None = None,
     previous: Frame | None = None,
+    pictures: Callable[[], PictureMemory] | None = None,
 ) -> Iterator[tuple[Frame, dict[str, NDArray[Any]]]]:
     """Every frame with its inputs, each prepared when asked for; `clock` measures how long that takes.
 
-    `previous` is the frame before the first, of whatever scene, if any.
+    `previous` is the frame before the first, of whatever scene, if any. `pictures` makes memory for the pictures of a
+    frame, if they are wanted as they are.
     """
     clock = clock or StageClock()
     for frame in frames:
-        loaded = load_images(frame, config)
+        memory = None if pictures is None else pictures()
+        loaded = load_images(frame, config, memory)
         clock.lap(Stage.LOAD)
-        inputs = frame_inputs(loaded, previous, config, first_frame)
+        inputs = frame_inputs(loaded, previous, config, first_frame, None if memory is None else memory.array)
         clock.lap(Stage.PREPROCESS)
         yield frame, inputs
         previous = frame
 
 
-def load_images(frame: Frame, config: ImageConfig) -> Frame:
-    """The frame with the pictures of the model's cameras as arrays. InputError for one that cannot be used."""
-    views = {
-        name: replace(view, image=load_image(view.image, config)) if name in config.cameras else view
-        for name, view in frame.cameras.items()
-    }
+def load_images(frame: Frame, config: ImageConfig, memory: PictureMemory | None = None) -> Frame:
+    """The frame with the pictures of the model's cameras as arrays, in `memory` if given.
+
+    InputError for one that cannot be used.
+    """
+    views = dict(frame.cameras)
+    for camera, name in enumerate(config.cameras):
+        if name in views:
+            place = None if memory is None else memory.array[camera]
+            views[name] = replace(views[name], image=load_image(views[name].image, config, place))
+            if memory is not None:
+                memory.filled(camera)
     return replace(frame, cameras=views)
 
 
@@ -95,9 +116,14 @@ def camera_image(image: Path | NDArray[np.uint8], config: ImageConfig) -> Float3
     return padded
 
 
-def load_image(image: Path | NDArray[np.uint8], config: ImageConfig) -> NDArray[np.uint8]:
-    """RGB [height, width, 3] of a JPEG file or an array. InputError if it is unreadable or of another size."""
-    pixels = read_jpeg(image) if isinstance(image, Path) else image
+def load_image(
+    image: Path | NDArray[np.uint8], config: ImageConfig, place: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """RGB [height, width, 3] of a JPEG file or an array, put into `place` if given.
+
+    InputError if it is unreadable or of another size.
+    """
+    pixels = read_jpeg(image, place) if isinstance(image, Path) else image
     size = (config.source_height, config.source_width, 3)
     if pixels.shape != size or pixels.dtype != np.uint8:
         where = image if isinstance(image, Path) else "image array"
@@ -108,11 +134,17 @@ def load_image(image: Path | NDArray[np.uint8], config: ImageConfig) -> NDArray[
             f"{where}: found {found}; the model takes {config.source_width}x{config.source_height} RGB of uint8. "
             "Resize the images, and scale the first two rows of their intrinsics alike"
         )
-    return pixels
+    if place is None or pixels is place:
+        return pixels
+    np.copyto(place, pixels)
+    return place
 
 
-def read_jpeg(path: Path) -> NDArray[np.uint8]:
-    """RGB [height, width, 3] of a JPEG file as OpenCV decodes it; InputError if it is missing, cut off or corrupt."""
+def read_jpeg(path: Path, place: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """RGB [height, width, 3] of a JPEG file as OpenCV decodes it; InputError if it is missing, cut off or corrupt.
+
+    A picture of the size of `place` is put there.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_JPEG_BYTES + 1)
@@ -132,7 +164,7 @@ def read_jpeg(path: Path) -> NDArray[np.uint8]:
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if decoded is None:
         raise InputError(f"{path}: the JPEG file is corrupt; copy or encode it again")
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=place), np.uint8)
 
 
 def lidar_to_image(view: CameraView, config: ImageConfig) -> Float32Array:

@@ -26,8 +26,10 @@ def examine(plugins: PluginManager, root: Path | None = None) -> Iterator[tuple[
     if all(check.status is Status.OK for check in packages):
         import torch
 
+        from toolkit.doctor.gpu_sessions import check_gpu_sessions
         from toolkit.doctor.self_test import check_custom_ops, check_kernels
 
+        yield "sessions on the GPU", check_gpu_sessions()
         ops = plugins.custom_ops()
         yield "custom ops, converted", check_custom_ops(ops)
         if torch.cuda.is_available():

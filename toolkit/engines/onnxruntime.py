@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from toolkit.errors import InputError
 from toolkit.exporter import value_info
 from toolkit.specs import TensorSpec
 from toolkit.untrusted import one_line
+
+CPU_PROVIDER = ("CPUExecutionProvider", dict[str, str]())
+QUIET = 4
+"""Severity of what is logged: an error comes as an exception too."""
 
 
 class OnnxRuntimeSession:
@@ -33,27 +38,7 @@ class OnnxRuntimeSession:
         threads: int | None = None,
         profile: Path | None = None,
     ) -> None:
-        import onnx
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-        options.log_severity_level = 4  # an error comes as an exception too
-        model: str | bytes = str(bundle.onnx)
-        try:
-            if wires or profile is not None:
-                proto = onnx.load(bundle.onnx, load_external_data=False)
-                dimensions = bundle.config.dimensions()
-                proto.graph.output.extend(value_info(spec, dimensions) for spec in wires)
-                if profile is not None:
-                    proto = inline_named(proto)
-                    options.enable_profiling, options.profile_file_prefix = True, str(profile)
-                model = proto.SerializeToString()
-                folder = "session.model_external_initializers_file_folder_path"
-                options.add_session_config_entry(folder, str(bundle.path))
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise InputError(f"ONNX Runtime cannot load {bundle.onnx}: {one_line(error)}; convert again") from error
+        self._session = load_model(bundle, CPU_PROVIDER, wires=wires, threads=threads, profile=profile)
         self._inputs = {i.name for i in self._session.get_inputs()}
         self._outputs = [o.name for o in self._session.get_outputs()]
 
@@ -73,3 +58,38 @@ class OnnxRuntimeSession:
 
     def finite(self, tensors: Iterable[np.ndarray]) -> bool:
         return all(np.isfinite(tensor).all() for tensor in tensors)
+
+
+def load_model(
+    bundle: Bundle,
+    provider: tuple[str, Mapping[str, str]],
+    *,
+    wires: Sequence[TensorSpec] = (),
+    threads: int | None = None,
+    profile: Path | None = None,
+) -> Any:
+    """The bundle's functional model as an `onnxruntime.InferenceSession`, with `wires` as outputs too.
+
+    `provider` is an execution provider and its options. Raises InputError if ONNX Runtime cannot load the model.
+    """
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.log_severity_level = QUIET
+    model: str | bytes = str(bundle.onnx)
+    try:
+        if wires or profile is not None:
+            proto = onnx.load(bundle.onnx, load_external_data=False)
+            dimensions = bundle.config.dimensions()
+            proto.graph.output.extend(value_info(spec, dimensions) for spec in wires)
+            if profile is not None:
+                proto = inline_named(proto)
+                options.enable_profiling, options.profile_file_prefix = True, str(profile)
+            model = proto.SerializeToString()
+            folder = "session.model_external_initializers_file_folder_path"
+            options.add_session_config_entry(folder, str(bundle.path))
+        return onnxruntime.InferenceSession(model, options, providers=[provider])
+    except Exception as error:
+        raise InputError(f"ONNX Runtime cannot load {bundle.onnx}: {one_line(error)}; convert again") from error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+from toolkit.data.pictures import PictureMemory
 
 
 class Session(Protocol):
@@ -29,3 +31,23 @@ class Session(Protocol):
 
     def finite(self, tensors: Iterable[Any]) -> bool:
         """Whether these tensors hold neither NaN nor infinity."""
+
+
+@runtime_checkable
+class PictureSession(Session, Protocol):
+    """A session far from the host's memory: it takes a frame's inputs together, and camera pictures as they are.
+
+    Pictures go `new_pictures` -> `upload_frame` -> `prepare` -> `run`.
+    """
+
+    def new_pictures(self) -> PictureMemory:
+        """Memory for the pictures of the next frame."""
+
+    def upload_frame(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """All inputs of a frame as tensors of this session."""
+
+    def prepare(self, pictures: Any) -> Any:
+        """Uploaded pictures as the frame input `image`."""
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """A tensor of zeros, made where it is needed."""

@@ -29,27 +29,7 @@ class TorchSession:
     @classmethod
     def of_bundle(cls, bundle: Bundle, plugins: PluginManager, device: str = "cpu") -> TorchSession:
         """Rebuild the network from a bundle. Raises InputError if a submodule's plugin is not loaded or has changed."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        offered = {s.name: s for s in plugins.submodules()}
-        digests = {path.name: digest for path, digest in plugins.files.items()}
-        for record in bundle.submodules:
-            file = f"--plugin {record.plugin}" if record.plugin_sha256 else f"the package that holds {record.plugin}"
-            if record.name not in offered:
-                raise InputError(
-                    f"the bundle's submodule {record.name!r} comes from {record.plugin}; pass or install {file}"
-                )
-            if record.plugin_sha256 and digests.get(record.plugin) != record.plugin_sha256:
-                raise InputError(f"{record.plugin} differs from the file this bundle was converted with; pass that one")
-        network = Network(join([offered[r.name] for r in bundle.submodules], bundle.config))
-        try:
-            weights = load_file(bundle.weights)
-        except SafetensorError as error:
-            raise InputError(f"{bundle.weights} cannot be read: {one_line(error)}; convert again") from error
-        match_weights(network.weights(), weights)
-        network.load_weights(weights)
-        return cls(network, device)
+        return cls(load_network(bundle, plugins), device)
 
     def upload(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
@@ -74,6 +54,37 @@ class TorchSession:
         return array
 
     def finite(self, tensors: Iterable[Tensor]) -> bool:
-        # Extremes take one pass and carry NaN along; one answer leaves the device, not one a tensor.
-        extremes = [extreme for tensor in tensors for extreme in tensor.aminmax()]
-        return not extremes or bool(torch.stack(extremes).isfinite().all())
+        # One answer leaves the device, not one a tensor.
+        return bool(all_finite(tensors))
+
+
+def load_network(bundle: Bundle, plugins: PluginManager) -> Network:
+    """The network of a bundle, rebuilt. Raises InputError if a submodule's plugin is not loaded or has changed."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    offered = {s.name: s for s in plugins.submodules()}
+    digests = {path.name: digest for path, digest in plugins.files.items()}
+    for record in bundle.submodules:
+        file = f"--plugin {record.plugin}" if record.plugin_sha256 else f"the package that holds {record.plugin}"
+        if record.name not in offered:
+            raise InputError(
+                f"the bundle's submodule {record.name!r} comes from {record.plugin}; pass or install {file}"
+            )
+        if record.plugin_sha256 and digests.get(record.plugin) != record.plugin_sha256:
+            raise InputError(f"{record.plugin} differs from the file this bundle was converted with; pass that one")
+    network = Network(join([offered[r.name] for r in bundle.submodules], bundle.config))
+    try:
+        weights = load_file(bundle.weights)
+    except SafetensorError as error:
+        raise InputError(f"{bundle.weights} cannot be read: {one_line(error)}; convert again") from error
+    match_weights(network.weights(), weights)
+    network.load_weights(weights)
+    return network
+
+
+def all_finite(tensors: Iterable[Tensor]) -> Tensor:
+    """A bool, where the tensors are: whether they hold neither NaN nor infinity."""
+    # Extremes take one pass and carry NaN along.
+    extremes = [extreme for tensor in tensors for extreme in tensor.aminmax()]
+    return torch.stack(extremes).isfinite().all() if extremes else torch.tensor(True)

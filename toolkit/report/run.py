@@ -27,7 +27,7 @@ def describe_run(bundle: Bundle, results: Path) -> Run:
     totals = [sum(frame.seconds.values()) for frame in frames]
     return Run(
         facts={
-            "session": record.session,
+            "session": f"{record.session}, {record.precision}",
             "frames": str(len(frames)),
             "scenes": str(len({frame.scene for frame in frames})),
             "objects": f"{sum(frame.boxes for frame in frames)} reported in all frames",

@@ -52,15 +52,17 @@ class FrameRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Which bundle ran (`Bundle.identity`), in what kind of session, and its frames in order."""
+    """Which bundle ran (`Bundle.identity`), in what kind of session and what precision, and its frames in order."""
 
     bundle: str
     session: str
     frames: tuple[FrameRecord, ...]
+    precision: str = "fp32"
 
     def write(self, folder: Path) -> None:
         """Write the record into a folder of results."""
-        lines = [{"bundle": self.bundle, "session": self.session}, *(asdict(frame) for frame in self.frames)]
+        head = {"bundle": self.bundle, "session": self.session, "precision": self.precision}
+        lines = [head, *(asdict(frame) for frame in self.frames)]
         with new_file(folder / RUN_RECORD) as work:
             work.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
@@ -74,11 +76,12 @@ class RunRecord:
             raise InputError(f"{path} is larger than {MAX_BYTES} bytes; run the frames again")
         try:
             head, *frames = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            run = object_field(head, f"{path}: line 1: ", ("bundle", "session"))
+            run = object_field(head, f"{path}: line 1: ", ("bundle", "session", "precision"))
             return cls(
                 bundle=text_field(run["bundle"], "bundle"),
                 session=text_field(run["session"], "session"),
                 frames=tuple(_frame(values) for values in frames),
+                precision=text_field(run["precision"], "precision"),
             )
         except (
             OSError,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from toolkit.bundle import Bundle
 from toolkit.data.frames import Frame
 from toolkit.data.preprocess import FirstFrame, sequence_inputs
-from toolkit.engines.session import Session
+from toolkit.engines.session import PictureSession, Session
 from toolkit.runtime.results import FrameResult, frame_result
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.specs import Submodule
@@ -28,13 +28,14 @@ def run_sequence(
     No state passes from one scene to the next, so that each gives the same results alone: track ids start at 0 in each.
     What a scene's first ego motion refers to, by `first_frame`, may be the frame before; `previous` is the one before
     the first. Of `submodules`, those that the bundle has post-process on the host. `clock` measures each stage of a
-    frame up to its result. Raises InputError for a bad frame.
+    frame up to its result. A `PictureSession` gets pictures as they are decoded. Raises InputError for a bad frame.
     """
     clock = clock or StageClock[Stage]()
     names = {record.name for record in bundle.submodules}
     postprocesses = [s.postprocess for s in submodules if s.name in names and s.postprocess is not None]
     scene, runner = None, TemporalRunner(bundle, session)
-    for frame, inputs in sequence_inputs(frames, bundle.config.image, first_frame, clock, previous):
+    pictures = session.new_pictures if isinstance(session, PictureSession) else None
+    for frame, inputs in sequence_inputs(frames, bundle.config.image, first_frame, clock, previous, pictures):
         if frame.scene != scene:
             scene, runner = frame.scene, TemporalRunner(bundle, session)
         results = runner.step(inputs)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from toolkit.bundle import Bundle
-from toolkit.engines.session import Session
+from toolkit.data.pictures import IMAGE, PICTURES, pictures_spec
+from toolkit.engines.session import PictureSession, Session
 from toolkit.errors import InputError
 from toolkit.runtime.state_guard import NO_REPAIRS, StateGuard, check_next_id
 from toolkit.specs import TensorSpec
@@ -20,6 +21,8 @@ class TemporalRunner:
     The first frame starts from zeros with `use_previous` = 0, unless `start` gave a state. A later frame with
     `use_previous` = 0 starts a new scene inside the network, which keeps counting track ids.
 
+    A `PictureSession` may be given a frame's `pictures` instead of its `image`, which it prepares on its device.
+
     After each frame, values of the state that are not finite are taken out of it, unless `guarded` is False, for a
     comparison that must show what the network itself does. `repairs` says what the last frame needed; after a scene
     reset the next frame runs with `use_previous` = 0.
@@ -30,6 +33,7 @@ class TemporalRunner:
         self.session = session
         self.repairs = NO_REPAIRS
         self._guard = StateGuard(bundle, session) if guarded else None
+        self._device = session if isinstance(session, PictureSession) else None
         self._dimensions = bundle.config.dimensions()
         self._state: dict[str, Any] | None = None
         recurrent = {state.source for state in bundle.states}
@@ -47,19 +51,41 @@ class TemporalRunner:
 
         `frame` has an array for every frame input. Raises InputError for a missing or mis-shaped one.
         """
-        self._check(self.bundle.frame_inputs, frame)
-        inputs = {spec.name: frame[spec.name] for spec in self.bundle.frame_inputs}
-        starts_scene = self._state is None or self.repairs.scene_reset
-        if self._state is None:
-            self.start({spec.name: spec.zeros(self._dimensions) for spec in self.bundle.state_inputs})
-        if starts_scene and "use_previous" in inputs:
+        specs = self._frame_specs(frame)
+        self._check(specs, frame)
+        inputs = {spec.name: frame[spec.name] for spec in specs}
+        if (self._state is None or self.repairs.scene_reset) and "use_previous" in inputs:
             inputs["use_previous"] = np.zeros_like(inputs["use_previous"])
-        fed = {name: self.session.upload(array) for name, array in inputs.items()}
-        produced = self.session.run(fed | (self._state or {}))
+        fed = self._upload(inputs)
+        produced = self.session.run(fed | (self._zeros() if self._state is None else self._state))
+        results = {name: self.session.download(produced[name]) for name in outputs or self._reported}
         available = fed | produced
         state = {state.input: available[state.source] for state in self.bundle.states}
         self._state, self.repairs = self._guard.repair(state) if self._guard else (state, NO_REPAIRS)
-        return {name: self.session.download(produced[name]) for name in outputs or self._reported}
+        return results
+
+    def _frame_specs(self, frame: Mapping[str, np.ndarray]) -> tuple[TensorSpec, ...]:
+        """What `frame` must hold."""
+        specs = self.bundle.frame_inputs
+        if self._device is None or PICTURES not in frame or IMAGE in frame:
+            return specs
+        return tuple(pictures_spec(self.bundle.config.image) if spec.name == IMAGE else spec for spec in specs)
+
+    def _upload(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The frame inputs in the session's memory."""
+        if self._device is None:
+            return {name: self.session.upload(array) for name, array in inputs.items()}
+        fed = self._device.upload_frame(inputs)
+        if PICTURES in fed:
+            fed[IMAGE] = self._device.prepare(fed.pop(PICTURES))
+        return fed
+
+    def _zeros(self) -> dict[str, Any]:
+        """The state before the first frame."""
+        specs = self.bundle.state_inputs
+        if self._device is None:
+            return {spec.name: self.session.upload(spec.zeros(self._dimensions)) for spec in specs}
+        return {spec.name: self._device.zeros(spec.resolve(self._dimensions), spec.dtype) for spec in specs}
 
     def _check(self, specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]) -> None:
         for spec in specs:

@@ -6,7 +6,9 @@ from enum import StrEnum
 
 
 class Precision(StrEnum):
-    """Of the factors of products. Sums, and all tensors in memory, are FP32 in each."""
+    """Of the factors of products. Sums are FP32 in each; so are tensors in memory, but for images between convolutions,
+    which have the type of their factors in FP16 and BF16.
+    """
 
     FP32 = "fp32"
     """As accurate as FP32: the default."""

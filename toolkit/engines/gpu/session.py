@@ -2,34 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from toolkit.bundle import Bundle
+from toolkit.data.pictures import PICTURES, pictures_spec
+from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_network
 from toolkit.engines.gpu.frame_graph import FrameGraph
-from toolkit.engines.torch import TorchSession
+from toolkit.engines.gpu.precision import Precision
+from toolkit.engines.gpu.preprocess import CameraImages
+from toolkit.engines.gpu.transfer import Download, PictureUpload, Upload, pack
+from toolkit.engines.torch import all_finite, load_network
 from toolkit.errors import InputError
-from toolkit.network import Network
+from toolkit.network import Network, NetworkGraph
+from toolkit.plugin_manager import PluginManager
+
+DEVICE = torch.device("cuda")
+FINITE, PACKED = "(finite)", "(packed)"
+"""What the graph gives besides the network's outputs, none of which is named so."""
 
 
-class CudaGraphSession(TorchSession):
-    """A `TorchSession` on a GPU that captures the network at its first frame and replays it for every further one.
+class CudaGraphSession:
+    """Captures a network at its first frame and replays it for every further one; tensors are torch's.
 
-    Outputs are overwritten by the next frame, which may take them as its state. The arithmetic is that of the torch
-    session on the same GPU: FP32, and TF32 only where torch was told to allow it.
+    Outputs are overwritten by the next frame, which may take them as its state. What is reported of a frame, and what
+    the state guard asks, is packed inside the graph, and leaves the device in one copy when the first of it is asked
+    for: the only time in a frame that the host waits for the GPU.
     """
 
-    name = "cuda-graph"
+    name = "cuda"
 
-    def __init__(self, network: Network, device: str = "cuda") -> None:
-        """Raises InputError without a CUDA GPU, or a torch that can use it."""
-        if not torch.cuda.is_available():
-            raise InputError(f"session {self.name!r} needs a CUDA GPU and a torch built for it; use onnxruntime")
-        super().__init__(network, device)
+    def __init__(self, function: NetworkFunction, graph: NetworkGraph) -> None:
+        """`function` computes the network of `graph` on the GPU. Raises InputError without one that torch can use."""
+        require_gpu()
+        image, dimensions = graph.config.image, graph.config.dimensions()
+        self._function = function
+        self._states = [state.source for state in graph.states]
+        self._reported = [s.name for s in graph.results if s.name not in self._states or s.resolve(dimensions) == (1,)]
+        self._camera_images = CameraImages(image).to(DEVICE)
+        self._picture_shape = pictures_spec(image).resolve(dimensions)
+        self._uploads = Upload(DEVICE)
+        self._pictures: PictureUpload | None = None
         self._graph: FrameGraph | None = None
+        self._download = Download({}, torch.empty(0))
+        self._checked: dict[int, Tensor] = {}
+
+    @classmethod
+    def of_bundle(
+        cls, bundle: Bundle, plugins: PluginManager, *, precision: Precision = Precision.FP32
+    ) -> CudaGraphSession:
+        """The bundle's network. Raises InputError without a GPU, and as `load_network` does."""
+        require_gpu()
+        return cls.of_network(load_network(bundle, plugins), precision=precision)
+
+    @classmethod
+    def of_network(cls, network: Network, *, precision: Precision = Precision.FP32) -> CudaGraphSession:
+        """A network, which moves to the GPU, compiled at the first frame. Raises InputError without a GPU."""
+        require_gpu()
+        return cls(compile_network(network.to(DEVICE), precision), network.graph)
+
+    def new_pictures(self) -> PictureUpload:
+        self._pictures = self._uploads.pictures(self._picture_shape)
+        return self._pictures
+
+    def upload(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(DEVICE)
+
+    def upload_frame(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        """The inputs, in one copy; pictures in memory of `new_pictures` are on their way already."""
+        fed = self._uploads.together({name: array for name, array in arrays.items() if name != PICTURES})
+        if PICTURES in arrays:
+            given, begun = arrays[PICTURES], self._pictures
+            fed[PICTURES] = begun.tensor() if begun is not None and given is begun.array else self.upload(given)
+        return fed
+
+    def prepare(self, pictures: Tensor) -> Tensor:
+        with torch.inference_mode():
+            images: Tensor = self._camera_images(pictures)
+        return images
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Tensor:
+        return torch.zeros(shape, dtype=getattr(torch, dtype), device=DEVICE)
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with torch.inference_mode():
-            self._graph = self._graph or FrameGraph(self._network, inputs)
-            return self._graph(inputs)
+            self._graph = self._graph or FrameGraph(self._frame, inputs)
+            outputs = dict(self._graph(inputs))
+        packed = outputs.pop(PACKED)
+        self._download = Download({name: outputs[name] for name in (*self._reported, FINITE)}, packed)
+        self._checked = {id(tensor): tensor for tensor in self._float_states({**inputs, **outputs})}
+        del outputs[FINITE]
+        return outputs
+
+    def download(self, tensor: Tensor) -> np.ndarray:
+        array: np.ndarray = self._download[tensor] if tensor in self._download else tensor.cpu().numpy()
+        return array
+
+    def finite(self, tensors: Iterable[Tensor]) -> bool:
+        asked = list(tensors)
+        if asked and all(id(tensor) in self._checked for tensor in asked) and self._download.arrays[FINITE].item():
+            return True
+        return bool(all_finite(asked))
+
+    def _frame(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the graph holds."""
+        outputs = self._function(inputs)
+        states = self._float_states({**inputs, **outputs})
+        together = [torch.cat([state.flatten() for state in states])] if states else [torch.zeros(1, device=DEVICE)]
+        finite = all_finite(together)
+        packed = pack({name: outputs[name] for name in self._reported} | {FINITE: finite})
+        return {**outputs, FINITE: finite, PACKED: packed}
+
+    def _float_states(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+        return [tensors[name] for name in self._states if tensors[name].is_floating_point()]
+
+
+def require_gpu() -> None:
+    """Raise InputError without a GPU that torch can use."""
+    if not torch.cuda.is_available():
+        raise InputError("session 'cuda' needs a CUDA GPU and a torch built for it; use onnxruntime")

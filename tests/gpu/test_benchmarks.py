@@ -1,0 +1,77 @@
+"""What the benchmarks count on a GPU, on functions and a network of toy size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.gpu_measurement import measure
+from benchmarks.gpu_network import bundle_of
+from benchmarks.gpu_work import ProfiledSession
+from tests.toolkit.toy_bundle import CONFIG
+from toolkit.benchmarking.timed import Part
+from toolkit.data.probe import probe_frames
+from toolkit.engines.gpu.frame_graph import FrameGraph
+from toolkit.engines.gpu.precision import Precision
+from toolkit.engines.gpu.session import CudaGraphSession
+from toolkit.engines.torch import TorchSession
+from toolkit.network import Network, join
+from toolkit.plugin_manager import PluginManager
+
+pytest.importorskip("cv2")
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    """The toolkit's at toy size, with weights that are always the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Network(join(PluginManager.load().submodules(), CONFIG))
+
+
+class ThreeKernels(TorchSession):
+    """Launches three kernels and a copy, one by one or as a graph."""
+
+    def __init__(self, graph: bool) -> None:
+        self._run = FrameGraph(three_kernels, {"x": torch.ones(1000, device="cuda")}) if graph else three_kernels
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self._run(inputs)
+
+
+def three_kernels(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    x = inputs["x"].sin().cos().exp()
+    return {"y": x, "z": torch.empty_like(x).copy_(x)}
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_kernels_are_counted(graph: bool) -> None:
+    """In a graph too; that one copies its input as well, which torch may do by a kernel."""
+    session = ProfiledSession(ThreeKernels(graph))
+    for _ in range(2):
+        session.run({"x": torch.ones(1000, device="cuda")})
+    work = session.works[-1]
+    assert work.kernels in ((3, 4) if graph else (3,))
+    assert work.copies in ((1, 2) if graph else (1,))
+    assert 0 < work.busy_milliseconds < 1
+
+
+def test_sessions_are_measured(network: Network) -> None:
+    """The graph launches faster than the eager network; what is reported is the same."""
+    drive = probe_frames(CONFIG, 6, scene_change=3)
+    eager, cuda = (
+        measure(opened, bundle_of(network), drive, 10, 3, Precision.FP32)
+        for opened in (partial(TorchSession, network, "cuda"), partial(CudaGraphSession.of_network, network))
+    )
+    assert (eager.session, cuda.session) == ("eager", "cuda")
+    assert cuda.percentiles(Part.MODEL)["p50"] < eager.percentiles(Part.MODEL)["p50"]
+    assert cuda.work.busy_milliseconds > 0
+    assert 0 < cuda.work.kernels <= eager.work.kernels
+    assert cuda.first_frame_seconds > cuda.percentiles(Part.MODEL)["p99"] / 1e3
+    assert len(cuda.objects) == len(eager.objects) == 10
+    assert cuda.transfers["p50"] > 0
+    assert cuda.used_bytes > 0

@@ -1,0 +1,201 @@
+"""The GPU session equals what it captures to the last bit, and never waits but for its download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from toolkit.bundle import Bundle
+from toolkit.config import ImageConfig, ModelConfig
+from toolkit.data.pictures import IMAGE, PICTURES
+from toolkit.data.probe import probe_frames
+from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
+from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_network, tf32
+from toolkit.engines.gpu.frame_graph import FrameGraph
+from toolkit.engines.gpu.precision import Precision
+from toolkit.engines.gpu.preprocess import CameraImages
+from toolkit.engines.gpu.session import CudaGraphSession
+from toolkit.engines.torch import TorchSession
+from toolkit.network import Network, join
+from toolkit.plugin_manager import PluginManager
+from toolkit.runtime.state_guard import Repairs
+from toolkit.runtime.temporal_runner import TemporalRunner
+
+Arrays = dict[str, np.ndarray]
+CONFIG = ModelConfig()
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    """The toolkit's own, on the GPU."""
+    network = Network(join(PluginManager.load().submodules(), CONFIG))
+    anchors = {"motion_head.motion_anchors": torch.from_numpy(pseudo_motion_anchors(CONFIG))}
+    network.load_weights(pseudo_trained_weights(network) | anchors)
+    return network.to("cuda")
+
+
+@pytest.fixture(scope="module")
+def bundle(network: Network) -> Bundle:
+    return Bundle.of_graph(
+        Path(), network.graph, submodules=(), custom_ops=(), files={}, sha256={}, provenance={}, parity={}
+    )
+
+
+@pytest.fixture(scope="module")
+def function(network: Network) -> NetworkFunction:
+    """With our kernels, but without a compiler's, which would take long."""
+    return compile_network(network, Precision.FP32, inductor=False)
+
+
+class LaunchedSession(TorchSession):
+    """Launches kernel after kernel of a function."""
+
+    def __init__(self, function: NetworkFunction, network: Network) -> None:
+        super().__init__(network, "cuda")
+        self._function = function
+
+    def run(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        with torch.inference_mode():
+            return self._function(inputs)
+
+
+@pytest.fixture
+def session(function: NetworkFunction, network: Network) -> CudaGraphSession:
+    return CudaGraphSession(function, network.graph)
+
+
+@pytest.fixture(scope="module")
+def drive() -> list[Arrays]:
+    """A new scene begins with the fourth frame."""
+    return probe_frames(CONFIG, 6, scene_change=3)
+
+
+@pytest.fixture(autouse=True)
+def _without_tf32() -> Iterator[None]:
+    with tf32(False):
+        yield
+
+
+def results(bundle: Bundle, runner: TemporalRunner, frames: Sequence[Mapping[str, np.ndarray]]) -> list[Arrays]:
+    """Everything that the network gives, state included."""
+    return [runner.step(frame, [spec.name for spec in bundle.results]) for frame in frames]
+
+
+def assert_equal(actual: Sequence[Arrays], expected: Sequence[Arrays]) -> None:
+    for number, (ours, theirs) in enumerate(zip(actual, expected, strict=True)):
+        for name, array in theirs.items():
+            np.testing.assert_array_equal(ours[name], array, err_msg=f"frame {number}: {name}")
+
+
+def test_a_sequence_equals_one_launched_kernel_by_kernel(
+    session: CudaGraphSession, function: NetworkFunction, network: Network, bundle: Bundle, drive: list[Arrays]
+) -> None:
+    expected = results(bundle, TemporalRunner(bundle, LaunchedSession(function, network)), drive)
+    assert_equal(results(bundle, TemporalRunner(bundle, session), drive), expected)
+    assert len(set(expected[2]["box_ids"][: expected[2]["box_count"].item()])) > 1
+
+
+def test_a_second_sequence_starts_from_zeros(session: CudaGraphSession, bundle: Bundle, drive: list[Arrays]) -> None:
+    first = results(bundle, TemporalRunner(bundle, session), drive)
+    assert_equal(results(bundle, TemporalRunner(bundle, session), drive), first)
+
+
+def test_pictures_give_what_prepared_images_give(
+    session: CudaGraphSession, bundle: Bundle, drive: list[Arrays]
+) -> None:
+    """In the session's memory, and in any other."""
+    prepare = CameraImages(CONFIG.image)
+    pictures = [pixels(CONFIG.image, number) for number in range(len(drive))]
+    prepared = [frame | {IMAGE: prepare(torch.from_numpy(p)).numpy()} for frame, p in zip(drive, pictures, strict=True)]
+    expected = results(bundle, TemporalRunner(bundle, session), prepared)
+    for in_memory in (True, False):
+        runner = TemporalRunner(bundle, session)
+        actual = []
+        for frame, given in zip(drive, pictures, strict=True):
+            taken = filled(session, given) if in_memory else given
+            actual += results(bundle, runner, [without_image(frame) | {PICTURES: taken}])
+        assert_equal(actual, expected)
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 0.3])
+def test_images_equal_those_of_the_cpu(scale: float) -> None:
+    """Also out of a graph, for other pictures than it was captured with."""
+    config = ImageConfig(scale=scale)
+    on_gpu, on_cpu = CameraImages(config).to("cuda"), CameraImages(config)
+    first, second = (torch.from_numpy(pixels(config, seed)) for seed in range(2))
+    with torch.inference_mode():
+        graph = FrameGraph(lambda inputs: {IMAGE: on_gpu(inputs[PICTURES])}, {PICTURES: first.cuda()})
+        for pictures in (first, second):
+            images = graph({PICTURES: pictures.cuda()})[IMAGE]
+            assert images.is_contiguous()
+            torch.testing.assert_close(images.cpu(), on_cpu(pictures), rtol=0, atol=0 if scale != 0.3 else 2**-21)
+
+
+@pytest.mark.parametrize("name", ["timestamp", "can_bus"])
+def test_state_that_is_not_finite_is_repaired(
+    name: str, session: CudaGraphSession, network: Network, bundle: Bundle, drive: list[Arrays]
+) -> None:
+    """As in the eager network's session; a value that poisons itself alone, and one that poisons the BEV."""
+    frames = [dict(frame) for frame in drive]
+    frames[1][name] = np.full_like(frames[1][name], np.nan)
+    expected, actual = (TemporalRunner(bundle, s) for s in (TorchSession(network, "cuda"), session))
+    repairs: list[Repairs] = []
+    for frame in frames:
+        assert_equal(results(bundle, actual, [frame]), results(bundle, expected, [frame]))
+        assert actual.repairs == expected.repairs
+        repairs.append(actual.repairs)
+    assert repairs[1].scene_reset
+    assert not repairs[0]
+    assert not any(repairs[2:])
+
+
+def test_the_host_waits_for_the_download_alone(session: CudaGraphSession, bundle: Bundle, drive: list[Arrays]) -> None:
+    """torch tells of every other wait: a copy from or to ordinary memory, a value that the host reads."""
+    frames = [without_image(frame) for frame in drive]
+    TemporalRunner(bundle, session).step(frames[0] | {PICTURES: filled(session, pixels(CONFIG.image, 0))})
+    runner = TemporalRunner(bundle, session)  # another scene, whose state needs no upload either
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for number, frame in enumerate(frames):
+            runner.step(frame | {PICTURES: filled(session, pixels(CONFIG.image, number))})
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_pictures_come_from_page_locked_memory(session: CudaGraphSession) -> None:
+    """Which is given out again once the frame is done."""
+    addresses = set()
+    for number in range(6):
+        memory = session.new_pictures()
+        assert torch.from_numpy(memory.array).is_pinned()
+        addresses.add(memory.array.ctypes.data)
+        memory.array[:] = number
+        for camera in range(number):  # what is not reported is taken as well
+            memory.filled(camera)
+        uploaded = session.upload_frame({PICTURES: memory.array, "command": np.array([number], np.int32)})
+        assert uploaded[PICTURES].unique().tolist() == [number]
+        assert uploaded["command"].tolist() == [number]
+    assert len(addresses) <= 3
+
+
+def pixels(config: ImageConfig, seed: int) -> np.ndarray:
+    """Noise from every camera."""
+    size = (len(config.cameras), config.source_height, config.source_width, 3)
+    return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
+
+
+def filled(session: CudaGraphSession, pictures: np.ndarray) -> np.ndarray:
+    """The session's memory, with these pictures in it."""
+    memory = session.new_pictures()
+    for camera, picture in enumerate(pictures):
+        memory.array[camera] = picture
+        memory.filled(camera)
+    return memory.array
+
+
+def without_image(frame: Arrays) -> Arrays:
+    return {name: array for name, array in frame.items() if name != IMAGE}

@@ -1,0 +1,90 @@
+"""The compiled network computes what the eager one computes, frame after frame; here without torch.compile."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.toolkit.small_network import SMALL, assert_same_results, drive, small_network
+from toolkit.data.probe import probe_frames
+from toolkit.engines.gpu.compiled.network import CompiledPart, compile_network, compile_submodule, run_side_by_side
+from toolkit.engines.gpu.precision import Precision
+from toolkit.network import Network
+from toolkit.specs import Submodule
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return small_network()
+
+
+def test_a_drive_is_the_eager_networks(network: Network) -> None:
+    """To rounding in FP32 (1e-6 was seen), and with the same decisions."""
+    expected = drive(network, network.graph, 4)
+    compiled = compile_network(network, Precision.FP32, inductor=False)
+    assert_same_results(drive(compiled, network.graph, 4), expected, 1e-5)
+    assert expected[1]["next_track_id"].item() > 1  # the drive has tracks, which the state carries on
+
+
+def submodule(network: Network, name: str) -> Submodule:
+    (found,) = (s for s in network.graph.submodules if s.name == name)
+    return found
+
+
+def weight_types(network: Network, name: str, precision: Precision) -> set[tuple[int, torch.dtype]]:
+    """Parts and type of the weights that a compiled submodule's products take."""
+    return {
+        (len(node.args[1].meta["val"]), node.args[1].meta["val"].dtype)
+        for part in compile_submodule(network, submodule(network, name), precision, inductor=False)
+        for node in part.function.graph.nodes  # type: ignore[attr-defined]
+        if node.target in (torch.ops.uniad_gpu.linear.default, torch.ops.uniad_gpu.conv2d.default)
+    }
+
+
+@pytest.mark.parametrize(
+    ("precision", "weight"),
+    [
+        (Precision.FP32, (2, torch.float32)),
+        (Precision.TF32, (1, torch.float32)),
+        (Precision.FP16, (1, torch.float16)),
+        (Precision.BF16, (1, torch.bfloat16)),
+    ],
+)
+def test_products_take_the_precision_that_is_asked_for(
+    network: Network, precision: Precision, weight: tuple[int, torch.dtype]
+) -> None:
+    assert weight_types(network, "image_encoder", precision) == {weight}
+
+
+@pytest.mark.parametrize(("precision", "parts"), [(Precision.TF32, 1), (Precision.FP16, 2), (Precision.BF16, 2)])
+def test_a_submodule_that_keeps_fp32_has_it_in_fp16_and_bf16(
+    network: Network, precision: Precision, parts: int
+) -> None:
+    """TF32 is for all, since it has the range of FP32."""
+    assert submodule(network, "bev_encoder").keep_fp32 == ("*",)
+    assert weight_types(network, "bev_encoder", precision) == {(parts, torch.float32)}
+
+
+@pytest.mark.parametrize(
+    ("precision", "most"), [(Precision.TF32, 5e-3), (Precision.FP16, 5e-3), (Precision.BF16, 5e-2)]
+)
+def test_reduced_precision_deviates_but_only_a_little(network: Network, precision: Precision, most: float) -> None:
+    """20 convolutions in a row, whose factors keep 11 bits, or 8 in BF16."""
+    encoder = submodule(network, "image_encoder")
+    images = {"image": torch.from_numpy(probe_frames(SMALL, 1, scene_change=1)[0]["image"])}
+    (part,) = compile_submodule(network, encoder, precision, inductor=False)
+    expected, actual = network.run_submodule(encoder, images), part(images)
+    assert actual.keys() == expected.keys()
+    for name, wanted in expected.items():
+        assert actual[name].dtype == torch.float32
+        error = (actual[name] - wanted).norm() / wanted.norm()
+        assert 2**-24 * 10 < error < most
+
+
+def test_a_part_takes_its_inputs_by_name_and_gives_its_outputs_by_name() -> None:
+    """Whatever else there is; a single output needs no tuple."""
+    tensors = {"a": torch.ones(2), "b": torch.full((2,), 3.0), "c": torch.zeros(2)}
+    difference = CompiledPart(lambda b, a: b - a, ("b", "a"), ("difference",))
+    both = CompiledPart(lambda d: (d, d * 2), ("difference",), ("same", "double"))
+    produced = run_side_by_side([difference, both], tensors)
+    assert {name: tensor[0].item() for name, tensor in produced.items()} == {"difference": 2, "same": 2, "double": 4}

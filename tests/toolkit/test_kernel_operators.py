@@ -1,0 +1,184 @@
+"""The operators as torch computes them on a CPU, the parts of weights, and the tiles that the kernels are given.
+
+The kernels themselves are tested in tests/gpu/test_compiled_kernels.py.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from toolkit.engines.gpu.compiled.operators import attention, conv2d, linear, weight_parts
+from toolkit.engines.gpu.compiled.tiles import MOST_SPLITS, SHORTEST_SPLIT, Tile, attention_tile, product_tile
+from toolkit.engines.gpu.precision import Precision
+from toolkit.nn.attention import mask_logits
+
+NONE_ARRIVED = torch.zeros(0, dtype=torch.int32)
+
+
+def x(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+# Parts of weights
+
+
+def test_two_parts_hold_all_of_an_fp32_weight() -> None:
+    """Of every magnitude: what rounding to TF32 leaves has 13 bits at most, and FP32 has room for it."""
+    weight = x(50, 40) * torch.logspace(-37, 37, 40)
+    high, low = weight_parts(weight, Precision.FP32)
+    assert torch.equal(high.double() + low.double(), weight.double())
+    assert torch.equal(high, weight_parts(weight, Precision.TF32)[0])
+
+
+def test_tf32_rounds_to_the_nearest_of_10_bits() -> None:
+    """Half of a unit goes away from zero."""
+    unit = 2.0**-10
+    weight = torch.tensor([1.0, 1 + 0.49 * unit, 1 + 0.5 * unit, 1 + 1.51 * unit, -1 - 0.5 * unit, 2 - 0.4 * unit, 0.0])
+    expected = torch.tensor([[1.0, 1, 1 + unit, 1 + 2 * unit, -1 - unit, 2, 0]])
+    assert torch.equal(weight_parts(weight, Precision.TF32), expected)
+    rounded = weight_parts(x(1000), Precision.TF32)[0]
+    assert not (rounded.view(torch.int32) & 0x1FFF).any()
+    assert ((rounded - x(1000)).abs() <= x(1000).abs() * unit / 2).all()
+
+
+@pytest.mark.parametrize(
+    ("precision", "parts", "dtype"),
+    [
+        (Precision.FP32, 2, torch.float32),
+        (Precision.TF32, 1, torch.float32),
+        (Precision.FP16, 1, torch.float16),
+        (Precision.BF16, 1, torch.bfloat16),
+    ],
+)
+def test_parts_of_a_weight(precision: Precision, parts: int, dtype: torch.dtype) -> None:
+    weight = weight_parts(x(3, 4), precision)
+    assert (weight.shape, weight.dtype) == ((parts, 3, 4), dtype)
+    assert torch.equal(weight[0], x(3, 4).to(dtype)) or dtype == torch.float32
+
+
+# Operators
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("bias", [None, x(7)])
+def test_linear_is_torchs(bias: Tensor | None, relu: bool) -> None:
+    """The same calls in the same order, hence the same bits."""
+    weight = x(7, 32)
+    expected = functional.linear(x(2, 5, 32), weight, bias)
+    actual = linear(x(2, 5, 32), weight_parts(weight, Precision.FP32), bias, NONE_ARRIVED, relu)
+    assert torch.equal(actual, expected.relu() if relu else expected)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (2, 1), (2, 0)])
+def test_conv2d_is_torchs(stride: int, padding: int, residual: bool) -> None:
+    """To rounding: torch sums in another order where memory lies otherwise."""
+    weight, bias = x(6, 32, 3, 3), x(6)
+    expected = functional.conv2d(x(2, 32, 7, 8), weight, bias, stride, padding)
+    added = x(*expected.shape) if residual else None
+    expected = expected if added is None else expected + added
+    taps = weight_parts(weight.permute(0, 2, 3, 1), Precision.FP32)
+    actual = conv2d(x(2, 32, 7, 8), taps, bias, added, NONE_ARRIVED, stride, padding, True, False)
+    torch.testing.assert_close(actual, expected.relu(), rtol=0, atol=1e-6 * expected.abs().max().item())
+    assert actual.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_conv2d_stores_what_it_is_told() -> None:
+    taps = weight_parts(x(6, 3, 3, 32), Precision.FP16)
+    wide, reduced = (
+        conv2d(x(1, 32, 5, 5).half(), taps, None, None, NONE_ARRIVED, 1, 1, False, reduced) for reduced in (False, True)
+    )
+    assert (wide.dtype, reduced.dtype) == (torch.float32, torch.float16)
+    assert torch.equal(wide.half(), reduced)
+
+
+@pytest.mark.parametrize("valid", [None, x(2, 1, 1, 5) > 0, x(1, 1, 3, 5) > 0, torch.zeros(1, 1, 1, 5).bool()])
+def test_attention_is_torchs(valid: Tensor | None) -> None:
+    q, k, v = x(2, 4, 3, 16), x(2, 4, 5, 16) + 1, x(2, 4, 5, 16)
+    expected = mask_logits(0.5 * q @ k.transpose(-1, -2), valid).softmax(-1) @ v
+    actual = attention(q, k, v, valid, NONE_ARRIVED, 0.5, "fp32")
+    assert torch.equal(actual.transpose(1, 2), expected)
+    assert actual.shape == (2, 3, 4, 16)
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_linear_is_an_operator_that_torch_can_compile(precision: Precision) -> None:
+    """torch compares types, shapes, strides and aliases with what each operator declares."""
+    weight = weight_parts(x(7, 32), precision)
+    for rows in (x(5, 32), x(3, 2, 32).transpose(0, 1), x(5, 64)[:, :32]):
+        torch.library.opcheck(linear, (rows, weight, x(7), NONE_ARRIVED, True))
+    torch.library.opcheck(linear, (x(5, 32), weight, None, NONE_ARRIVED, False))
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_conv2d_is_an_operator_that_torch_can_compile(precision: Precision) -> None:
+    weight, image = (
+        weight_parts(x(6, 3, 3, 32), precision),
+        x(2, 32, 7, 8).contiguous(memory_format=torch.channels_last),
+    )
+    for stride, reduced in ((1, False), (2, True)):
+        added = torch.zeros(2, 6, -(-7 // stride), 8 // stride) if stride == 2 else None
+        torch.library.opcheck(conv2d, (image, weight, x(6), added, NONE_ARRIVED, stride, 1, True, reduced))
+    pixel_groups = weight_parts(x(6, 7, 1, 32), precision)
+    torch.library.opcheck(conv2d, (x(1, 4, 20, 21), pixel_groups, None, None, NONE_ARRIVED, 2, 0, False, False))
+
+
+def test_attention_is_an_operator_that_torch_can_compile() -> None:
+    heads_last = [x(2, rows, 4, 16).transpose(1, 2) for rows in (3, 5, 5)]
+    for valid in (None, x(2, 1, 1, 5) > 0):
+        torch.library.opcheck(attention, (*heads_last, valid, NONE_ARRIVED, 0.25, "fp32"))
+
+
+# Tiles
+
+sizes = st.integers(1, 4000)
+
+
+def assert_splits_share(tile: Tile, length: int) -> None:
+    """Each program that shares a sum of `length` has a worthwhile share on average, in one of the numbers allowed."""
+    assert tile.splits in {2**power for power in range(MOST_SPLITS.bit_length())}
+    assert tile.splits == 1 or length >= tile.splits * SHORTEST_SPLIT
+
+
+def shares(tile: Tile, length: int) -> list[range]:
+    """The steps of each program along the sum, as the kernels divide them."""
+    steps = ceil(length / tile.summed)
+    share = ceil(steps / tile.splits)
+    return [range(split * share, min(steps, (split + 1) * share)) for split in range(tile.splits)]
+
+
+@given(sizes, sizes, st.integers(1, 128), st.sampled_from([1, 9, 49]), st.integers(1, 2))
+def test_tiles_of_products(rows: int, columns: int, groups: int, taps: int, parts: int) -> None:
+    """A step stays within the channels of one tap; all steps are done once; the first program always has some."""
+    channels = 32 * groups
+    tile = product_tile(rows, columns, taps * channels, channels, parts)
+    assert channels % tile.summed == 0
+    assert tile.programs(rows, columns) * tile.rows * tile.columns >= rows * columns
+    assert_splits_share(tile, taps * channels)
+    done = shares(tile, taps * channels)
+    assert [step for share in done for step in share] == list(range(taps * channels // tile.summed))
+    assert done[0]
+
+
+@given(sizes, sizes, sizes)
+def test_tiles_of_attention(batch_heads: int, queries: int, keys: int) -> None:
+    tile = attention_tile(batch_heads, queries, keys)
+    assert tile.programs(queries, 1) * tile.rows >= queries
+    assert_splits_share(tile, keys)
+    done = shares(tile, keys)
+    assert [step for share in done for step in share] == list(range(ceil(keys / tile.summed)))
+    assert done[0]
+
+
+def test_a_late_program_may_find_nothing_left_of_a_sum() -> None:
+    """33 steps among 8 programs: 5 each for six of them, then 3. The last adds zeros."""
+    tile = product_tile(16, 32, 33 * 64, 33 * 64, 1)
+    assert (tile.splits, tile.summed) == (8, 64)
+    assert [len(share) for share in shares(tile, 33 * 64)] == [5] * 6 + [3, 0]

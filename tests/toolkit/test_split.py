@@ -1,0 +1,123 @@
+"""A submodule in two parts: what can run before its late inputs are there, and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from toolkit.engines.gpu.compiled.passes.use_linear import use_linear
+from toolkit.engines.gpu.compiled.split import Part, split_at
+from toolkit.engines.gpu.precision import Precision
+
+Tensors = tuple[Tensor, ...]
+OURS = torch.ops.uniad_gpu
+
+
+class Function(nn.Module):
+    """A function of tensors with two layers, `first` and `second`, and a constant, `table`."""
+
+    table: Tensor
+
+    def __init__(self, function: Callable[..., Tensors | Tensor]) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(32, 32), nn.Linear(32, 32)
+        self.register_buffer("table", torch.randn(4, 32))
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> Tensors | Tensor:
+        return self.function(self, *inputs)
+
+
+def split(function: Callable[..., Tensors | Tensor], outputs: tuple[str, ...]) -> list[Part]:
+    """The parts of a function of `early` and `late`; together, they must give what it gives."""
+    inputs = {"early": torch.randn(4, 32), "late": torch.randn(4, 32)}
+    gm = torch.export.export(Function(function).eval(), tuple(inputs.values()), strict=False).module()
+    assert isinstance(gm, GraphModule)
+    use_linear(gm, Precision.FP32)
+    returned = gm(*inputs.values())
+    expected = dict(zip(outputs, returned if isinstance(returned, tuple) else (returned,), strict=True))
+    parts = split_at(gm, tuple(inputs), outputs, {"late"})
+    tensors: dict[str, Tensor] = dict(inputs)
+    produced: dict[str, Tensor] = {}
+    for part in parts:
+        given = part.module(*(tensors[name] for name in part.inputs))
+        new = dict(zip(part.outputs, given if isinstance(given, tuple) else (given,), strict=True))
+        produced |= new
+        tensors |= new
+    assert_equal({name: produced[name] for name in outputs}, expected)
+    return parts
+
+
+def assert_equal(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    for name, tensor in expected.items():
+        assert torch.equal(actual[name], tensor), name
+
+
+def layers(part: Part) -> int:
+    return sum(node.target is OURS.linear.default for node in part.module.graph.nodes)
+
+
+def test_what_needs_no_late_input_goes_first() -> None:
+    """Constants come along to where they are read; what passes between the parts is named after its node."""
+
+    def function(m: Any, early: Tensor, late: Tensor) -> Tensor:
+        result: Tensor = m.second(m.first(early + m.table).sigmoid() + late) + m.table
+        return result
+
+    first, rest = split(function, ("result",))
+    assert (first.inputs, first.outputs) == (("early",), ("sigmoid of result",))
+    assert (rest.inputs, rest.outputs) == (("sigmoid of result", "late"), ("result",))
+    assert (layers(first), layers(rest)) == (1, 1)
+
+
+def test_a_result_may_be_ready_early() -> None:
+    """And be read by the rest."""
+
+    def function(m: Any, early: Tensor, late: Tensor) -> Tensors:
+        value = m.first(early)
+        return late * 2, value, value + late
+
+    first, rest = split(function, ("doubled", "value", "sum"))
+    assert (first.outputs, rest.outputs) == (("value",), ("doubled", "sum"))
+    assert rest.inputs == ("late", "value")
+
+
+def test_results_may_be_inputs_or_constants() -> None:
+    """Each keeps its own name, whatever it is called as an input."""
+
+    def function(m: Any, early: Tensor, late: Tensor) -> Tensors:
+        return m.first(early) + late, early, late, m.table
+
+    first, rest = split(function, ("sum", "same early", "same late", "constant"))
+    assert first.inputs == ("early",)
+    assert rest.outputs == ("sum", "same early", "same late", "constant")
+
+
+def test_one_value_may_be_several_results() -> None:
+    def function(m: Any, early: Tensor, late: Tensor) -> Tensors:
+        value, total = m.first(early), early + late
+        return value, value, total, total
+
+    first, rest = split(function, ("value", "value again", "total", "total again"))
+    assert first.outputs == ("value", "value again")
+    assert rest.outputs == ("total", "total again")
+
+
+def test_one_part_where_nothing_worthwhile_is_early_or_nothing_is_late() -> None:
+    """A sum without a layer is not worth a launch; a function that reads no late input can wait for none."""
+
+    def cheap(m: Any, early: Tensor, late: Tensor) -> Tensor:
+        result: Tensor = m.first((early + 1) * late)
+        return result
+
+    def early_alone(m: Any, early: Tensor, late: Tensor) -> Tensor:
+        result: Tensor = m.first(early)
+        return result
+
+    for function in (cheap, early_alone):
+        (part,) = split(function, ("result",))
+        assert (part.inputs, part.outputs) == (("early", "late"), ("result",))

@@ -1,0 +1,89 @@
+"""Launches of the Triton kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from toolkit.engines.gpu.compiled.tiles import attention_tile, product_tile
+from toolkit.nn.attention import MASKED_LOGIT
+
+
+def launch_product(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    out: Tensor,
+    arrived: Tensor,
+    *,
+    relu: bool,
+    stride: int = 1,
+    padding: int = 0,
+) -> None:
+    """Write the convolution of `x` [batch, height, width, channels] to `out` [batch, height', width', columns].
+
+    `weight` is [parts, columns, kernel height, kernel width, channels]; with more channels than `x` has, they are those
+    of neighbouring pixels of a row. `residual` is like `out`. Pixels lie at equal distances in `x`; all others are
+    contiguous. `arrived` are int32 zeros, one for each block, and stay so: they count the programs that have done their
+    share of a block's sum, which the last one adds up.
+    """
+    from toolkit.engines.gpu.compiled.product_kernel import product_kernel
+
+    parts, columns, kernel_height, kernel_width, channels = weight.shape
+    batch, height, width, _ = x.shape
+    pitch = x.stride(0) if height * width == 1 else x.stride(2)
+    _, out_height, out_width, _ = out.shape
+    if (kernel_height, kernel_width, channels, stride, padding) == (1, 1, x.shape[3], 1, 0):  # as in a linear layer
+        batch, height, width, out_height, out_width = batch * height * width, 1, 1, 1, 1
+    rows = batch * out_height * out_width
+    tile = product_tile(rows, columns, kernel_height * kernel_width * channels, channels, parts)
+    partial = x.new_empty((tile.splits, rows, columns), dtype=torch.float32) if tile.splits > 1 else out
+    product_kernel[(tile.programs(rows, columns), tile.splits)](
+        x, weight, bias, residual, out, partial, arrived,
+        rows, columns, channels, pitch, height, width, out_height, out_width, tile.splits,
+        STRIDE=stride, PADDING=padding, KERNEL_H=kernel_height, KERNEL_W=kernel_width, PARTS=parts, RELU=relu,
+        SPLIT=tile.splits > 1, ALIGNED=4 if pitch % 4 == 0 else 1,
+        BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.summed,
+        num_warps=tile.warps, num_stages=tile.stages, **_early(x.device),
+    )  # fmt: skip
+
+
+def launch_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    valid: Tensor | None,
+    out: Tensor,
+    arrived: Tensor,
+    *,
+    scale: float,
+    precision: str,
+) -> None:
+    """Write attention of `query` [batch, heads, queries, width] to `out` [batch, queries, heads, width].
+
+    `key` and `value` are [batch, heads, keys, width], `valid` bool, expanded to [batch, heads, queries, keys]. Features
+    lie together in each. `arrived` is as in `launch_product`.
+    """
+    from toolkit.engines.gpu.compiled.attention_kernel import attention_kernel
+
+    batch, heads, queries, width = query.shape
+    keys = key.shape[2]
+    tile = attention_tile(batch * heads, queries, keys)
+    blocks = tile.programs(queries, 1)
+    mask = (query, 0, 0, 0, 0) if valid is None else (valid.view(torch.uint8), *valid.stride())
+    shared = tile.splits * batch * heads * blocks * tile.rows * (width + 2)
+    partial = query.new_empty(shared) if tile.splits > 1 else out
+    attention_kernel[(blocks, batch * heads, tile.splits)](
+        query, key, value, mask[0], out, partial, arrived, scale, heads, queries, keys, tile.splits,
+        *query.stride()[:3], *key.stride()[:3], *value.stride()[:3], *mask[1:],
+        MASKED=valid is not None, MASKED_ROWS=mask[3] != 0, MASKED_LOGIT=MASKED_LOGIT, PRECISION=precision,
+        SPLIT=tile.splits > 1, WIDTH=width, BLOCK_Q=tile.rows, BLOCK_K=tile.summed,
+        num_warps=tile.warps, num_stages=tile.stages, **_early(query.device),
+    )  # fmt: skip
+
+
+def _early(device: torch.device) -> dict[str, bool]:
+    """Programmatic dependent launch, where the GPU has it: a kernel starts while the one before it ends."""
+    able = torch.cuda.get_device_capability(device)[0] >= 9
+    return {"EARLY": able, "launch_pdl": able}

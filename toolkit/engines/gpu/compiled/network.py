@@ -1,0 +1,132 @@
+"""The network, submodule by submodule, rewritten and compiled for a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toolkit.engines.gpu.compiled.pipeline import optimize
+from toolkit.engines.gpu.compiled.split import split_at
+from toolkit.engines.gpu.precision import Precision
+from toolkit.network import Network, example_inputs
+from toolkit.specs import Submodule
+
+NetworkFunction = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class CompiledPart:
+    """A function of tensors in order, and the names of what it takes and gives."""
+
+    function: Callable[..., Any]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def __call__(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs by name; the inputs are among `tensors`."""
+        outputs = self.function(*(tensors[name] for name in self.inputs))
+        return dict(zip(self.outputs, (outputs,) if isinstance(outputs, Tensor) else outputs, strict=True))
+
+
+def compile_network(network: Network, precision: Precision, *, inductor: bool = True) -> NetworkFunction:
+    """A function from the network's inputs to all that its submodules produce, by name.
+
+    Submodules are exported where the network's weights are. With `inductor`, torch.compile fuses what is left around
+    the products, at the first call.
+    """
+    parts = [
+        part
+        for submodule in network.graph.submodules
+        for part in compile_submodule(network, submodule, precision, inductor=inductor)
+    ]
+    names = [spec.name for spec in network.graph.outputs]
+
+    def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        with tf32(precision is Precision.TF32):  # for what libraries compute
+            produced = run_side_by_side(parts, inputs)
+        return {name: produced[name] for name in names}
+
+    return run
+
+
+def compile_submodule(
+    network: Network, submodule: Submodule, precision: Precision, *, inductor: bool = True
+) -> list[CompiledPart]:
+    """One submodule in the order of its parts: what can run before its latest input is there, if anything, goes first.
+
+    In FP16 and BF16, a submodule that wants to keep FP32 does so.
+    """
+    part = network.parts[submodule.name]
+    device = next(part.parameters()).device
+    examples = tuple(x.to(device) for x in example_inputs(submodule.inputs, network.graph.config))
+    keeps = precision in (Precision.FP16, Precision.BF16) and "*" in submodule.keep_fp32
+    with torch.no_grad(), tf32(False):
+        module = torch.export.export(part, examples, strict=False).module()
+        optimize(module, Precision.FP32 if keeps else precision)
+    outputs = [spec.name for spec in submodule.outputs]
+    parts = split_at(module, [spec.name for spec in submodule.inputs], outputs, _latest_inputs(network, submodule))
+    return [
+        CompiledPart(
+            torch.compile(part.module, dynamic=False, fullgraph=True, options=_inductor()) if inductor else part.module,
+            part.inputs,
+            part.outputs,
+        )
+        for part in parts
+    ]
+
+
+def _inductor() -> dict[str, Any]:
+    """Its kernels may start while the one before them ends, as ours do, where this version of torch knows how."""
+    from torch._inductor import config
+
+    return {"triton.enable_pdl": True} if hasattr(config.triton, "enable_pdl") else {}
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether PyTorch's own products and convolutions may use TF32, for as long as the context lasts."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def _latest_inputs(network: Network, submodule: Submodule) -> set[str]:
+    """The inputs that come from the last of the submodules that this one waits for."""
+    names = {spec.name for spec in submodule.inputs}
+    producers = [names.intersection(o.name for o in s.outputs) for s in network.graph.submodules]
+    return next((found for found in reversed(producers) if found), set())
+
+
+def run_side_by_side(parts: Sequence[CompiledPart], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All outputs of the parts; on a GPU each waits for those alone whose outputs it reads.
+
+    Every output lives until all parts are done, so that none reuses the memory of one that another still reads.
+    """
+    produced: dict[str, Tensor] = {}
+    if not next(iter(inputs.values())).is_cuda:
+        for part in parts:
+            produced |= part({**inputs, **produced})
+        return produced
+    caller = torch.cuda.current_stream()
+    started = caller.record_event()
+    done: dict[str, torch.cuda.Event] = {}
+    for part in parts:
+        stream = torch.cuda.Stream()
+        for event in (started, *(done[name] for name in part.inputs if name in done)):
+            stream.wait_event(event)
+        with torch.cuda.stream(stream):
+            outputs = part({**inputs, **produced})
+        event = stream.record_event()
+        done |= dict.fromkeys(outputs, event)
+        produced |= outputs
+        caller.wait_event(event)
+    return produced

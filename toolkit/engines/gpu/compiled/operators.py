@@ -1,0 +1,160 @@
+"""The operators that the compiled network calls where a library would launch slower or smaller kernels.
+
+Each computes by torch on a CPU, where it is tested, and by a Triton kernel on a GPU. The weight of a product says its
+precision: FP16, BF16 and TF32 take one part of it, rounded; FP32 takes two, rounded to TF32 and what that left.
+
+`arrived` is scratch of int32 zeros, which stays zero: one for each block whose sum several programs share.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from toolkit.engines.gpu.compiled.launch import launch_attention, launch_product
+from toolkit.engines.gpu.precision import Precision
+from toolkit.nn.attention import mask_logits
+
+TF32_KEPT = -0x2000
+TF32_HALF = 0x1000
+
+
+def weight_parts(weight: Tensor, precision: Precision) -> Tensor:
+    """[parts, *weight.shape]: the parts of an FP32 weight that products in `precision` take."""
+    match precision:
+        case Precision.FP16:
+            return weight.half()[None]
+        case Precision.BF16:
+            return weight.bfloat16()[None]
+    high = ((weight.view(torch.int32) + TF32_HALF) & TF32_KEPT).view(torch.float32)
+    return high[None] if precision is Precision.TF32 else torch.stack((high, weight - high))
+
+
+@torch.library.custom_op("uniad_gpu::linear", mutates_args=())
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, arrived: Tensor, relu: bool) -> Tensor:
+    """A linear layer and ReLU, if wanted: x [..., inputs], weight [parts, outputs, inputs] -> [..., outputs]."""
+    out = functional.linear(x, weight.float().sum(0), bias)
+    return out.relu() if relu else out
+
+
+@linear.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, arrived: Tensor, relu: bool) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[1]))
+
+
+@linear.register_kernel("cuda")
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, arrived: Tensor, relu: bool) -> Tensor:
+    parts, outputs, inputs = weight.shape
+    out = x.new_empty((*x.shape[:-1], outputs))
+    pixels = x.reshape(-1, 1, 1, inputs)
+    pixels = pixels if pixels.stride(3) == 1 else pixels.contiguous()
+    taps = weight.view(parts, outputs, 1, 1, inputs)
+    launch_product(pixels, taps, bias, None, out.view(-1, 1, 1, outputs), arrived, relu=relu)
+    return out
+
+
+@torch.library.custom_op("uniad_gpu::conv2d", mutates_args=())
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    arrived: Tensor,
+    stride: int,
+    padding: int,
+    relu: bool,
+    reduced: bool,
+) -> Tensor:
+    """A convolution, plus `residual`, and ReLU, if wanted: [N, inputs, H, W] -> [N, outputs, H', W'].
+
+    `weight` is [parts, outputs, kernel height, kernel width, inputs], or [parts, outputs, kernel height, 1, kernel
+    width * inputs]. Images are channels-last in memory, and FP32; with `reduced`, the output has the weight's type.
+    """
+    outputs, height = weight.shape[1:3]
+    taps = weight.float().sum(0).reshape(outputs, height, -1, x.shape[1]).permute(0, 3, 1, 2)
+    out = functional.conv2d(x.float(), taps, bias, stride, padding)
+    out = out if residual is None else out + residual
+    out = out.relu() if relu else out
+    return out.to(weight.dtype if reduced else torch.float32, memory_format=torch.channels_last)
+
+
+@conv2d.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    arrived: Tensor,
+    stride: int,
+    padding: int,
+    relu: bool,
+    reduced: bool,
+) -> Tensor:
+    return _empty_image(x, weight, stride, padding, reduced)
+
+
+@conv2d.register_kernel("cuda")
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    arrived: Tensor,
+    stride: int,
+    padding: int,
+    relu: bool,
+    reduced: bool,
+) -> Tensor:
+    out = _empty_image(x, weight, stride, padding, reduced)
+    added = None if residual is None else _channels_last(residual)
+    to = out.permute(0, 2, 3, 1)
+    launch_product(_channels_last(x), weight, bias, added, to, arrived, relu=relu, stride=stride, padding=padding)
+    return out
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    """[N, C, H, W] as [N, H, W, C], contiguous: a view where it lies so in memory."""
+    return image.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+
+
+def _empty_image(x: Tensor, weight: Tensor, stride: int, padding: int, reduced: bool) -> Tensor:
+    _, outputs, height, width, inputs = weight.shape
+    kernel = height, width * inputs // x.shape[1]
+    size = [(side + 2 * padding - taps) // stride + 1 for side, taps in zip(x.shape[2:], kernel, strict=True)]
+    dtype = weight.dtype if reduced else torch.float32
+    shape = (x.shape[0], outputs, *size)
+    return torch.empty(shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)
+
+
+@torch.library.custom_op("uniad_gpu::attention", mutates_args=())
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None, arrived: Tensor, scale: float, precision: str
+) -> Tensor:
+    """Scaled dot-product attention: [batch, heads, queries, width], keys alike -> [batch, queries, heads, width].
+
+    `valid` is a bool mask that can be expanded to [batch, heads, queries, keys]; where it is False, the logit is
+    replaced by `toolkit.nn.attention.MASKED_LOGIT`. `precision` is that of both products.
+    """
+    logits = mask_logits(query * scale @ key.transpose(-1, -2), valid)
+    return (logits.softmax(-1) @ value).transpose(1, 2).contiguous()
+
+
+@attention.register_fake
+def _(
+    query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None, arrived: Tensor, scale: float, precision: str
+) -> Tensor:
+    batch, heads, queries, width = query.shape
+    return query.new_empty((batch, queries, heads, width))
+
+
+@attention.register_kernel("cuda")
+def _(
+    query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None, arrived: Tensor, scale: float, precision: str
+) -> Tensor:
+    batch, heads, queries, width = query.shape
+    out = query.new_empty((batch, queries, heads, width))
+    rows = [x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value)]
+    mask = None if valid is None else valid.expand(batch, heads, queries, key.shape[2])
+    launch_attention(rows[0], rows[1], rows[2], mask, out, arrived, scale=scale, precision=precision)
+    return out

@@ -1,0 +1,130 @@
+"""Convolutions become calls of the operator that has a kernel of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.nn import functional
+
+from toolkit.engines.gpu.compiled.operators import weight_parts
+from toolkit.engines.gpu.compiled.passes.graph_edit import (
+    Aten,
+    add_constant,
+    calls,
+    constant_of,
+    finish,
+    is_call,
+    shape_of,
+)
+from toolkit.engines.gpu.compiled.passes.use_linear import CHANNELS, add_counters, only_relu, replace_through
+from toolkit.engines.gpu.compiled.tiles import product_tile
+from toolkit.engines.gpu.precision import Precision
+
+DEFAULTS = (None, None, None, (1, 1), (0, 0), (1, 1), 1)
+"""Of the arguments of aten.conv2d."""
+FEW_CHANNELS = 4
+"""Of a picture, filled up: so many lie together that those of 8 pixels of a row are one step of the kernel."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution with equal strides and equal padding, and `weight` [outputs, inputs, height, width]."""
+
+    x: Node
+    weight: Tensor
+    bias: Node | None
+    stride: int
+    padding: int
+
+
+def use_convolution(gm: GraphModule, precision: Precision) -> int:
+    """Replace convolutions, each with the sum and ReLU that follow; returns the number replaced.
+
+    Between convolutions, images have the type of the weights in FP16 and BF16.
+    """
+    rewrites = 0
+    for node in calls(gm, Aten.conv2d.default):
+        found = _match(gm, node)
+        if found is None:
+            continue
+        total, residual = _sum_after(node)
+        last = only_relu(total)
+        reduced = precision in (Precision.FP16, Precision.BF16) and all(_takes_reduced(gm, u, last) for u in last.users)
+        with gm.graph.inserting_before(total):
+            if found.weight.shape[1] < CHANNELS:
+                found = _over_pixels(gm, found, shape_of(node))
+            taps = found.weight.permute(0, 2, 3, 1).contiguous()
+            parts = weight_parts(taps, precision)
+            rows = shape_of(node)[0] * prod(shape_of(node)[2:])
+            length, channels = prod(taps.shape[1:]), taps.shape[3]
+            tile = product_tile(rows, taps.shape[0], length, channels, len(parts))
+            arrived = add_counters(gm, tile, tile.programs(rows, taps.shape[0]), taps.device)
+            image = _channels_last(gm, found.x)
+            added = None if residual is None else _channels_last(gm, residual)
+            kernel = add_constant(gm, parts)
+            relu = last is not total
+            args = (image, kernel, found.bias, added, arrived, found.stride, found.padding, relu, reduced)
+            new = gm.graph.call_function(torch.ops.uniad_gpu.conv2d.default, args)
+        replace_through(last, total, new)
+        rewrites += 1
+    return finish(gm, rewrites)
+
+
+def _match(gm: GraphModule, node: Node) -> Convolution | None:
+    """The convolution that `node` is, if the kernel can compute it."""
+    settings: list[Any] = [*node.args, *DEFAULTS[len(node.args) :]]
+    x, weight_node, bias, stride, padding, dilation, groups = settings
+    weight = constant_of(gm, weight_node)
+    if weight is None or groups != 1 or set(dilation) != {1} or len(set(stride)) > 1 or len(set(padding)) > 1:
+        return None
+    inputs, _, width = weight.shape[1:]
+    if inputs % CHANNELS and (inputs > FEW_CHANNELS or width > CHANNELS // FEW_CHANNELS):
+        return None
+    return Convolution(x, weight, bias, stride[0], padding[0])
+
+
+def _over_pixels(gm: GraphModule, found: Convolution, shape: tuple[int, ...]) -> Convolution:
+    """The same convolution of a padded image, in which the pixels under a row of the kernel are channels of one."""
+    outputs, inputs, height, width = found.weight.shape
+    span = CHANNELS // FEW_CHANNELS
+    right = (shape[3] - 1) * found.stride + span - shape_of(found.x)[3] - found.padding
+    sides = [found.padding, right, found.padding, found.padding, 0, FEW_CHANNELS - inputs]
+    x = gm.graph.call_function(Aten.constant_pad_nd.default, (found.x, sides))
+    filled = functional.pad(found.weight, (0, span - width, 0, 0, 0, FEW_CHANNELS - inputs))
+    weight = filled.permute(0, 3, 1, 2).reshape(outputs, CHANNELS, height, 1)
+    return Convolution(x, weight, found.bias, found.stride, 0)
+
+
+def _channels_last(gm: GraphModule, image: Node) -> Node:
+    return gm.graph.call_function(Aten.contiguous.default, (image,), {"memory_format": torch.channels_last})
+
+
+def _takes_reduced(gm: GraphModule, user: Node, image: Node) -> bool:
+    """Whether `user` is a convolution of the image, or its sum with one, or chooses its largest values for those."""
+    if is_call(user, Aten.max_pool2d.default):
+        return all(_takes_reduced(gm, next_user, user) for next_user in user.users)
+    if is_call(user, Aten.contiguous.default):
+        return all(is_call(next_user, torch.ops.uniad_gpu.conv2d.default) for next_user in user.users)
+    if is_call(user, Aten.add.Tensor, Aten.add_.Tensor):
+        return any(
+            is_call(term, Aten.conv2d.default) and _match(gm, term) is not None and _sum_after(term)[1] is image
+            for term in user.args
+            if isinstance(term, Node)
+        )
+    return is_call(user, Aten.conv2d.default) and _match(gm, user) is not None
+
+
+def _sum_after(node: Node) -> tuple[Node, Node | None]:
+    """The sum that alone reads `node`, and its other term; or the node itself and None."""
+    users = list(node.users)
+    if len(users) == 1 and is_call(users[0], Aten.add.Tensor, Aten.add_.Tensor) and "alpha" not in users[0].kwargs:
+        first, second = users[0].args
+        other = second if first is node else first
+        if isinstance(other, Node) and other is not node and shape_of(other) == shape_of(node):
+            return users[0], other
+    return node, None

@@ -1,0 +1,31 @@
+"""Bounds of sense for reduced precision: small enough that a driver would not notice (docs/precision.md).
+
+Digits are no measure there: a score near a threshold falls on either side of it, and from then on rows stand for other
+things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from toolkit.verification.comparison import Comparison
+from toolkit.verification.decisions import Decisions
+
+BEV_ERROR = 2e-3
+"""Relative, of the one output that no decision enters."""
+BOX_DISTANCE, PLAN_DISTANCE = 0.3, 0.1
+"""Metres that a matched object, and a point of the plan, may move."""
+FLIPPED_CELLS = 0.03
+"""Share of occupancy cells that may differ in a frame."""
+
+
+def sense_faults(decisions: Decisions, comparisons: Sequence[Comparison]) -> list[str]:
+    """What of one frame exceeds its bound; gates are apart (`toolkit.verification.gates`)."""
+    measured = [("bev", c.errors.norm, BEV_ERROR) for c in comparisons if c.tensor == "bev"]
+    if decisions.tracks:
+        measured.append(("objects", decisions.tracks.moved, BOX_DISTANCE))
+    if decisions.plan:
+        measured.append(("plan", decisions.plan.moved, PLAN_DISTANCE))
+    if cells := decisions.occupancy:
+        measured.append(("occupancy", cells.flipped / cells.cells, FLIPPED_CELLS))
+    return [f"{name} {error:.3g} > {bound:g}" for name, error, bound in measured if not error <= bound]
