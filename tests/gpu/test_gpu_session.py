@@ -137,12 +137,17 @@ def test_images_equal_those_of_the_cpu(scale: float) -> None:
 
 @pytest.mark.parametrize("name", ["timestamp", "can_bus"])
 def test_state_that_is_not_finite_is_repaired(
-    name: str, session: CudaGraphSession, network: Network, bundle: Bundle, drive: list[Arrays]
+    name: str,
+    session: CudaGraphSession,
+    function: NetworkFunction,
+    network: Network,
+    bundle: Bundle,
+    drive: list[Arrays],
 ) -> None:
-    """As in the eager network's session; a value that poisons itself alone, and one that poisons the BEV."""
+    """As without a graph; a value that poisons itself alone, and one that poisons the BEV."""
     frames = [dict(frame) for frame in drive]
     frames[1][name] = np.full_like(frames[1][name], np.nan)
-    expected, actual = (TemporalRunner(bundle, s) for s in (TorchSession(network, "cuda"), session))
+    expected, actual = (TemporalRunner(bundle, s) for s in (LaunchedSession(function, network), session))
     repairs: list[Repairs] = []
     for frame in frames:
         assert_equal(results(bundle, actual, [frame]), results(bundle, expected, [frame]))
