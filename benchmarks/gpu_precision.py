@@ -1,44 +1,40 @@
 """How far the cuda session departs from FP32 in TF32, FP16 and BF16, and in FP32 from the eager network on the GPU.
 
     python -m benchmarks.gpu_precision [--golden FOLDER] [--precision fp16 …] [--frames 12] [--json gpu_precision.json]
+    python -m benchmarks.gpu_precision --emulate …
 
 Every session has its own state fed back. With `--golden`, the reference's golden data, the weights and frames are those
 of sequences A and C; without it the pseudo-trained weights and probe frames. Tolerances, gates and decisions are those
 of `uniad-toolkit verify`: reduced precisions may exceed the tolerances, which are FP32's, but should make the same
-sense (toolkit/verification/sense.py).
+sense (toolkit/verification/sense.py). `--emulate` needs no GPU (benchmarks/gpu_emulation.py).
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.gpu_network import bundle_of, pseudo_network
-from toolkit.anchors import load_motion_anchors
+from benchmarks.gpu_cases import Case, golden_cases, probe_case
+from benchmarks.gpu_emulation import EmulatedSession
 from toolkit.benchmarking.environment import environment
-from toolkit.bundle import Bundle
-from toolkit.config import ModelConfig
-from toolkit.data.probe import probe_frames
 from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
-from toolkit.network import Network, join
-from toolkit.plugin_manager import PluginManager
-from toolkit.runtime import official_interface as official
+from toolkit.specs import TensorSpec
+from toolkit.verification.decisions import Decisions
+from toolkit.verification.metrics import Errors
 from toolkit.verification.observation import Observer
 from toolkit.verification.policy import FP32
 from toolkit.verification.report import Report
@@ -47,19 +43,15 @@ from toolkit.verification.table import print_report
 from toolkit.verification.verify import Findings, inspect_frame
 
 EAGER = "eager fp32"
-SEEDS = ("A", "C")
 SHOWN = ("bev", "boxes", "box_scores", "motion_trajectories", "motion_log_probs", "occupancy_scores", "plan")
 """Outputs of the summary; the table of each session has all."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """A network and frames for it."""
+class Seed(StrEnum):
+    """Of the golden sequences."""
 
-    name: str
-    network: Network
-    bundle: Bundle
-    frames: Sequence[Mapping[str, np.ndarray]]
+    A = "A"
+    C = "C"
 
 
 @dataclass
@@ -73,67 +65,39 @@ class Pair:
 
 def main(
     golden: Annotated[Path | None, typer.Option(help="Folder of the reference's golden data.")] = None,
-    seed: Annotated[list[str] | None, typer.Option(help="Golden sequences to run; A and C by default.")] = None,
+    seed: Annotated[list[Seed] | None, typer.Option(help="Golden sequences to run; both by default.")] = None,
     precision: Annotated[list[Precision] | None, typer.Option(help="To compare with FP32; all by default.")] = None,
     frames: Annotated[int, typer.Option(min=2, help="Probe frames, without golden data.")] = 12,
     output: Annotated[Path | None, typer.Option("--json", help="File to write all figures to.")] = None,
+    emulate: Annotated[bool, typer.Option("--emulate", help="Round as the GPU does, on the CPU.")] = False,
 ) -> None:
-    """Compare the precisions of the cuda session on the GPU at hand."""
-    if not torch.cuda.is_available():
-        raise SystemExit("needs a CUDA GPU and a torch built for it")
+    """Compare the precisions of the cuda session on the GPU at hand, or of its emulation."""
+    if not emulate and not torch.cuda.is_available():
+        raise SystemExit("needs a CUDA GPU and a torch built for it; --emulate needs none")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     console, values = Console(width=150), []
     precisions = [p for p in precision or list(Precision) if p is not Precision.FP32]
-    for case in golden_cases(golden, seed or SEEDS) if golden else [probe_case(frames)]:
-        sessions: dict[str, Session] = {EAGER: TorchSession(case.network, "cuda")}
-        for each in (Precision.FP32, *precisions):
-            sessions[cuda(each)] = CudaGraphSession.of_network(case.network, precision=each)
-        pairs = [Pair(EAGER, cuda(Precision.FP32)), *(Pair(cuda(Precision.FP32), cuda(p)) for p in precisions)]
-        reports = compare_sessions(case, sessions, pairs)
+    for case in golden_cases(golden, seed or list(Seed)) if golden else [probe_case(frames)]:
+        reports = compare_precisions(case, precisions, emulate=emulate)
         for report in reports:
             print_report(report, console)
-        console.print(summary(case.name, reports))
+        console.print(deviations(case, reports), summary(case.name, reports))
         values += [{"sequence": case.name, "sense": faults_of(r)} | r.to_dict() for r in reports]
     if output is not None:
         command = shlex.join(["python", "-m", "benchmarks.gpu_precision", *sys.argv[1:]])
-        figures = {"command": command, "environment": environment("cuda"), "reports": values}
+        figures = {"command": command, "environment": environment("torch"), "reports": values}
         output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
-def cuda(precision: Precision) -> str:
-    """What the cuda session of a precision is called here."""
-    return f"cuda {precision.value}"
-
-
-def probe_case(frames: int) -> Case:
-    """Made-up weights and frames, with a change of scene."""
-    network = pseudo_network(ModelConfig())
-    return Case("probe", network, bundle_of(network), probe_frames(network.graph.config, frames, -(-2 * frames // 3)))
-
-
-def golden_cases(folder: Path, seeds: Sequence[str]) -> Iterator[Case]:
-    """The golden sequences, with the network that each was made with."""
-    checkpoint, inputs = load_script(folder / "pseudo_checkpoint.py"), load_script(folder / "make_inputs.py")
-    config = ModelConfig()
-    anchors = torch.from_numpy(load_motion_anchors(folder / "motion_anchor_infos_mode6.pkl", config))
-    for seed in seeds:
-        network = Network(join(PluginManager.load().submodules(), config))
-        weights = checkpoint.make_state_dict(str(folder / "state_dict_manifest.json"), seed)
-        network.load_weights(weights | {"motion_head.motion_anchors": anchors})
-        bundle = bundle_of(network)
-        given = [{k: v for k, v in f.items() if not official.has_no_effect(k)} for f in inputs.make_inputs(seed)]
-        frames = [official.frame_inputs(frame, bundle, f"golden {seed}: f{t}.in.") for t, frame in enumerate(given)]
-        yield Case(f"golden {seed}", network, bundle, frames)
-
-
-def load_script(path: Path) -> ModuleType:
-    """A Python file of the golden data as a module: it makes weights, or inputs."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise SystemExit(f"{path} is missing; --golden names the folder of the golden data")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def compare_precisions(case: Case, precisions: Sequence[Precision], *, emulate: bool) -> list[Report]:
+    """FP32 against the eager network, then each of `precisions` against FP32."""
+    names = {p: f"{EmulatedSession.name if emulate else CudaGraphSession.name} {p}" for p in Precision}
+    sessions: dict[str, Session] = {EAGER: TorchSession(case.network, "cpu" if emulate else "cuda")}
+    for each in (Precision.FP32, *precisions):
+        open_session = EmulatedSession if emulate else CudaGraphSession.of_network
+        sessions[names[each]] = open_session(case.network, precision=each)
+    fp32 = names[Precision.FP32]
+    return compare_sessions(case, sessions, [Pair(EAGER, fp32), *(Pair(fp32, names[p]) for p in precisions)])
 
 
 def compare_sessions(case: Case, sessions: Mapping[str, Session], pairs: Sequence[Pair]) -> list[Report]:
@@ -167,6 +131,39 @@ def faults_of(report: Report) -> list[str]:
         of_frame = [c for c in report.comparisons if c.frame == decisions.frame]
         faults += [f"frame {decisions.frame}: {fault}" for fault in sense_faults(decisions, of_frame)]
     return faults
+
+
+def deviations(case: Case, reports: Sequence[Report]) -> Table:
+    """Of every result, the largest relative and absolute error, or how many entries of integers differ.
+
+    In brackets over the frames that report other objects, or in another order: rows stand for other things there.
+    """
+    table = Table("", *(report.candidate for report in reports), title=f"{case.name}: relative, largest error")
+    for spec in case.bundle.results:
+        cells = []
+        for report in reports:
+            same = {decisions.frame for decisions in report.decisions if same_rows(decisions)}
+            found = [c for c in report.comparisons if c.tensor == spec.name]
+            cell = deviation(spec, [c.errors for c in found if c.frame in same])
+            others = deviation(spec, [c.errors for c in found if c.frame not in same])
+            cells.append(f"{cell} ({others})".strip() if others else cell)
+        table.add_row(spec.name, *cells)
+    return table
+
+
+def same_rows(decisions: Decisions) -> bool:
+    """Whether both report the same objects in the same order."""
+    tracks = decisions.tracks
+    return tracks is None or (tracks.expected == tracks.actual == tracks.matched and not tracks.reordered)
+
+
+def deviation(spec: TensorSpec, errors: Sequence[Errors]) -> str:
+    """The largest of several frames; nothing of none."""
+    if not errors:
+        return ""
+    if spec.dtype.startswith("float"):
+        return f"{max(e.norm for e in errors):.1e}, {max(e.largest for e in errors):.1e}"
+    return f"{max(e.share for e in errors):.2%} differ"
 
 
 def summary(title: str, reports: Sequence[Report]) -> Table:

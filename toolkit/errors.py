@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+GPU_FAILURE = "CUDA"
+"""How torch begins what it says of a GPU without memory, and of one that fails: it has no class for both."""
+
 
 class InputError(Exception):
     """What the user gave cannot be used; the message says what, where and the remedy. Exit status 2."""

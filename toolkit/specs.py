@@ -78,7 +78,7 @@ class Submodule:
     inner layers.
 
     `keep_fp32` are glob patterns of node names, without the submodule's own (``"*box_head*"``; ``"*"`` for all), that
-    stay in FP32 when the model's precision is reduced.
+    stay in FP32 when the model's precision is reduced. The GPU session has no such nodes: there ``"*"`` alone counts.
     """
 
     name: str

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import gpu_products
 from benchmarks.gpu_measurement import measure
 from benchmarks.gpu_network import bundle_of
 from benchmarks.gpu_work import ProfiledSession
@@ -75,3 +76,11 @@ def test_sessions_are_measured(network: Network) -> None:
     assert len(cuda.objects) == len(eager.objects) == 10
     assert cuda.transfers["p50"] > 0
     assert cuda.used_bytes > 0
+
+
+def test_products_are_timed() -> None:
+    """In every precision, ours and the library's."""
+    figures = list(gpu_products.measure("linear", gpu_products.Linear(300, 256, 256)))
+    assert [each.precision for each in figures] == list(Precision)
+    assert all(each.library > 0 and each.ours > 0 for each in figures)
+    assert max(figures[0].error, figures[0].library_error) < 2e-6

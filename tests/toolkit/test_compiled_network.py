@@ -84,7 +84,7 @@ def test_reduced_precision_deviates_but_only_a_little(network: Network, precisio
 def test_a_part_takes_its_inputs_by_name_and_gives_its_outputs_by_name() -> None:
     """Whatever else there is; a single output needs no tuple."""
     tensors = {"a": torch.ones(2), "b": torch.full((2,), 3.0), "c": torch.zeros(2)}
-    difference = CompiledPart(lambda b, a: b - a, ("b", "a"), ("difference",))
-    both = CompiledPart(lambda d: (d, d * 2), ("difference",), ("same", "double"))
+    difference = CompiledPart("sum", lambda b, a: b - a, ("b", "a"), ("difference",))
+    both = CompiledPart("sum", lambda d: (d, d * 2), ("difference",), ("same", "double"))
     produced = run_side_by_side([difference, both], tensors)
     assert {name: tensor[0].item() for name, tensor in produced.items()} == {"difference": 2, "same": 2, "double": 4}

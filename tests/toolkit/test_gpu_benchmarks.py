@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +15,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import gpu_frame, gpu_measurement, gpu_precision, gpu_submodules
+from benchmarks import gpu_cases, gpu_emulation, gpu_frame, gpu_measurement, gpu_precision, gpu_submodules
+from benchmarks.gpu_cases import Case
 from benchmarks.gpu_measurement import Measurement, measure
 from benchmarks.gpu_network import bundle_of
-from benchmarks.gpu_precision import Case, Pair, compare_sessions, faults_of, summary
+from benchmarks.gpu_precision import Pair, compare_precisions, compare_sessions, deviations, faults_of, summary
 from benchmarks.gpu_work import GpuWork, covered
 from tests.toolkit.toy_bundle import CONFIG
 from toolkit.benchmarking.timed import Part
@@ -152,8 +154,9 @@ def pretended_gpu(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
     monkeypatch.setattr(CudaGraphSession, "of_network", lambda network, precision: TorchSession(network))
-    for script in (gpu_frame, gpu_precision):
+    for script in (gpu_frame, gpu_cases):
         monkeypatch.setattr(script, "pseudo_network", lambda _: network)
+    for script in (gpu_frame, gpu_precision):
         monkeypatch.setattr(script, "TorchSession", lambda network, _: TorchSession(network))
 
 
@@ -187,6 +190,23 @@ def test_every_wanted_precision_is_compared(tmp_path: Path, capsys: pytest.Captu
     assert "probe: largest relative errors" in capsys.readouterr().out
 
 
+def test_a_gpu_is_emulated_if_wanted(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the compiled network of each precision on the CPU, for which others stand here."""
+    louder = LouderSession(network)
+    asked: list[tuple[Precision, bool]] = []
+
+    def compiled(network: Network, precision: Precision, *, inductor: bool) -> Any:
+        asked.append((precision, inductor))
+        return network if precision is Precision.FP32 else louder.run
+
+    monkeypatch.setattr(gpu_emulation, "compile_network", compiled)
+    case = Case("toy", network, bundle_of(network), probe_frames(CONFIG, 2, scene_change=1))
+    fp32, fp16 = compare_precisions(case, [Precision.FP16], emulate=True)
+    assert asked == [(Precision.FP32, False), (Precision.FP16, False)]
+    assert (fp32.reference, fp32.candidate, fp32.passed) == ("eager fp32", "emulated fp32", True)
+    assert (fp16.reference, fp16.candidate, fp16.passed) == ("emulated fp32", "emulated fp16", False)
+
+
 @pytest.fixture(scope="module")
 def reports(network: Network) -> list[Report]:
     """Of a session against itself, and of one with another BEV."""
@@ -217,15 +237,33 @@ class TestPrecision:
         assert "│ kept │ 0 of 3 frames │ the same" in text
         json.dumps([report.to_dict() for report in reports])
 
+    def test_deviations_are_listed_by_output(self, reports: list[Report], network: Network) -> None:
+        """Relative and absolute for floats; for integers how many differ."""
+        text = printed(deviations(Case("toy", network, bundle_of(network), []), reports))
+        assert "toy: relative, largest error" in text
+        assert "│ bev │ 0.0e+00, 0.0e+00 │ 1.0e-02, " in text
+        assert "│ next_track_id │ 0.00% differ │ 0.00% differ │" in text
+
+    def test_frames_with_other_objects_are_kept_apart(self, reports: list[Report], network: Network) -> None:
+        """In brackets: here one of three, and all."""
+        same, _ = reports
+        tracks = same.decisions[1].tracks
+        assert tracks is not None
+        lost = replace(same.decisions[1], tracks=replace(tracks, matched=tracks.expected - 1))
+        one = replace(same, decisions=(same.decisions[0], lost, same.decisions[2]))
+        every = replace(same, decisions=tuple(replace(lost, frame=frame) for frame in range(3)))
+        text = printed(deviations(Case("toy", network, bundle_of(network), []), [one, every]))
+        assert "│ bev │ 0.0e+00, 0.0e+00 (0.0e+00, 0.0e+00) │ (0.0e+00, 0.0e+00) │" in text
+
 
 def test_golden_data_must_be_there(tmp_path: Any) -> None:
     with pytest.raises(SystemExit, match=r"pseudo_checkpoint.py is missing; --golden names the folder"):
-        next(gpu_precision.golden_cases(tmp_path, ["A"]))
+        next(gpu_cases.golden_cases(tmp_path, ["A"]))
 
 
 def test_a_golden_case_has_the_networks_and_the_frames_of_its_sequence(golden: Any) -> None:
     """Its frames are those that the reference ran."""
-    (case,) = gpu_precision.golden_cases(golden, ["A"])
+    (case,) = gpu_cases.golden_cases(golden, ["A"])
     assert case.name == "golden A"
     assert len(case.frames) == 6
     expected = {spec.name: spec.resolve(case.bundle.config.dimensions()) for spec in case.bundle.frame_inputs}

@@ -20,6 +20,7 @@ from toolkit.engines.gpu.precision import Precision
 from toolkit.nn.attention import mask_logits
 
 NONE_ARRIVED = torch.zeros(0, dtype=torch.int32)
+each_precision = pytest.mark.parametrize("precision", Precision)
 
 
 def x(*shape: int) -> Tensor:
@@ -104,11 +105,64 @@ def test_attention_is_torchs(valid: Tensor | None) -> None:
     q, k, v = x(2, 4, 3, 16), x(2, 4, 5, 16) + 1, x(2, 4, 5, 16)
     expected = mask_logits(0.5 * q @ k.transpose(-1, -2), valid).softmax(-1) @ v
     actual = attention(q, k, v, valid, NONE_ARRIVED, 0.5, "fp32")
-    assert torch.equal(actual.transpose(1, 2), expected)
+    torch.testing.assert_close(actual.transpose(1, 2), expected, rtol=0, atol=1e-6)
     assert actual.shape == (2, 3, 4, 16)
 
 
-@pytest.mark.parametrize("precision", Precision)
+# Precisions
+
+
+def taken(factor: Tensor, precision: Precision) -> Tensor:
+    """What is left of a factor, in FP32: all of it in FP32."""
+    return weight_parts(factor, precision).float().sum(0)
+
+
+@each_precision
+def test_linear_rounds_both_factors_and_sums_in_fp32(precision: Precision) -> None:
+    """To the last bit what FP32 gives for factors that are rounded already."""
+    rows, weight = 1 + x(5, 32) / 3, x(7, 32)
+    actual = linear(rows, weight_parts(weight, precision), None, NONE_ARRIVED, False)
+    assert torch.equal(actual, functional.linear(taken(rows, precision), taken(weight, precision)))
+    assert torch.equal(actual, functional.linear(rows, weight)) == (precision is Precision.FP32)
+
+
+@each_precision
+def test_conv2d_rounds_both_factors_and_sums_in_fp32(precision: Precision) -> None:
+    """Bias and residual are added in FP32."""
+    image, weight, bias, added = 1 + x(2, 32, 5, 6) / 3, x(7, 32, 3, 3), x(7), x(2, 7, 5, 6)
+    taps = weight_parts(weight.permute(0, 2, 3, 1), precision)
+    actual = conv2d(image, taps, bias, added, NONE_ARRIVED, 1, 1, False, False)
+    expected, whole = (
+        functional.conv2d(a, b, bias, padding=1) + added
+        for a, b in ((taken(image, precision), taken(weight, precision)), (image, weight))
+    )
+    assert (actual - expected).abs().max() < 1e-4
+    assert ((actual - whole).abs().max() < 1e-4) == (precision is Precision.FP32)
+
+
+@each_precision
+def test_attention_rounds_the_factors_of_both_products(precision: Precision) -> None:
+    """One key gives its rounded value. Two equal keys have weights of 1; a third one's weight is rounded too."""
+    key, value = x(1, 1, 1, 16), x(1, 1, 1, 16)
+    one = attention(x(1, 1, 2, 16), key, value, None, NONE_ARRIVED, 0.5, precision)
+    assert torch.equal(one, taken(value, precision).expand(1, 2, 1, 16))
+    keys, values = torch.cat((key, key, -key), 2), torch.cat((value, value, -value), 2)
+    actual = attention(key, keys, values, None, NONE_ARRIVED, 0.05, precision)
+    logit = (taken(key * 0.05, precision) * taken(key, precision)).sum()
+    weight = (-2 * logit).exp()
+    expected = taken(value, precision) * (2 - taken(weight, precision)) / (2 + weight)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=0)
+
+
+@each_precision
+def test_what_fits_a_precision_is_exact_in_it(precision: Precision) -> None:
+    """Small whole numbers, of which products and sums have no rounding either."""
+    rows, weight = (x(5, 32) * 4).round(), (x(7, 32) * 4).round()
+    actual = linear(rows, weight_parts(weight, precision), None, NONE_ARRIVED, False)
+    assert torch.equal(actual, rows @ weight.t())
+
+
+@each_precision
 def test_linear_is_an_operator_that_torch_can_compile(precision: Precision) -> None:
     """torch compares types, shapes, strides and aliases with what each operator declares."""
     weight = weight_parts(x(7, 32), precision)
@@ -117,7 +171,7 @@ def test_linear_is_an_operator_that_torch_can_compile(precision: Precision) -> N
     torch.library.opcheck(linear, (x(5, 32), weight, None, NONE_ARRIVED, False))
 
 
-@pytest.mark.parametrize("precision", Precision)
+@each_precision
 def test_conv2d_is_an_operator_that_torch_can_compile(precision: Precision) -> None:
     weight, image = (
         weight_parts(x(6, 3, 3, 32), precision),

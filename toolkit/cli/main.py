@@ -13,15 +13,13 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.console import print_error, print_trace, print_warning
-from toolkit.errors import CheckFailed, InputError
+from toolkit.errors import GPU_FAILURE, CheckFailed, InputError
 from toolkit.plugin_manager import PluginManager
 from toolkit.untrusted import one_line
 
 PROGRAM = "uniad-toolkit"
 CHECK_FAILED, BAD_INPUT = 1, 2
 TRACE_VARIABLE = "UNIAD_TOOLKIT_TRACE"
-GPU_FAILURE = "CUDA"
-"""How torch begins what it says of a GPU without memory, and of one that fails: it has no class for both."""
 
 
 @dataclass(frozen=True)

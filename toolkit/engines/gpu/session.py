@@ -52,17 +52,28 @@ class CudaGraphSession:
 
     @classmethod
     def of_bundle(
-        cls, bundle: Bundle, plugins: PluginManager, *, precision: Precision = Precision.FP32
+        cls,
+        bundle: Bundle,
+        plugins: PluginManager,
+        *,
+        precision: Precision = Precision.FP32,
+        inductor: bool = True,
     ) -> CudaGraphSession:
-        """The bundle's network. Raises InputError without a GPU, and as `load_network` does."""
+        """The bundle's network. Raises InputError without a GPU, and as `load_network` and `of_network` do."""
         require_gpu()
-        return cls.of_network(load_network(bundle, plugins), precision=precision)
+        return cls.of_network(load_network(bundle, plugins), precision=precision, inductor=inductor)
 
     @classmethod
-    def of_network(cls, network: Network, *, precision: Precision = Precision.FP32) -> CudaGraphSession:
-        """A network, which moves to the GPU, compiled at the first frame. Raises InputError without a GPU."""
+    def of_network(
+        cls, network: Network, *, precision: Precision = Precision.FP32, inductor: bool = True
+    ) -> CudaGraphSession:
+        """A network, which moves to the GPU, compiled at the first frame.
+
+        Without `inductor`, what lies around the kernels is PyTorch's own: a first frame sooner, and slower frames.
+        Raises InputError without a GPU, and for a submodule that cannot be exported, or at the first frame compiled.
+        """
         require_gpu()
-        return cls(compile_network(network.to(DEVICE), precision), network.graph)
+        return cls(compile_network(network.to(DEVICE), precision, inductor=inductor), network.graph)
 
     def new_pictures(self) -> PictureUpload:
         self._pictures = self._uploads.pictures(self._picture_shape)

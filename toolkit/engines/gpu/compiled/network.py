@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from toolkit.engines.gpu.compiled.export import export_graph
+from toolkit.engines.gpu.compiled.failures import compiling, preparing
 from toolkit.engines.gpu.compiled.pipeline import optimize
 from toolkit.engines.gpu.compiled.split import split_at
 from toolkit.engines.gpu.precision import Precision
@@ -21,15 +24,17 @@ NetworkFunction = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class CompiledPart:
-    """A function of tensors in order, and the names of what it takes and gives."""
+    """A function of tensors in order, the names of what it takes and gives, and the submodule that it is of."""
 
+    submodule: str
     function: Callable[..., Any]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs by name; the inputs are among `tensors`."""
-        outputs = self.function(*(tensors[name] for name in self.inputs))
+        """Outputs by name; the inputs are among `tensors`. Raises InputError if it does not compile, when it has to."""
+        with compiling(self.submodule):
+            outputs = self.function(*(tensors[name] for name in self.inputs))
         return dict(zip(self.outputs, (outputs,) if isinstance(outputs, Tensor) else outputs, strict=True))
 
 
@@ -37,7 +42,7 @@ def compile_network(network: Network, precision: Precision, *, inductor: bool = 
     """A function from the network's inputs to all that its submodules produce, by name.
 
     Submodules are exported where the network's weights are. With `inductor`, torch.compile fuses what is left around
-    the products, at the first call.
+    the products, at the first call. Raises InputError, as the first call does, for a submodule that does not compile.
     """
     parts = [
         part
@@ -59,25 +64,32 @@ def compile_submodule(
 ) -> list[CompiledPart]:
     """One submodule in the order of its parts: what can run before its latest input is there, if anything, goes first.
 
-    In FP16 and BF16, a submodule that wants to keep FP32 does so.
+    In FP16 and BF16, a submodule that wants to keep FP32 as a whole does so. Raises InputError for one that cannot be
+    exported.
     """
     part = network.parts[submodule.name]
-    device = next(part.parameters()).device
-    examples = tuple(x.to(device) for x in example_inputs(submodule.inputs, network.graph.config))
+    device = _device_of(network)
+    examples = [x.to(device) for x in example_inputs(submodule.inputs, network.graph.config)]
     keeps = precision in (Precision.FP16, Precision.BF16) and "*" in submodule.keep_fp32
-    with torch.no_grad(), tf32(False):
-        module = torch.export.export(part, examples, strict=False).module()
-        optimize(module, Precision.FP32 if keeps else precision)
     outputs = [spec.name for spec in submodule.outputs]
-    parts = split_at(module, [spec.name for spec in submodule.inputs], outputs, _latest_inputs(network, submodule))
+    with preparing(submodule.name), torch.no_grad(), tf32(False):
+        module = export_graph(part, examples)
+        optimize(module, Precision.FP32 if keeps else precision)
+        parts = split_at(module, [spec.name for spec in submodule.inputs], outputs, _latest_inputs(network, submodule))
     return [
         CompiledPart(
+            submodule.name,
             torch.compile(part.module, dynamic=False, fullgraph=True, options=_inductor()) if inductor else part.module,
             part.inputs,
             part.outputs,
         )
         for part in parts
     ]
+
+
+def _device_of(network: Network) -> torch.device:
+    """Where all of the network is; a submodule may have no weights that would say so."""
+    return next(chain(network.parameters(), network.buffers()), torch.empty(0)).device
 
 
 def _inductor() -> dict[str, Any]:

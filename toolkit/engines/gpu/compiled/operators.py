@@ -2,6 +2,7 @@
 
 Each computes by torch on a CPU, where it is tested, and by a Triton kernel on a GPU. The weight of a product says its
 precision: FP16, BF16 and TF32 take one part of it, rounded; FP32 takes two, rounded to TF32 and what that left.
+On a CPU the other factor is rounded as by the kernels, and sums are FP32's, not those of tensor cores.
 
 `arrived` is scratch of int32 zeros, which stays zero: one for each block whose sum several programs share.
 """
@@ -31,10 +32,21 @@ def weight_parts(weight: Tensor, precision: Precision) -> Tensor:
     return high[None] if precision is Precision.TF32 else torch.stack((high, weight - high))
 
 
+def _rounded(factor: Tensor, precision: str) -> Tensor:
+    """What products in `precision` take of a factor, in FP32."""
+    return factor if precision == Precision.FP32 else weight_parts(factor, Precision(precision))[0].float()
+
+
+def _rounded_like(x: Tensor, weight: Tensor) -> Tensor:
+    """`x`, rounded as the parts of `weight` are."""
+    one_part = {torch.float32: Precision.TF32, torch.float16: Precision.FP16, torch.bfloat16: Precision.BF16}
+    return _rounded(x, Precision.FP32 if len(weight) == 2 else one_part[weight.dtype])
+
+
 @torch.library.custom_op("uniad_gpu::linear", mutates_args=())
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, arrived: Tensor, relu: bool) -> Tensor:
     """A linear layer and ReLU, if wanted: x [..., inputs], weight [parts, outputs, inputs] -> [..., outputs]."""
-    out = functional.linear(x, weight.float().sum(0), bias)
+    out = functional.linear(_rounded_like(x, weight), weight.float().sum(0), bias)
     return out.relu() if relu else out
 
 
@@ -73,7 +85,7 @@ def conv2d(
     """
     outputs, height = weight.shape[1:3]
     taps = weight.float().sum(0).reshape(outputs, height, -1, x.shape[1]).permute(0, 3, 1, 2)
-    out = functional.conv2d(x.float(), taps, bias, stride, padding)
+    out = functional.conv2d(_rounded_like(x, weight), taps, bias, stride, padding)
     out = out if residual is None else out + residual
     out = out.relu() if relu else out
     return out.to(weight.dtype if reduced else torch.float32, memory_format=torch.channels_last)
@@ -134,10 +146,14 @@ def attention(
     """Scaled dot-product attention: [batch, heads, queries, width], keys alike -> [batch, queries, heads, width].
 
     `valid` is a bool mask that can be expanded to [batch, heads, queries, keys]; where it is False, the logit is
-    replaced by `toolkit.nn.attention.MASKED_LOGIT`. `precision` is that of both products.
+    replaced by `toolkit.nn.attention.MASKED_LOGIT`. `precision` is that of both products. Weights are rounded before
+    they are divided by their sum: on a CPU relative to the largest of a row, in the kernel to the largest so far.
     """
-    logits = mask_logits(query * scale @ key.transpose(-1, -2), valid)
-    return (logits.softmax(-1) @ value).transpose(1, 2).contiguous()
+    queries, keys, values = (_rounded(x, precision) for x in (query * scale, key, value))
+    logits = mask_logits(queries @ keys.transpose(-1, -2), valid)
+    weights = (logits - logits.amax(-1, keepdim=True)).exp()
+    out = _rounded(weights, precision) @ values / weights.sum(-1, keepdim=True)
+    return out.transpose(1, 2).contiguous()
 
 
 @attention.register_fake

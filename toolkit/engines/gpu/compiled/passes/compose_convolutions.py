@@ -41,7 +41,7 @@ def _compose(gm: GraphModule, outer: Node) -> bool:
     if first is None or second is None or weight is None or outer_weight is None:
         return False
     pointwise = weight.shape[2:] == (1, 1) and first[1:] == ((1, 1), (0, 0), (1, 1), 1)
-    if not pointwise or second[-1] != 1:
+    if not pointwise or second[-1] != 1 or len(shape_of(inner)) != 4:
         return False
     product = torch.einsum("omhw,mi->oihw", outer_weight.double(), weight[:, :, 0, 0].double())
     if product.numel() >= weight.numel() + outer_weight.numel():

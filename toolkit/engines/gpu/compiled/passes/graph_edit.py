@@ -77,7 +77,8 @@ def finish(gm: GraphModule, rewrites: int) -> int:
 
 def _refresh_values(gm: GraphModule) -> None:
     inputs = [node.meta["val"] for node in gm.graph.nodes if node.op == "placeholder"]
-    mode = next(value.fake_mode for value in inputs if isinstance(value, FakeTensor))
+    modes = (value.fake_mode for value in inputs if isinstance(value, FakeTensor))
+    mode = next(modes, None) or FakeTensorMode()  # a graph without inputs is all constants
     with mode, torch.no_grad():
         _Values(gm, mode).run(*inputs)
 

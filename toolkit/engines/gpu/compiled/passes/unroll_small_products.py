@@ -24,6 +24,8 @@ def unroll_small_products(gm: GraphModule) -> int:
         assert isinstance(right, Node)
         if shape_of(left)[-1] > MAX_TERMS or len(shape_of(left)) < 2 or len(shape_of(right)) < 2:
             continue
+        if not left.meta["val"].is_floating_point():
+            continue  # a sum of integers has another type
         if is_call(left, Aten.softmax.int):
             continue  # attention, which has passes of its own
         with gm.graph.inserting_before(node):

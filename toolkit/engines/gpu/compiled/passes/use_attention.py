@@ -39,7 +39,9 @@ def _fits(attention: Attention) -> bool:
         [*shape[:-2], shape[-1]] == [*batch_heads, width] for shape in map(shape_of, (attention.key, attention.value))
     )
     masked_alike = attention.valid is None or attention.masked == MASKED_LOGIT
-    return queries > 1 and width in WIDTHS and alike and masked_alike
+    operands = attention.query, attention.key, attention.value
+    in_fp32 = all(operand.meta["val"].dtype == torch.float32 for operand in operands)
+    return queries > 1 and width in WIDTHS and alike and masked_alike and in_fp32
 
 
 def _call(gm: GraphModule, attention: Attention, precision: Precision) -> Node:

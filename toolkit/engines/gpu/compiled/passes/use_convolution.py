@@ -80,7 +80,9 @@ def _match(gm: GraphModule, node: Node) -> Convolution | None:
     settings: list[Any] = [*node.args, *DEFAULTS[len(node.args) :]]
     x, weight_node, bias, stride, padding, dilation, groups = settings
     weight = constant_of(gm, weight_node)
-    if weight is None or groups != 1 or set(dilation) != {1} or len(set(stride)) > 1 or len(set(padding)) > 1:
+    if weight is None or weight.dtype != torch.float32 or groups != 1 or set(dilation) != {1}:
+        return None
+    if len(shape_of(x)) != 4 or len(set(stride)) > 1 or len(set(padding)) > 1:
         return None
     inputs, _, width = weight.shape[1:]
     if inputs % CHANNELS and (inputs > FEW_CHANNELS or width > CHANNELS // FEW_CHANNELS):

@@ -28,13 +28,14 @@ CHANNELS = 32
 def use_linear(gm: GraphModule, precision: Precision) -> int:
     """Replace linear layers, each with the ReLU that alone reads it; returns the number replaced.
 
-    Layers of a single row stay: a product with a vector is a library's, or fused with its neighbours.
+    Layers of a single row stay: a product with a vector is a library's, or fused with its neighbours. So do those whose
+    weights are not FP32.
     """
     rewrites = 0
     for node in calls(gm, Aten.linear.default):
         weight = constant_of(gm, node.args[1])
         rows = prod(shape_of(node)[:-1])
-        if weight is None or weight.shape[1] % CHANNELS or rows == 1:
+        if weight is None or weight.dtype != torch.float32 or weight.shape[1] % CHANNELS or rows == 1:
             continue
         outputs, inputs = weight.shape
         last = only_relu(node)
