@@ -169,6 +169,20 @@ def test_state_of_its_own_is_refused() -> None:
         compile_network(network(lambda rotation: rotation.add_(1) * 2), Precision.FP32, inductor=False)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda rotation: rotation * rotation.sum().item(),
+        lambda rotation: rotation[rotation > 0].sum() * rotation,
+        lambda rotation: rotation * rotation.nonzero().shape[0],
+    ],
+    ids=["a number", "a selection", "a count"],
+)
+def test_values_that_decide_what_is_computed_are_refused(function: Callable[..., Tensor]) -> None:
+    with pytest.raises(InputError, match=r"'theirs' cannot be compiled.*depends on values; compute with"):
+        compile_network(network(function), Precision.FP32, inductor=False)
+
+
 def test_what_cannot_be_exported_is_named() -> None:
     """A decision that depends on data, and an error of the plugin's own."""
     undecided = network(lambda rotation: rotation if rotation.sum() > 0 else -rotation)

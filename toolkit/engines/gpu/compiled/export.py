@@ -14,14 +14,30 @@ from toolkit.errors import InputError
 
 
 def export_graph(part: nn.Module, examples: Sequence[Tensor]) -> GraphModule:
-    """The graph of a module for inputs of these shapes. Raises InputError where it changes buffers or inputs."""
+    """The graph of a module for inputs of these shapes.
+
+    Raises InputError where it changes buffers or inputs, or where a value decides what is computed.
+    """
     program = torch.export.export(part, tuple(examples), strict=False)
+    _refuse_decisions(program)
     if any(_writes(node) for node in program.graph.nodes):
         program = program.run_decompositions({})  # the same in values of their own, for passes take values for final
         _refuse_effects(program)
     module = program.module()
     assert isinstance(module, GraphModule)
     return module
+
+
+def _refuse_decisions(program: ExportedProgram) -> None:
+    """A CUDA graph launches the same kernels over the same sizes every time, and shows the host nothing on the way."""
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        sizes = value.shape if isinstance(value, Tensor) else (value,)
+        if any(isinstance(size, torch.SymInt | torch.SymFloat | torch.SymBool) for size in sizes):
+            raise InputError(
+                f"{node.target} gives a number or a size that depends on values; compute with tensors of fixed shapes "
+                "and masks"
+            )
 
 
 def _writes(node: Node) -> bool:

@@ -32,7 +32,7 @@ def product_tile(rows: int, columns: int, length: int, channels: int, parts: int
     """The tile of a product [rows, length] x [length, columns], with the weight in `parts`.
 
     `channels`, a multiple of 32, are the elements of a sum that lie together. Chosen on an H100 from 16 tiles and 5
-    splits for the products of UniAD-tiny (docs/performance.md).
+    splits for the products of UniAD-tiny.
     """
     summed = 64 if channels % 64 == 0 else 32
     tile = _one_part(rows, columns, length, summed) if parts == 1 else _two_parts(rows, columns, length, summed)
