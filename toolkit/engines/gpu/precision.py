@@ -11,7 +11,7 @@ class Precision(StrEnum):
     """
 
     FP32 = "fp32"
-    """As accurate as FP32: the default."""
+    """Split into two TF32 parts where tensor cores multiply them: the default."""
     TF32 = "tf32"
     """Factors rounded to 10 bits of mantissa, as tensor cores take them."""
     FP16 = "fp16"
