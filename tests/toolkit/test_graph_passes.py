@@ -104,6 +104,16 @@ def test_batch_norm_stays_where_its_convolution_serves_others() -> None:
     assert rewrite(module, (x(1, 2, 5, 5),), share_common, fold_batch_norm)[0] == 0
 
 
+def test_batch_norm_stays_behind_a_convolution_whose_bias_is_computed() -> None:
+    """It is no constant that could be scaled ahead."""
+    module = Function(
+        lambda m, x: m.norm(torch.conv2d(x, m.conv.weight, x.mean((0, 2, 3)).repeat(2)[:3])),
+        conv=nn.Conv2d(2, 3, 1),
+        norm=batch_norm(3),
+    )
+    assert rewrite(module, (x(1, 2, 5, 5),), fold_batch_norm)[0] == 0
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_pointwise_convolution_moves_into_the_next(stride: int) -> None:
     """Borders included, where the first's bias meets the second's padding."""

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from torch.fx import Graph, GraphModule, Node
 
-WORTHWHILE = ("uniad_gpu", "uniad")
+from toolkit.engines.gpu.compiled.passes.graph_edit import OPERATORS
+from toolkit.ops.spec import DOMAIN
+
+WORTHWHILE = (OPERATORS, DOMAIN)
 """Namespaces of operators with kernels of their own: a part without one is not worth its launch."""
 
 

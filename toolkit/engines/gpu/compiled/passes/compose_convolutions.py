@@ -13,14 +13,12 @@ from toolkit.engines.gpu.compiled.passes.graph_edit import (
     add_constant,
     calls,
     constant_of,
+    convolution_arguments,
     finish,
     is_call,
     replace,
     shape_of,
 )
-
-DEFAULTS = (None, (1, 1), (0, 0), (1, 1), 1)
-"""Bias, stride, padding, dilation and groups of aten.conv2d."""
 
 
 def compose_convolutions(gm: GraphModule) -> int:
@@ -59,8 +57,7 @@ def _compose(gm: GraphModule, outer: Node) -> bool:
 
 def _settings(gm: GraphModule, node: Node) -> tuple[Any, ...] | None:
     """Bias (a tensor, if any), stride, padding, dilation and groups; None where the bias is not a constant."""
-    settings: list[Any] = [*node.args[2:], *DEFAULTS[len(node.args) - 2 :]]
-    bias, geometry = settings[0], settings[1:]
+    _, _, bias, *geometry = convolution_arguments(node)
     constant = constant_of(gm, bias)
     if bias is not None and constant is None:
         return None

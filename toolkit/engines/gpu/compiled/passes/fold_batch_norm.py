@@ -12,6 +12,7 @@ from toolkit.engines.gpu.compiled.passes.graph_edit import (
     add_constant,
     calls,
     constant_of,
+    convolution_arguments,
     finish,
     is_call,
     replace,
@@ -31,18 +32,18 @@ def _fold(gm: GraphModule, norm: Node) -> bool:
     if not is_call(convolution, Aten.conv2d.default) or training:
         return False
     assert isinstance(convolution, Node)
-    source, *parameters = convolution.args
-    weight = constant_of(gm, parameters[0])
-    bias = constant_of(gm, parameters[1]) if len(parameters) > 1 else None
-    scale, shift, mean, variance = (constant_of(gm, value) for value in statistics)
-    if weight is None or mean is None or variance is None or len(convolution.users) > 1:
+    source, *parameters, stride, padding, dilation, groups = convolution_arguments(convolution)
+    given = [*parameters, *statistics]
+    weight, bias, scale, shift, mean, variance = constants = [constant_of(gm, value) for value in given]
+    computed = any(value is not None and tensor is None for value, tensor in zip(given, constants, strict=True))
+    if computed or weight is None or mean is None or variance is None or len(convolution.users) > 1:
         return False
     wide_bias, wide_scale, wide_shift = (None if t is None else t.double() for t in (bias, scale, shift))
     fused = fuse_conv_bn_weights(
         weight.double(), wide_bias, mean.double(), variance.double(), cast(float, eps), wide_scale, wide_shift
     )
     with gm.graph.inserting_before(norm):
-        constants = [add_constant(gm, t.to(weight.dtype)) for t in fused]
-        new = gm.graph.call_function(Aten.conv2d.default, (source, *constants, *parameters[2:]), convolution.kwargs)
+        folded = [add_constant(gm, t.to(weight.dtype)) for t in fused]
+        new = gm.graph.call_function(Aten.conv2d.default, (source, *folded, stride, padding, dilation, groups))
     replace(norm, new)
     return True

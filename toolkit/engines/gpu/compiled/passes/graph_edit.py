@@ -50,6 +50,12 @@ def linear_parameters(gm: GraphModule, node: Node) -> tuple[Tensor, Tensor] | No
     return weight, weight.new_zeros(weight.shape[0]) if bias is None else bias
 
 
+def convolution_arguments(node: Node) -> list[Any]:
+    """Input, weight, bias, stride, padding, dilation and groups of an aten.conv2d, those left out as well."""
+    defaults = (None, None, None, (1, 1), (0, 0), (1, 1), 1)
+    return [*node.args, *defaults[len(node.args) :]]
+
+
 def add_constant(gm: GraphModule, tensor: Tensor) -> Node:
     """Register `tensor` as a buffer, and read it at the graph's insertion point."""
     number = len(gm._buffers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from toolkit.engines.gpu.compiled.passes.graph_edit import (
     add_constant,
     calls,
     constant_of,
+    convolution_arguments,
     finish,
     is_call,
     shape_of,
@@ -25,8 +25,6 @@ from toolkit.engines.gpu.compiled.passes.use_linear import CHANNELS, add_counter
 from toolkit.engines.gpu.compiled.tiles import product_tile
 from toolkit.engines.gpu.precision import Precision
 
-DEFAULTS = (None, None, None, (1, 1), (0, 0), (1, 1), 1)
-"""Of the arguments of aten.conv2d."""
 FEW_CHANNELS = 4
 """Of a picture, filled up: so many lie together that those of 8 pixels of a row are one step of the kernel."""
 
@@ -77,8 +75,7 @@ def use_convolution(gm: GraphModule, precision: Precision) -> int:
 
 def _match(gm: GraphModule, node: Node) -> Convolution | None:
     """The convolution that `node` is, if the kernel can compute it."""
-    settings: list[Any] = [*node.args, *DEFAULTS[len(node.args) :]]
-    x, weight_node, bias, stride, padding, dilation, groups = settings
+    x, weight_node, bias, stride, padding, dilation, groups = convolution_arguments(node)
     weight = constant_of(gm, weight_node)
     if weight is None or weight.dtype != torch.float32 or groups != 1 or set(dilation) != {1}:
         return None
