@@ -7,7 +7,8 @@ what the graph does besides: copying inputs into its buffers, packing results, a
 finite. Pictures lie in the session's memory before the clock starts: decoding is not part of it. Each part is what
 `uniad-toolkit benchmark` calls so, by the host's clock, the GPU waited for before and after, so that nothing overlaps.
 
-"One by one" is for comparison: every tensor is copied for itself, from and to ordinary, pageable memory.
+"MB" is what the session copies: of pictures the rows that the resize reads, of results those that every frame reports.
+"One by one" is for comparison: every tensor is copied whole and for itself, from and to ordinary, pageable memory.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from toolkit.config import ModelConfig
 from toolkit.data.pictures import IMAGE, PICTURES, PictureMemory, pictures_spec
 from toolkit.data.probe import probe_frame
 from toolkit.engines.gpu.compiled.network import NetworkFunction
+from toolkit.engines.gpu.preprocess import rows_read
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.session import PictureSession
 from toolkit.engines.torch import all_finite
@@ -104,10 +106,11 @@ def main(frames: Annotated[int, typer.Option(min=2, help="Frames to time, after 
     session = CudaGraphSession(idle_network(graph), graph)
     ours = measure(session, bundle, frames)
     other = measure(OneByOneSession(session, pictures.resolve(dimensions)), bundle, frames)
-    recurrent = {state.source for state in graph.states}
+    rows, recurrent = rows_read(config.image), {state.source for state in graph.states}
+    reported = [s for s in graph.results if s.name not in recurrent and not s.on_request]
     megabytes = {
-        Part.UPLOAD: pictures.zeros(dimensions).nbytes / 1e6,
-        Part.DOWNLOAD: sum(s.zeros(dimensions).nbytes for s in graph.results if s.name not in recurrent) / 1e6,
+        Part.UPLOAD: pictures.zeros(dimensions).nbytes * rows.count / rows.every / 1e6,
+        Part.DOWNLOAD: sum(s.zeros(dimensions).nbytes for s in reported) / 1e6,
     }
     table = Table("milliseconds", "MB", "p50", "p99", "one by one p50", "p99")
     for part in (Part.UPLOAD, Part.PREPARE, Part.MODEL, Part.DOWNLOAD, Part.CHECK):

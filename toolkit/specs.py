@@ -26,7 +26,8 @@ class TensorSpec:
     """A named tensor: `shape` with symbolic dimensions, numpy `dtype` name, and what it means.
 
     `ranked_by` names the scores by which its rows are sorted, if they are: rows whose scores are equal within rounding
-    may trade places between two implementations.
+    may trade places between two implementations. A large result that few need may be `on_request`: it leaves the graph,
+    but a frame's results have it only if it is asked for by name.
     """
 
     name: str
@@ -34,6 +35,7 @@ class TensorSpec:
     dtype: str
     meaning: str
     ranked_by: str | None = None
+    on_request: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:

@@ -39,6 +39,7 @@ SUBMODULE = Submodule(
             "float32",
             "mask probability times detection score of each agent; -0.9 in rows that hold no vehicle",
             ranked_by="box_scores",
+            on_request=True,
         ),
     ),
     results=("occupancy", "occupancy_scores", "instance_occupancy"),

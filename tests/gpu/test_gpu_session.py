@@ -19,6 +19,7 @@ from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.preprocess import CameraImages
 from toolkit.engines.gpu.session import CudaGraphSession
+from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks, Upload
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network, join
 from toolkit.plugin_manager import PluginManager
@@ -172,7 +173,8 @@ def test_the_host_waits_for_the_download_alone(session: CudaGraphSession, bundle
 
 
 def test_pictures_come_from_page_locked_memory(session: CudaGraphSession) -> None:
-    """Which is given out again once the frame is done."""
+    """Which is given out again once the frame is done. Rows that the resize does not read may stay behind."""
+    camera_images = CameraImages(CONFIG.image).cuda()
     addresses = set()
     for number in range(6):
         memory = session.new_pictures()
@@ -182,9 +184,38 @@ def test_pictures_come_from_page_locked_memory(session: CudaGraphSession) -> Non
         for camera in range(number):  # what is not reported is taken as well
             memory.filled(camera)
         uploaded = session.upload_frame({PICTURES: memory.array, "command": np.array([number], np.int32)})
-        assert uploaded[PICTURES].unique().tolist() == [number]
+        images = session.prepare(uploaded[PICTURES])
+        assert torch.equal(images, camera_images(torch.full_like(uploaded[PICTURES], number)))
         assert uploaded["command"].tolist() == [number]
     assert len(addresses) <= 3
+
+
+@pytest.mark.parametrize("rows", [RowBlocks(1, 2, 4), RowBlocks(0, 1, 3), ALL_ROWS])
+def test_a_picture_leaves_gaps_between_its_rows(rows: RowBlocks) -> None:
+    """Only what is needed is copied, from memory that is not given out again before that."""
+    upload = Upload(torch.device("cuda"))
+    for number in range(1, 30):
+        memory = upload.pictures((2, 12, 1000, 3), rows)
+        memory.array[:] = number
+        memory.filled(0)
+        copied = memory.tensor()
+        del memory
+        for start in range(rows.first, rows.first + rows.count):
+            assert copied[:, start :: rows.every].unique().tolist() == [number]
+
+
+def test_memory_is_held_while_it_is_read() -> None:
+    """A copy that waits on its stream still finds the picture, however many pictures came after it."""
+    upload, shape = Upload(torch.device("cuda")), (1, 1200, 1000, 3)
+    copies = []
+    with torch.cuda.stream(upload.stream):
+        torch.cuda._sleep(200_000_000)  # a tenth of a second
+    for number in range(1, 9):
+        memory = upload.pictures(shape, RowBlocks(1, 2, 4))
+        memory.array[:] = number
+        copies.append(memory.tensor())
+        del memory
+    assert [copied[:, 1::4].unique().tolist() for copied in copies] == [[number] for number in range(1, 9)]
 
 
 def pixels(config: ImageConfig, seed: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from toolkit.benchmarking.environment import cpu_model
 from toolkit.benchmarking.measure import Timing, benchmark
 from toolkit.benchmarking.probe_pictures import write_probe_frames
 from toolkit.benchmarking.submodules import seconds_by_submodule
-from toolkit.benchmarking.timed import wait_for_gpu
+from toolkit.benchmarking.timed import gpu_wait
 from toolkit.bundle import FUNCTIONAL_ONNX, Bundle
 from toolkit.cli.main import run
 from toolkit.data.preprocess import sequence_inputs
@@ -164,10 +164,10 @@ def test_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[bool] = []
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: waits.append(True))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    wait_for_gpu()
+    gpu_wait()()
     assert waits == []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    wait_for_gpu()
+    gpu_wait()()
     assert waits == [True]
 
 

@@ -7,7 +7,13 @@ import torch
 
 from tests.toolkit.small_network import SMALL, assert_same_results, drive, small_network
 from toolkit.data.probe import probe_frames
-from toolkit.engines.gpu.compiled.network import CompiledPart, compile_network, compile_submodule, run_side_by_side
+from toolkit.engines.gpu.compiled.network import (
+    CompiledPart,
+    compile_network,
+    compile_submodule,
+    run_side_by_side,
+    tf32,
+)
 from toolkit.engines.gpu.precision import Precision
 from toolkit.network import Network
 from toolkit.specs import Submodule
@@ -56,13 +62,13 @@ def test_products_take_the_precision_that_is_asked_for(
     assert weight_types(network, "image_encoder", precision) == {weight}
 
 
-@pytest.mark.parametrize(("precision", "parts"), [(Precision.TF32, 1), (Precision.FP16, 2), (Precision.BF16, 2)])
-def test_a_submodule_that_keeps_fp32_has_it_in_fp16_and_bf16(
-    network: Network, precision: Precision, parts: int
-) -> None:
-    """TF32 is for all, since it has the range of FP32."""
-    assert submodule(network, "bev_encoder").keep_fp32 == ("*",)
-    assert weight_types(network, "bev_encoder", precision) == {(parts, torch.float32)}
+@pytest.mark.parametrize("precision", [Precision.TF32, Precision.FP16, Precision.BF16])
+def test_a_submodule_that_keeps_fp32_has_it_in_every_precision(network: Network, precision: Precision) -> None:
+    encoder = submodule(network, "bev_encoder")
+    assert encoder.keep_fp32 == ("*",)
+    assert weight_types(network, "bev_encoder", precision) == {(2, torch.float32)}
+    parts = compile_submodule(network, encoder, precision, inductor=False)
+    assert {part.precision for part in parts} == {Precision.FP32}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +90,20 @@ def test_reduced_precision_deviates_but_only_a_little(network: Network, precisio
 def test_a_part_takes_its_inputs_by_name_and_gives_its_outputs_by_name() -> None:
     """Whatever else there is; a single output needs no tuple."""
     tensors = {"a": torch.ones(2), "b": torch.full((2,), 3.0), "c": torch.zeros(2)}
-    difference = CompiledPart("sum", lambda b, a: b - a, ("b", "a"), ("difference",))
-    both = CompiledPart("sum", lambda d: (d, d * 2), ("difference",), ("same", "double"))
+    difference = CompiledPart("sum", Precision.FP32, lambda b, a: b - a, ("b", "a"), ("difference",))
+    both = CompiledPart("sum", Precision.FP32, lambda d: (d, d * 2), ("difference",), ("same", "double"))
     produced = run_side_by_side([difference, both], tensors)
     assert {name: tensor[0].item() for name, tensor in produced.items()} == {"difference": 2, "same": 2, "double": 4}
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_libraries_may_use_tf32_in_parts_of_that_precision_alone(precision: Precision) -> None:
+    matmul = torch.backends.cuda.matmul
+
+    def allowed(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([matmul.allow_tf32, torch.backends.cudnn.allow_tf32])
+
+    part = CompiledPart("its own", precision, allowed, ("a",), ("allowed",))
+    with tf32(False):
+        assert part({"a": torch.ones(2)})["allowed"].tolist() == [precision is Precision.TF32] * 2
+        assert not matmul.allow_tf32

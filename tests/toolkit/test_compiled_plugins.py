@@ -227,7 +227,7 @@ def fail(error: Exception, *tensors: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_errors_of_compilers_are_one_line(name: str) -> None:
-    part = CompiledPart("theirs", partial(fail, FAILURES[name]), (), ("answer",))
+    part = CompiledPart("theirs", Precision.FP32, partial(fail, FAILURES[name]), (), ("answer",))
     with pytest.raises(InputError, match=r"^submodule 'theirs' cannot be compiled") as caught:
         part({})
     assert "\n" not in str(caught.value)

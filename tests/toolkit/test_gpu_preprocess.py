@@ -9,7 +9,8 @@ import torch
 
 from toolkit.config import ImageConfig
 from toolkit.data.preprocess import camera_image
-from toolkit.engines.gpu.preprocess import CameraImages, resize_table
+from toolkit.engines.gpu.preprocess import CameraImages, resize_table, rows_read
+from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks
 
 ROUNDING = 2.0**-21
 """Two units in the last place of values from 1 to 4, which random pixels seldom exceed once normalised."""
@@ -58,6 +59,30 @@ def test_a_quarter_needs_two_pixels_of_four() -> None:
     np.testing.assert_array_equal(first, 4 * np.arange(400) + 1)
     np.testing.assert_array_equal(second, first + 1)
     np.testing.assert_array_equal(weight, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("scale", "blocks"),
+    [
+        (0.25, RowBlocks(1, 2, 4)),
+        (0.5, RowBlocks(0, 2, 2)),
+        (0.1, RowBlocks(4, 2, 10)),
+        (0.2, RowBlocks(2, 2, 5)),
+        (1.0, ALL_ROWS),
+        (0.3, ALL_ROWS),
+        (1.5, ALL_ROWS),
+    ],
+)
+def test_rows_that_are_read_are_all_that_is_needed(scale: float, blocks: RowBlocks) -> None:
+    """A fifth and a tenth, too, read a second row, though by a fifth its weight is 0."""
+    config = ImageConfig(source_width=64, source_height=120, scale=scale)
+    assert rows_read(config) == blocks
+    pictures = noise(config)
+    needed = np.zeros_like(pictures)
+    for row in range(blocks.first, blocks.first + blocks.count):
+        needed[:, row :: blocks.every] = pictures[:, row :: blocks.every]
+    images, of_all = (CameraImages(config)(torch.from_numpy(given)) for given in (needed, pictures))
+    assert torch.equal(images, of_all)
 
 
 def test_beyond_the_outermost_pixels_nothing_is_blended() -> None:

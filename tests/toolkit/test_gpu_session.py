@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,20 @@ def test_a_frame_is_downloaded_once(
         runner.step(frame)
     assert len(downloads) == len(drive)
     assert all(vars(download)["arrays"].keys() == {"plan", "driven", gpu.FINITE} for download in downloads)
+
+
+def test_a_result_on_request_is_downloaded_when_it_is_named(
+    session: CudaGraphSession, network: Network, downloads: list[Download], bundle: Bundle, drive: Frames
+) -> None:
+    """By itself: the download of the others stays small."""
+    large = replace(bundle, results=tuple(replace(s, on_request=s.name == "plan") for s in bundle.results))
+    graph = replace(network.graph, results=large.results)
+    runner = TemporalRunner(large, CudaGraphSession(network, graph))
+    given = runner.step(drive[0], ["plan"])
+    np.testing.assert_array_equal(given["plan"], TemporalRunner(bundle, session).step(drive[0])["plan"])
+    without, with_plan = downloads[-2:]
+    assert "plan" not in without.arrays
+    assert "plan" in with_plan.arrays
 
 
 def test_state_that_is_not_finite_is_repaired(

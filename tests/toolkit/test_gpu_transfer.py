@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from toolkit.engines.gpu.transfer import SMALL_BYTES, Download, pack, unpack
+from toolkit.engines.gpu.transfer import SMALL_BYTES, Download, Layout
 
 
 @pytest.fixture
@@ -25,25 +25,32 @@ def tensors() -> dict[str, Tensor]:
 
 
 def test_what_is_packed_comes_back(tensors: dict[str, Tensor]) -> None:
-    packed = pack(tensors)
+    """As tensors and as arrays, which are views."""
+    layout = Layout.of(tensors)
+    packed = layout.pack(tensors)
     assert packed.dtype == torch.uint8
-    assert len(packed) == sum(tensor.nbytes for tensor in tensors.values())
-    returned = unpack(packed, tensors)
-    assert returned.keys() == tensors.keys()
+    assert len(packed) == layout.size == sum(tensor.nbytes for tensor in tensors.values())
+    returned, arrays = layout.tensors(packed), layout.arrays(packed)
+    assert returned.keys() == arrays.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert (returned[name].dtype, returned[name].shape) == (tensor.dtype, tensor.shape)
         torch.testing.assert_close(returned[name], tensor, rtol=0, atol=0, equal_nan=True)
-        assert returned[name].numpy().flags.aligned
+        assert arrays[name].flags.aligned
+        np.testing.assert_array_equal(arrays[name], tensor.numpy(), strict=True)
+    packed.zero_()
+    assert not any(array.any() for array in arrays.values())
 
 
-def test_packing_fills_memory_that_is_there(tensors: dict[str, Tensor]) -> None:
-    memory = torch.empty(sum(tensor.nbytes for tensor in tensors.values()), dtype=torch.uint8)
-    assert pack(tensors, out=memory) is memory
-    assert unpack(memory, tensors)["count"].tolist() == [7]
+def test_arrays_have_the_layout_of_their_tensors(tensors: dict[str, Tensor]) -> None:
+    assert Layout.of({name: tensor.numpy() for name, tensor in tensors.items()}) == Layout.of(tensors)
+
+
+def test_nothing_takes_no_memory() -> None:
+    assert Layout.of({}).size == 0
 
 
 def test_a_download_is_one_copy_at_the_first_question(tensors: dict[str, Tensor]) -> None:
-    packed = pack(tensors)
+    packed = Layout.of(tensors).pack(tensors)
     download = Download(tensors, packed)
     assert download[tensors["count"]].tolist() == [7]
     packed.zero_()
@@ -53,7 +60,7 @@ def test_a_download_is_one_copy_at_the_first_question(tensors: dict[str, Tensor]
 
 def test_a_download_knows_its_own_tensors(tensors: dict[str, Tensor]) -> None:
     """Not equal ones: the tensor of another frame may have other values when it is asked for."""
-    download = Download(tensors, pack(tensors))
+    download = Download(tensors, Layout.of(tensors).pack(tensors))
     assert tensors["plan"] in download
     assert tensors["plan"].clone() not in download
     with pytest.raises(KeyError):
@@ -62,7 +69,7 @@ def test_a_download_knows_its_own_tensors(tensors: dict[str, Tensor]) -> None:
 
 def test_a_small_array_does_not_keep_the_memory_of_all() -> None:
     tensors = {"large": torch.zeros(SMALL_BYTES + 1, dtype=torch.uint8), "small": torch.ones(3)}
-    arrays = Download(tensors, pack(tensors)).arrays
+    arrays = Download(tensors, Layout.of(tensors).pack(tensors)).arrays
     assert arrays["small"].base is None
     assert arrays["large"].base is not None
     np.testing.assert_array_equal(arrays["small"], 1)

@@ -104,6 +104,13 @@ def test_any_output_comes_out_on_demand(runner: TemporalRunner, drive: Frames) -
     assert outputs["driven"] == [1]
 
 
+def test_a_result_on_request_comes_out_by_name_only(bundle: Bundle, session: FakeSession, drive: Frames) -> None:
+    driven, plan = bundle.results
+    runner = TemporalRunner(replace(bundle, results=(driven, replace(plan, on_request=True))), session)
+    assert not runner.step(drive[0])
+    assert list(runner.step(drive[1], ["plan"])) == ["plan"]
+
+
 def test_sequence_continues_from_a_given_state(runner: TemporalRunner, session: FakeSession, drive: Frames) -> None:
     runner.start({"prev_l2g_translation": np.zeros(3, np.float32), "prev_driven": np.array([41], np.float32)})
     assert runner.step(drive[1], ["driven"])["driven"] == [42]

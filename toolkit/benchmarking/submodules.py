@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from toolkit.benchmarking.timed import wait_for_gpu
+from toolkit.benchmarking.timed import gpu_wait
 from toolkit.bundle import Bundle
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.engines.onnxruntime_profile import submodule_seconds
@@ -29,15 +29,15 @@ class SteppedTorchSession:
         self.upload, self.download, self.finite = session.upload, session.download, session.finite
         self.seconds: Seconds = []
         self._session = session
-        self._clock = StageClock[str]()
+        self._clock, self._wait = StageClock[str](), gpu_wait()
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         tensors = dict(inputs)
-        wait_for_gpu()
+        self._wait()
         self._clock.skip()
         for submodule in self._session.submodules:
             tensors |= self._session.run_submodule(submodule, tensors)
-            wait_for_gpu()
+            self._wait()
             self._clock.lap(submodule.name)
         self.seconds.append(self._clock.take())
         return tensors

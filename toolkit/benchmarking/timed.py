@@ -31,10 +31,9 @@ class Part(StrEnum):
     DOWNLOAD = "download"
 
 
-def wait_for_gpu() -> None:
-    """Until all work given to the GPU is done, if there is one that torch can use: a launch alone says nothing."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def gpu_wait() -> Callable[[], None]:
+    """Waits until all work given to the GPU is done, if torch can use one: a launch alone says nothing."""
+    return torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
 
 
 class TimedSession:
@@ -42,7 +41,7 @@ class TimedSession:
 
     def __init__(self, session: Session, clock: StageClock[str]) -> None:
         self.name = session.name
-        self._session, self._clock = session, clock
+        self._session, self._clock, self._wait = session, clock, gpu_wait()
 
     def upload(self, array: np.ndarray) -> Any:
         return self._timed(Part.UPLOAD, lambda: self._session.upload(array))
@@ -59,7 +58,7 @@ class TimedSession:
     def _timed(self, part: Part, work: Callable[[], Result]) -> Result:
         self._clock.skip()
         result = work()
-        wait_for_gpu()
+        self._wait()
         self._clock.lap(part)
         return result
 

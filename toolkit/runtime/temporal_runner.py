@@ -37,7 +37,7 @@ class TemporalRunner:
         self._dimensions = bundle.config.dimensions()
         self._state: dict[str, Any] | None = None
         recurrent = {state.source for state in bundle.states}
-        self._reported = [spec.name for spec in bundle.results if spec.name not in recurrent]
+        self._reported = [s.name for s in bundle.results if s.name not in recurrent and not s.on_request]
 
     def start(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from a given state: an array for every state input. Raises InputError if one is amiss."""
@@ -47,7 +47,7 @@ class TemporalRunner:
         self._state = {spec.name: self.session.upload(state[spec.name]) for spec in self.bundle.state_inputs}
 
     def step(self, frame: Mapping[str, np.ndarray], outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
-        """The named `outputs` of one frame as numpy arrays; by default all results that are not state.
+        """The named `outputs` of one frame as numpy arrays; by default all results but state and those on request.
 
         `frame` has an array for every frame input. Raises InputError for a missing or mis-shaped one.
         """

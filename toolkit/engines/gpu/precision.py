@@ -1,4 +1,7 @@
-"""What the GPU session computes matrix products and convolutions in; everything else is FP32 always."""
+"""What the GPU session computes matrix products and convolutions in; everything else is FP32 always.
+
+Submodules that keep FP32 do so in every precision.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,6 @@ class Precision(StrEnum):
     TF32 = "tf32"
     """Factors rounded to 10 bits of mantissa, as tensor cores take them."""
     FP16 = "fp16"
-    """Factors in FP16, except in submodules that keep FP32."""
+    """Factors in FP16."""
     BF16 = "bf16"
-    """Factors in BF16, except in submodules that keep FP32."""
+    """Factors in BF16."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.config import ImageConfig
+from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks
 
 
 class CameraImages(nn.Module):
@@ -56,6 +57,16 @@ class CameraImages(nn.Module):
         images = resized.new_zeros(len(pictures), 3, *self._padded)
         images[:, :, :height, :width] = resized.movedim(-1, 1)
         return images
+
+
+def rows_read(config: ImageConfig) -> RowBlocks:
+    """Rows of a picture that the resize reads: the same ones of every block that becomes one row, otherwise all."""
+    source, resized = config.source_height, config.resized[0]
+    if source % resized:
+        return ALL_ROWS
+    above, below, _ = resize_table(source, resized)
+    every = source // resized
+    return RowBlocks(int(above[0]), min(int(below[0] - above[0]) + 1, every), every)
 
 
 def resize_table(source: int, resized: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

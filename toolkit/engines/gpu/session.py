@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from toolkit.bundle import Bundle
-from toolkit.data.pictures import PICTURES, pictures_spec
+from toolkit.data.pictures import IMAGE, PICTURES, pictures_spec
 from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_network
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.precision import Precision
-from toolkit.engines.gpu.preprocess import CameraImages
-from toolkit.engines.gpu.transfer import Download, PictureUpload, Upload, pack
+from toolkit.engines.gpu.preprocess import CameraImages, rows_read
+from toolkit.engines.gpu.transfer import Download, Layout, PictureUpload, Upload
 from toolkit.engines.torch import all_finite, load_network
 from toolkit.errors import InputError
 from toolkit.network import Network, NetworkGraph
 from toolkit.plugin_manager import PluginManager
+from toolkit.specs import TensorSpec
 
 DEVICE = torch.device("cuda")
 FINITE, PACKED = "(finite)", "(packed)"
@@ -28,9 +29,9 @@ FINITE, PACKED = "(finite)", "(packed)"
 class CudaGraphSession:
     """Captures a network at its first frame and replays it for every further one; tensors are torch's.
 
-    Outputs are overwritten by the next frame, which may take them as its state. What is reported of a frame, and what
-    the state guard asks, is packed inside the graph, and leaves the device in one copy when the first of it is asked
-    for: the only time in a frame that the host waits for the GPU.
+    Outputs, and prepared images, are overwritten by the next frame, which may take outputs as its state. What is
+    reported of a frame, and what the state guard asks, is packed inside the graph, and leaves the device in one copy
+    when the first of it is asked for: the only time in a frame that the host waits for the GPU.
     """
 
     name = "cuda"
@@ -41,9 +42,11 @@ class CudaGraphSession:
         image, dimensions = graph.config.image, graph.config.dimensions()
         self._function = function
         self._states = [state.source for state in graph.states]
-        self._reported = [s.name for s in graph.results if s.name not in self._states or s.resolve(dimensions) == (1,)]
+        self._reported = [s.name for s in graph.results if self._leaves(s, dimensions)]
         self._camera_images = CameraImages(image).to(DEVICE)
+        self._preparation: FrameGraph | None = None
         self._picture_shape = pictures_spec(image).resolve(dimensions)
+        self._picture_rows = rows_read(image)
         self._uploads = Upload(DEVICE)
         self._pictures: PictureUpload | None = None
         self._graph: FrameGraph | None = None
@@ -76,7 +79,7 @@ class CudaGraphSession:
         return cls(compile_network(network.to(DEVICE), precision, inductor=inductor), network.graph)
 
     def new_pictures(self) -> PictureUpload:
-        self._pictures = self._uploads.pictures(self._picture_shape)
+        self._pictures = self._uploads.pictures(self._picture_shape, self._picture_rows)
         return self._pictures
 
     def upload(self, array: np.ndarray) -> Tensor:
@@ -91,9 +94,10 @@ class CudaGraphSession:
         return fed
 
     def prepare(self, pictures: Tensor) -> Tensor:
+        given = {PICTURES: pictures}
         with torch.inference_mode():
-            images: Tensor = self._camera_images(pictures)
-        return images
+            self._preparation = self._preparation or FrameGraph(self._images, given)
+            return self._preparation(given)[IMAGE]
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Tensor:
         return torch.zeros(shape, dtype=getattr(torch, dtype), device=DEVICE)
@@ -118,14 +122,23 @@ class CudaGraphSession:
             return True
         return bool(all_finite(asked))
 
+    def _images(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the graph before the network's holds."""
+        return {IMAGE: self._camera_images(inputs[PICTURES])}
+
     def _frame(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the graph holds."""
+        """What the network's graph holds."""
         outputs = self._function(inputs)
         states = self._float_states({**inputs, **outputs})
         together = [torch.cat([state.flatten() for state in states])] if states else [torch.zeros(1, device=DEVICE)]
         finite = all_finite(together)
-        packed = pack({name: outputs[name] for name in self._reported} | {FINITE: finite})
-        return {**outputs, FINITE: finite, PACKED: packed}
+        leaving = {name: outputs[name] for name in self._reported} | {FINITE: finite}
+        return {**outputs, FINITE: finite, PACKED: Layout.of(leaving).pack(leaving)}
+
+    def _leaves(self, result: TensorSpec, dimensions: Mapping[str, int]) -> bool:
+        """Whether every frame's download has it: of the state, only what is a single number."""
+        is_number = result.resolve(dimensions) == (1,)
+        return not result.on_request and (result.name not in self._states or is_number)
 
     def _float_states(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
         return [tensors[name] for name in self._states if tensors[name].is_floating_point()]

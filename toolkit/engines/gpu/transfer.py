@@ -3,33 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from toolkit.ops.kernel import load_cupy
+
 SMALL_BYTES = 2**18
 """Arrays up to this size are copied out of the memory that they came in: one that is kept must not keep all."""
 
 
-def pack(tensors: Mapping[str, Tensor], out: Tensor | None = None) -> Tensor:
-    """The bytes of all tensors, one behind the other: those of wider types first, so that each is aligned."""
-    return torch.cat([tensor.reshape(-1).view(torch.uint8) for _, tensor in _in_order(tensors)], out=out)
+@dataclass(frozen=True)
+class Layout:
+    """Tensors as one run of bytes, those of wider types first, so that each is aligned.
+
+    `places` has of each its name, its first byte, the one behind its last, its shape, and its type's name in numpy and
+    torch.
+    """
+
+    places: tuple[tuple[str, int, int, tuple[int, ...], str], ...]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor | np.ndarray]) -> Layout:
+        """For tensors of these types and shapes."""
+        places, stop = [], 0
+        for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].itemsize):
+            start, stop = stop, stop + tensor.nbytes
+            places.append((name, start, stop, tuple(tensor.shape), type_name(tensor.dtype)))
+        return cls(tuple(places))
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.places[-1][2] if self.places else 0
+
+    def pack(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The bytes of all."""
+        return torch.cat([tensors[name].reshape(-1).view(torch.uint8) for name, *_ in self.places])
+
+    def tensors(self, packed: Tensor) -> dict[str, Tensor]:
+        """Views of bytes that are packed so."""
+        return {
+            name: packed[start:stop].view(getattr(torch, dtype)).view(shape)
+            for name, start, stop, shape, dtype in self.places
+        }
+
+    def arrays(self, packed: Tensor) -> dict[str, np.ndarray]:
+        """Likewise, of bytes on the host, as arrays: at a tenth of the time."""
+        memory = packed.numpy()
+        return {
+            name: np.ndarray(shape, dtype, buffer=memory, offset=start) for name, start, _, shape, dtype in self.places
+        }
 
 
-def unpack(packed: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Views of what `pack` packed, of the types and shapes that the tensors in `like` have."""
-    ordered = _in_order(like)
-    parts = packed.split([tensor.nbytes for _, tensor in ordered])
-    return {
-        name: part.view(tensor.dtype).view(tensor.shape) for part, (name, tensor) in zip(parts, ordered, strict=True)
-    }
+@cache
+def type_name(dtype: torch.dtype | np.dtype[Any]) -> str:
+    """As numpy and torch have it."""
+    return str(dtype).removeprefix("torch.")
 
 
 def page_locked(size: tuple[int, ...]) -> Tensor:
     """Bytes on the host that a device can copy by itself. torch keeps such memory and gives it out again."""
     return torch.empty(size, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+
+
+@dataclass(frozen=True)
+class RowBlocks:
+    """Of every `every` rows of a picture, `count` from row `first` on. The height is a multiple of `every`."""
+
+    first: int
+    count: int
+    every: int
+
+
+ALL_ROWS = RowBlocks(0, 1, 1)
 
 
 class Upload:
@@ -38,18 +89,42 @@ class Upload:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.stream = torch.cuda.Stream(device)
+        self._held: list[tuple[torch.cuda.Event, Tensor]] = []
 
     def together(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         """The arrays on the device, in one copy."""
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        packed = pack(tensors, out=page_locked((sum(tensor.nbytes for tensor in tensors.values()),)))
+        layout = Layout.of(arrays)
+        packed = page_locked((layout.size,))
+        for name, place in layout.arrays(packed).items():
+            place[...] = arrays[name]
         with torch.cuda.stream(self.stream):
             copied = packed.to(self._device, non_blocking=True)
-        return unpack(self.ready(copied), tensors)
+        return layout.tensors(self.ready(copied))
 
-    def pictures(self, shape: tuple[int, ...]) -> PictureUpload:
-        """Memory for pictures of this shape, cameras first."""
-        return PictureUpload(self, shape, self._device)
+    def pictures(self, shape: tuple[int, ...], rows: RowBlocks = ALL_ROWS) -> PictureUpload:
+        """Memory for pictures of this shape, cameras first, of which the device needs these rows."""
+        return PictureUpload(self, shape, rows, self._device)
+
+    def rows(self, host: Tensor, copied: Tensor, rows: RowBlocks) -> None:
+        """Begin to copy these rows of pictures [..., height, width, channels] from page-locked memory.
+
+        torch has no copy on its own stream of rows with gaps, so CUDA is asked for it: see `hold`.
+        """
+        row = host.shape[-2] * host.shape[-1]
+        start, pitch = rows.first * row, rows.every * row
+        cuda = load_cupy().cuda
+        with cuda.Device(self.stream.device_index):
+            cuda.runtime.memcpy2DAsync(
+                *(copied.data_ptr() + start, pitch, host.data_ptr() + start, pitch),
+                *(rows.count * row, host.nbytes // pitch, cuda.runtime.memcpyHostToDevice, self.stream.cuda_stream),
+            )
+
+    def hold(self, memory: Tensor) -> None:
+        """Keep page-locked memory until what is being copied is done. torch, which does not know of copies by `rows`,
+        would give it out again.
+        """
+        self._held = [(event, held) for event, held in self._held if not event.query()]
+        self._held.append((self.stream.record_event(), memory))
 
     def ready(self, copied: Tensor) -> Tensor:
         """What was copied on this stream, for use on the current one."""
@@ -65,8 +140,8 @@ class PictureUpload:
     The copy of a picture begins when it is there, while the next one is being decoded.
     """
 
-    def __init__(self, upload: Upload, shape: tuple[int, ...], device: torch.device) -> None:
-        self._upload = upload
+    def __init__(self, upload: Upload, shape: tuple[int, ...], rows: RowBlocks, device: torch.device) -> None:
+        self._upload, self._rows = upload, rows
         self._host = page_locked(shape)
         self._waiting = set(range(shape[0]))
         self.array: np.ndarray = self._host.numpy()
@@ -75,13 +150,17 @@ class PictureUpload:
 
     def filled(self, camera: int) -> None:
         self._waiting.discard(camera)
-        with torch.cuda.stream(self._upload.stream):
-            self._copied[camera].copy_(self._host[camera], non_blocking=True)
+        self._upload.rows(self._host[camera], self._copied[camera], self._rows)
 
     def tensor(self) -> Tensor:
-        """All pictures on the device, for use on the current stream."""
-        for camera in sorted(self._waiting):
-            self.filled(camera)
+        """All pictures on the device, for use on the current stream. Rows that it does not need have any values."""
+        if len(self._waiting) == len(self._host):
+            self._upload.rows(self._host, self._copied, self._rows)
+        else:
+            for camera in sorted(self._waiting):
+                self.filled(camera)
+        self._waiting.clear()
+        self._upload.hold(self._host)
         return self._upload.ready(self._copied)
 
 
@@ -89,7 +168,7 @@ class Download:
     """Tensors of a frame that leave the device together, in one copy, when the first of them is asked for."""
 
     def __init__(self, tensors: Mapping[str, Tensor], packed: Tensor) -> None:
-        """`packed` is what `pack` made of the tensors, on the device."""
+        """`packed` is what `Layout.pack` made of the tensors, on the device."""
         self._tensors, self._packed = tensors, packed
         self._names = {id(tensor): name for name, tensor in tensors.items()}
 
@@ -108,9 +187,5 @@ class Download:
         host.copy_(self._packed, non_blocking=True)
         if self._packed.is_cuda:
             torch.cuda.current_stream(self._packed.device).record_event().synchronize()
-        arrays = {name: tensor.numpy() for name, tensor in unpack(host, self._tensors).items()}
+        arrays = Layout.of(self._tensors).arrays(host)
         return {name: array.copy() if array.nbytes <= SMALL_BYTES else array for name, array in arrays.items()}
-
-
-def _in_order(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
-    return sorted(tensors.items(), key=lambda item: -item[1].itemsize)

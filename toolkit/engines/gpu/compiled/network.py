@@ -24,16 +24,17 @@ NetworkFunction = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class CompiledPart:
-    """A function of tensors in order, the names of what it takes and gives, and the submodule that it is of."""
+    """A function of tensors in order, the names of what it takes and gives, the submodule it is of, its precision."""
 
     submodule: str
+    precision: Precision
     function: Callable[..., Any]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by name; the inputs are among `tensors`. Raises InputError if it does not compile, when it has to."""
-        with compiling(self.submodule):
+        with compiling(self.submodule), tf32(self.precision is Precision.TF32):  # for what libraries compute
             outputs = self.function(*(tensors[name] for name in self.inputs))
         return dict(zip(self.outputs, (outputs,) if isinstance(outputs, Tensor) else outputs, strict=True))
 
@@ -52,8 +53,7 @@ def compile_network(network: Network, precision: Precision, *, inductor: bool = 
     names = [spec.name for spec in network.graph.outputs]
 
     def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        with tf32(precision is Precision.TF32):  # for what libraries compute
-            produced = run_side_by_side(parts, inputs)
+        produced = run_side_by_side(parts, inputs)
         return {name: produced[name] for name in names}
 
     return run
@@ -64,21 +64,21 @@ def compile_submodule(
 ) -> list[CompiledPart]:
     """One submodule in the order of its parts: what can run before its latest input is there, if anything, goes first.
 
-    In FP16 and BF16, a submodule that wants to keep FP32 as a whole does so. Raises InputError for one that cannot be
-    exported.
+    A submodule that wants to keep FP32 as a whole does so. Raises InputError for one that cannot be exported.
     """
     part = network.parts[submodule.name]
     device = _device_of(network)
     examples = [x.to(device) for x in example_inputs(submodule.inputs, network.graph.config)]
-    keeps = precision in (Precision.FP16, Precision.BF16) and "*" in submodule.keep_fp32
+    own_precision = Precision.FP32 if "*" in submodule.keep_fp32 else precision
     outputs = [spec.name for spec in submodule.outputs]
     with preparing(submodule.name), torch.no_grad(), tf32(False):
         module = export_graph(part, examples)
-        optimize(module, Precision.FP32 if keeps else precision)
+        optimize(module, own_precision)
         parts = split_at(module, [spec.name for spec in submodule.inputs], outputs, _latest_inputs(network, submodule))
     return [
         CompiledPart(
             submodule.name,
+            own_precision,
             torch.compile(part.module, dynamic=False, fullgraph=True, options=_inductor()) if inductor else part.module,
             part.inputs,
             part.outputs,
