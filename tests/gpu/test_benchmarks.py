@@ -51,13 +51,16 @@ def three_kernels(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("graph", [False, True])
 def test_kernels_are_counted(graph: bool) -> None:
-    """In a graph too; that one copies its input as well, which torch may do by a kernel."""
+    """In a graph too; that one copies its input as well, and may copy by kernels."""
     session = ProfiledSession(ThreeKernels(graph))
     for _ in range(2):
         session.run({"x": torch.ones(1000, device="cuda")})
     work = session.works[-1]
-    assert work.kernels in ((3, 4) if graph else (3,))
-    assert work.copies in ((1, 2) if graph else (1,))
+    if graph:
+        assert work.kernels >= 3
+        assert work.kernels + work.copies == 5
+    else:
+        assert (work.kernels, work.copies) == (3, 1)
     assert 0 < work.busy_milliseconds < 1
 
 

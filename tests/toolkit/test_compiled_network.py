@@ -87,6 +87,18 @@ def test_reduced_precision_deviates_but_only_a_little(network: Network, precisio
         assert 2**-24 * 10 < error < most
 
 
+def test_others_do_not_wait_for_what_they_do_not_read(network: Network) -> None:
+    """Motion forecasting waits for lanes, not for masks; for agents, not for the state of the next frame."""
+    for name, awaited, last in (
+        ("map_segmentation", {"lane_query", "lane_query_position"}, {"map_scores", "map_mask_scores"}),
+        ("tracking", {"agent_embedding", "agent_center"}, {"track_query", "track_memory"}),
+    ):
+        *before, rest = compile_submodule(network, submodule(network, name), Precision.FP32, inductor=False)
+        given = {output for part in before for output in part.outputs}
+        assert awaited <= given
+        assert last <= {*rest.outputs} - given
+
+
 def test_a_part_takes_its_inputs_by_name_and_gives_its_outputs_by_name() -> None:
     """Whatever else there is; a single output needs no tuple."""
     tensors = {"a": torch.ones(2), "b": torch.full((2,), 3.0), "c": torch.zeros(2)}

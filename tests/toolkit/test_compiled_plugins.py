@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from subprocess import CalledProcessError
+from typing import Any
 
 import pytest
 import torch
@@ -231,6 +232,30 @@ def test_errors_of_compilers_are_one_line(name: str) -> None:
     with pytest.raises(InputError, match=r"^submodule 'theirs' cannot be compiled") as caught:
         part({})
     assert "\n" not in str(caught.value)
+
+
+@torch.library.custom_op("tests::fails", mutates_args=())
+def fails(x: Tensor) -> Tensor:
+    """Does so when it is called, not when it is traced."""
+    raise ValueError("the true reason")
+
+
+@fails.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def test_torch_compile_hides_no_error_of_an_op(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would look into how the error is reported, and fail at that."""
+    compile_with = torch.compile
+
+    def without_inductor(function: Callable[..., Any], options: object, **settings: Any) -> Any:
+        return compile_with(function, backend="eager", **settings)
+
+    monkeypatch.setattr(torch, "compile", without_inductor)
+    compiled = compile_network(network(fails), Precision.FP32)
+    with pytest.raises(ValueError, match=r"^the true reason$"):
+        compiled(ROTATION)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ValueError("shape"), InputError("needs CuPy")])

@@ -1,8 +1,8 @@
-"""A submodule in two parts: what can run before its late inputs are there, and the rest."""
+"""A submodule in parts: what can run before its late inputs are there, what others wait for, and the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -32,7 +32,13 @@ class Function(nn.Module):
         return self.function(self, *inputs)
 
 
-def split(function: Callable[..., Tensors | Tensor], outputs: tuple[str, ...]) -> list[Part]:
+def split(
+    function: Callable[..., Tensors | Tensor],
+    outputs: tuple[str, ...],
+    *,
+    late: Collection[str] = ("late",),
+    awaited: Collection[str] = (),
+) -> list[Part]:
     """The parts of a function of `early` and `late`; together, they must give what it gives."""
     inputs = {"early": torch.randn(4, 32), "late": torch.randn(4, 32)}
     gm = torch.export.export(Function(function).eval(), tuple(inputs.values()), strict=False).module()
@@ -40,7 +46,7 @@ def split(function: Callable[..., Tensors | Tensor], outputs: tuple[str, ...]) -
     use_linear(gm, Precision.FP32)
     returned = gm(*inputs.values())
     expected = dict(zip(outputs, returned if isinstance(returned, tuple) else (returned,), strict=True))
-    parts = split_at(gm, tuple(inputs), outputs, {"late"})
+    parts = split_at(gm, tuple(inputs), outputs, late, awaited)
     tensors: dict[str, Tensor] = dict(inputs)
     produced: dict[str, Tensor] = {}
     for part in parts:
@@ -94,7 +100,8 @@ def test_results_may_be_inputs_or_constants() -> None:
 
     first, rest = split(function, ("sum", "same early", "same late", "constant"))
     assert first.inputs == ("early",)
-    assert rest.outputs == ("sum", "same early", "same late", "constant")
+    assert first.outputs == ("same early", "constant", "linear_default of sum")
+    assert rest.outputs == ("sum", "same late")
 
 
 def test_one_value_may_be_several_results() -> None:
@@ -121,3 +128,50 @@ def test_one_part_where_nothing_worthwhile_is_early_or_nothing_is_late() -> None
     for function in (cheap, early_alone):
         (part,) = split(function, ("result",))
         assert (part.inputs, part.outputs) == (("early", "late"), ("result",))
+
+
+def test_what_others_wait_for_goes_before_the_rest() -> None:
+    """With all that it needs, and nothing that it does not."""
+
+    def function(m: Any, early: Tensor, late: Tensor) -> Tensors:
+        shared = m.first(early + late)
+        return m.second(shared.relu()), shared * 2, shared.relu() + m.table
+
+    first, rest = split(function, ("slow", "awaited", "other"), awaited={"awaited"})
+    assert (first.inputs, first.outputs) == (("early", "late"), ("awaited", "linear_default of slow"))
+    assert (rest.inputs, rest.outputs) == (("linear_default of slow",), ("slow", "other"))
+    assert (layers(first), layers(rest)) == (1, 1)
+
+
+def test_three_parts() -> None:
+    def function(m: Any, early: Tensor, late: Tensor) -> Tensors:
+        before = m.first(early)
+        awaited = m.second(before + late)
+        return m.first(awaited + before), awaited, m.table
+
+    first, second, third = split(function, ("last", "awaited", "constant"), awaited={"awaited", "constant"})
+    assert (first.inputs, first.outputs) == (("early",), ("constant", "linear_default of last"))
+    assert (second.inputs, second.outputs) == (("linear_default of last", "late"), ("awaited",))
+    assert (third.inputs, third.outputs) == (("awaited", "linear_default of last"), ("last",))
+
+
+def test_a_function_that_waits_for_nothing_still_gives_first_what_others_wait_for() -> None:
+    def function(m: Any, early: Tensor, late: Tensor) -> Tensors:
+        value = m.first(early)
+        return m.second(value), value + late
+
+    first, rest = split(function, ("slow", "awaited"), late=(), awaited={"awaited"})
+    assert (first.outputs, rest.outputs) == (("awaited", "linear_default of slow"), ("slow",))
+
+
+def test_one_part_where_the_rest_or_what_is_awaited_is_cheap() -> None:
+    def cheap_rest(m: Any, early: Tensor, late: Tensor) -> Tensors:
+        value = m.first(early + late)
+        return value, value + 1
+
+    def cheap_awaited(m: Any, early: Tensor, late: Tensor) -> Tensors:
+        return early + late, m.first(early + late)
+
+    for function in (cheap_rest, cheap_awaited):
+        (part,) = split(function, ("awaited", "other"), awaited={"awaited"})
+        assert part.outputs == ("awaited", "other")

@@ -52,9 +52,6 @@ def attention_kernel(
     queries meet many keys, `splits` programs share the keys, and the last one to arrive joins what they found in
     `partial`. Without MASKED_ROWS a mask is the same for all queries. EARLY is that of `product_kernel`.
     """
-    if EARLY:
-        gdc_wait()
-        gdc_launch_dependents()
     batch, head = tl.program_id(1) // heads, tl.program_id(1) % heads
     row = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
     column = tl.arange(0, BLOCK_K)
@@ -63,6 +60,9 @@ def attention_kernel(
     query += batch * query_batch + head * query_head
     key += batch * key_batch + head * key_head
     value += batch * value_batch + head * value_head
+    if EARLY:
+        gdc_wait()
+        gdc_launch_dependents()
     q = tl.load(query + row[:, None] * query_row + feature[None, :], mask=in_rows[:, None], other=0.0) * scale
     highest = tl.full((BLOCK_Q,), float("-inf"), tl.float32)
     weights = tl.zeros((BLOCK_Q,), tl.float32)

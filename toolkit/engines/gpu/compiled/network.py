@@ -62,7 +62,8 @@ def compile_network(network: Network, precision: Precision, *, inductor: bool = 
 def compile_submodule(
     network: Network, submodule: Submodule, precision: Precision, *, inductor: bool = True
 ) -> list[CompiledPart]:
-    """One submodule in the order of its parts: what can run before its latest input is there, if anything, goes first.
+    """One submodule in the order of its parts: what can run before its latest input is there, what other submodules
+    wait for, and the rest, as far as there is any.
 
     A submodule that wants to keep FP32 as a whole does so. Raises InputError for one that cannot be exported.
     """
@@ -74,12 +75,18 @@ def compile_submodule(
     with preparing(submodule.name), torch.no_grad(), tf32(False):
         module = export_graph(part, examples)
         optimize(module, own_precision)
-        parts = split_at(module, [spec.name for spec in submodule.inputs], outputs, _latest_inputs(network, submodule))
+        inputs = [spec.name for spec in submodule.inputs]
+        parts = split_at(
+            module, inputs, outputs, _latest_inputs(network, submodule), _awaited_outputs(network, submodule)
+        )
     return [
         CompiledPart(
             submodule.name,
             own_precision,
-            torch.compile(part.module, dynamic=False, fullgraph=True, options=_inductor()) if inductor else part.module,
+            # Not the module itself: when that fails, it looks at the failure in ways that torch.compile fails at.
+            torch.compile(part.module.forward, dynamic=False, fullgraph=True, options=_inductor())
+            if inductor
+            else part.module,
             part.inputs,
             part.outputs,
         )
@@ -116,6 +123,12 @@ def _latest_inputs(network: Network, submodule: Submodule) -> set[str]:
     names = {spec.name for spec in submodule.inputs}
     producers = [names.intersection(o.name for o in s.outputs) for s in network.graph.submodules]
     return next((found for found in reversed(producers) if found), set())
+
+
+def _awaited_outputs(network: Network, submodule: Submodule) -> set[str]:
+    """The outputs that other submodules read."""
+    read = {spec.name for other in network.graph.submodules for spec in other.inputs if other is not submodule}
+    return read.intersection(spec.name for spec in submodule.outputs)
 
 
 def run_side_by_side(parts: Sequence[CompiledPart], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -49,9 +49,6 @@ def product_kernel(
     BLOCK_K; pitch is the distance of pixels in memory, a multiple of ALIGNED elements. EARLY lets the next kernel start
     while this one runs, and this one wait for the one before: on a GPU of compute capability 9.0 or more.
     """
-    if EARLY:
-        gdc_wait()
-        gdc_launch_dependents()
     tile, split = tl.program_id(0), tl.program_id(1)
     tiles_n = tl.cdiv(columns, BLOCK_N)
     m = tile // tiles_n * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -73,6 +70,9 @@ def product_kernel(
     if SPLIT:
         share = tl.cdiv(steps, splits)
         first, last = split * share, min(steps, (split + 1) * share)
+    if EARLY:
+        gdc_wait()
+        gdc_launch_dependents()
     for step in range(first, last):
         offset = step * BLOCK_K
         inside = in_rows

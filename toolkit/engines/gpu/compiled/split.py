@@ -1,4 +1,4 @@
-"""A graph in two: what can run before a late input is there, and the rest."""
+"""A graph in up to three: what can run before a late input is there, what others wait for, and the rest."""
 
 from __future__ import annotations
 
@@ -23,30 +23,60 @@ class Part:
     outputs: tuple[str, ...]
 
 
-def split_at(gm: GraphModule, inputs: Collection[str], outputs: Collection[str], late: Collection[str]) -> list[Part]:
-    """Split `gm`, whose inputs and outputs have these names in order, into what needs none of `late` and the rest.
+def split_at(
+    gm: GraphModule,
+    inputs: Collection[str],
+    outputs: Collection[str],
+    late: Collection[str],
+    awaited: Collection[str],
+) -> list[Part]:
+    """Split `gm`, whose inputs and outputs have these names in order.
 
-    Values that pass from one to the other are named after their nodes. One part, if the first would do no work.
+    First comes what needs none of the inputs `late`, then what the outputs `awaited` need, then the rest, each if it
+    does work worth a launch. Values that pass from one to another are named after their nodes.
     """
     names = dict(zip((n for n in gm.graph.nodes if n.op == "placeholder"), inputs, strict=True))
     (returned,) = gm.graph.output_node().args
     results = dict(zip(outputs, returned if isinstance(returned, list | tuple) else (returned,), strict=True))
+    late_nodes = {node for node, name in names.items() if name in late}
+    groups = _groups(gm, late_nodes, {results[name] for name in awaited})
+    if len(groups) == 1:
+        return [Part(gm, tuple(inputs), tuple(outputs))]
+    parts, left = [], dict(results)
+    for number, calls in enumerate(groups):
+        own, behind = set(calls), {node for group in groups[number + 1 :] for node in group}
+        passive = {node for node in left.values() if node.op != "call_function"}  # inputs and constants
+        there = own | passive - late_nodes if number == 0 else own | passive
+        done = {name: node for name, node in left.items() if node in there}
+        left = {name: node for name, node in left.items() if name not in done}
+        known = {node: name for name, node in done.items() if node in own}
+        for node in calls:
+            if node not in known and behind.intersection(node.users):
+                known[node] = f"{node.name} of {next(iter(outputs))}"
+        parts.append(_part(gm, calls, done | {name: node for node, name in known.items()}, names))
+        names |= known
+    return parts
+
+
+def _groups(gm: GraphModule, late: Collection[Node], awaited: Collection[Node]) -> list[list[Node]]:
+    """The calls of each part."""
     calls = [n for n in gm.graph.nodes if n.op == "call_function"]
-    behind = {node for node, name in names.items() if name in late}
+    behind, needed = set(late), set(awaited)
     for node in calls:
         if behind.intersection(node.all_input_nodes):
             behind.add(node)
-    early, rest = [n for n in calls if n not in behind], [n for n in calls if n in behind]
-    if not rest or not any(getattr(n.target, "namespace", "") in WORTHWHILE for n in early):
-        return [Part(gm, tuple(inputs), tuple(outputs))]
-    done = {name: n for name, n in results.items() if n in early}
-    known = {node: name for name, node in done.items()}
-    for node in early:
-        if node not in known and behind.intersection(node.users):
-            known[node] = f"{node.name} of {next(iter(outputs))}"
-    left = {name: n for name, n in results.items() if name not in done}
-    first = done | {name: node for node, name in known.items()}
-    return [_part(gm, early, first, names), _part(gm, rest, left, names | known)]
+    for node in reversed(calls):
+        if needed.intersection(node.users):
+            needed.add(node)
+    early = [n for n in calls if n not in behind] if behind.intersection(calls) else []
+    rest = [n for n in calls if n not in set(early)]
+    waves = [[n for n in rest if n in needed], [n for n in rest if n not in needed]]
+    groups = waves if all(_is_worthwhile(wave) for wave in waves) else [rest]
+    return [early, *groups] if _is_worthwhile(early) else [early + groups[0], *groups[1:]]
+
+
+def _is_worthwhile(calls: Collection[Node]) -> bool:
+    return any(getattr(n.target, "namespace", "") in WORTHWHILE for n in calls)
 
 
 def _part(gm: GraphModule, calls: list[Node], results: Mapping[str, Node], names: Mapping[Node, str]) -> Part:
