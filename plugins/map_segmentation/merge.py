@@ -53,7 +53,7 @@ def merge_scores(
 
     The mean divides by one cell more than the mask has, so that an empty mask scores 0.
     """
-    total = np.where(masks, mask_scores, np.float32(0)).sum((1, 2))
+    total = (mask_scores * masks).sum((1, 2))
     quality = total / (masks.sum((1, 2), dtype=np.float32) + 1)
     merged: NDArray[np.float32] = scores * quality**2
     return merged
@@ -76,9 +76,10 @@ def claim_cells(
     lanes, lane_scores = np.zeros(shape, np.bool_), np.zeros(shape, np.float32)
     occupied = np.zeros(shape[1:], np.bool_)
     for score, label, mask, mask_score in zip(scores, labels, masks, mask_scores, strict=True):
-        area = mask.sum()
-        overlap = (mask & occupied).sum()
-        if score < config.score_threshold or area == 0 or overlap > config.overlap_threshold * area:
+        if score < config.score_threshold:
+            continue
+        area, overlap = np.count_nonzero(mask), np.count_nonzero(mask & occupied)
+        if area == 0 or overlap > config.overlap_threshold * area:
             continue
         claimed = mask & ~occupied
         occupied |= claimed

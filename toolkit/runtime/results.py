@@ -7,7 +7,7 @@ front, and columns along x, from left to right.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,13 +135,14 @@ class FrameResult:
 
 def frame_result(tensors: Tensors, frame: Frame, config: ModelConfig, repairs: Repairs = NO_REPAIRS) -> FrameResult:
     """Interpret the network's results, host postprocessing included, by name."""
+    *motions, ego_motion = _motions(tensors, config) if tensors.keys() >= _MOTION else (None,)
     return FrameResult(
         frame=frame.name,
         scene=frame.scene,
         timestamp=frame.timestamp,
         command=frame.command,
-        boxes=_boxes(tensors, config),
-        ego_motion=_motion(tensors, config, -1) if tensors.keys() >= _MOTION else None,
+        boxes=_boxes(tensors, config, motions),
+        ego_motion=ego_motion,
         map=_map(tensors, config) if tensors.keys() >= _MAP else None,
         occupancy=_occupancy(tensors, config) if tensors.keys() >= _OCCUPANCY else None,
         plan=PlanResult(tensors["plan"], config.planning.step_seconds) if "plan" in tensors else None,
@@ -176,32 +177,35 @@ def require_finite(result: FrameResult) -> None:
     _finite_json(result.frame, _values(result), _grids(result))
 
 
-def _boxes(tensors: Tensors, config: ModelConfig) -> tuple[TrackedBox, ...]:
-    agents = len(tensors["motion_trajectories"]) - 1 if tensors.keys() >= _MOTION else 0
+def _boxes(tensors: Tensors, config: ModelConfig, motions: Sequence[MotionModes | None]) -> tuple[TrackedBox, ...]:
+    """All boxes, the first of which have the motions."""
+    count = int(tensors["box_count"][0])
+    rows = (tensors[name][:count].tolist() for name in ("boxes", "box_ids", "box_labels", "box_scores"))
     boxes = []
-    for i in range(int(tensors["box_count"][0])):
-        x, y, z, width, length, height, yaw, vx, vy = (float(value) for value in tensors["boxes"][i])
+    for i, (box, track_id, label, score) in enumerate(zip(*rows, strict=True)):
+        x, y, z, width, length, height, yaw, vx, vy = box
         boxes.append(
             TrackedBox(
-                track_id=int(tensors["box_ids"][i]),
-                label=config.class_names[tensors["box_labels"][i]],
-                score=float(tensors["box_scores"][i]),
+                track_id=track_id,
+                label=config.class_names[label],
+                score=score,
                 center=(x, y, z + height / 2),
                 size=(width, length, height),
                 heading=_wrap(-yaw - np.pi / 2),
                 velocity=(vx, vy),
-                motion=_motion(tensors, config, i) if i < agents else None,
+                motion=motions[i] if i < len(motions) else None,
             )
         )
     return tuple(boxes)
 
 
-def _motion(tensors: Tensors, config: ModelConfig, row: int) -> MotionModes:
-    """Modes of one agent row; the ego's is the last. The network gives them relative to the agent's box."""
-    return MotionModes(
-        trajectories=tensors["motion_trajectories"][row, :, :, :2] + tensors["agent_center"][row, :2],
-        probabilities=np.exp(tensors["motion_log_probs"][row]),
-        step_seconds=config.motion.step_seconds,
+def _motions(tensors: Tensors, config: ModelConfig) -> tuple[MotionModes, ...]:
+    """Modes of every agent row; the ego's is the last. The network gives them relative to the agent's box."""
+    trajectories = tensors["motion_trajectories"][..., :2] + tensors["agent_center"][:, None, None, :2]
+    probabilities = np.exp(tensors["motion_log_probs"])
+    return tuple(
+        MotionModes(trajectories=modes, probabilities=shares, step_seconds=config.motion.step_seconds)
+        for modes, shares in zip(trajectories, probabilities, strict=True)
     )
 
 
@@ -210,8 +214,9 @@ def _map(tensors: Tensors, config: ModelConfig) -> MapResult:
     origin = np.array([bev.x_range[0], bev.y_range[0]] * 2)
     cell = np.array([(bev.x_range[1] - bev.x_range[0]) / bev.width, (bev.y_range[1] - bev.y_range[0]) / bev.height] * 2)
     instances = []
+    boxes = (origin + tensors["map_instance_boxes"] * cell).tolist()
     for i in np.flatnonzero(tensors["map_merge_scores"] >= config.map.score_threshold):
-        x0, y0, x1, y1 = (origin + tensors["map_instance_boxes"][i] * cell).tolist()
+        x0, y0, x1, y1 = boxes[i]
         instances.append(
             MapInstance(
                 label=config.map.thing_classes[tensors["map_instance_labels"][i]],
