@@ -53,7 +53,7 @@ def merge_scores(
 
     The mean divides by one cell more than the mask has, so that an empty mask scores 0.
     """
-    total = (mask_scores * masks).sum((1, 2))
+    total = np.where(masks, mask_scores, np.float32(0)).sum((1, 2))
     quality = total / (masks.sum((1, 2), dtype=np.float32) + 1)
     merged: NDArray[np.float32] = scores * quality**2
     return merged
