@@ -38,6 +38,7 @@ from toolkit.engines.torch import all_finite
 from toolkit.network import NetworkGraph, join
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
+from toolkit.specs import reported_results
 from toolkit.stage_clock import StageClock
 
 GOAL_MS = 1.5
@@ -106,8 +107,7 @@ def main(frames: Annotated[int, typer.Option(min=2, help="Frames to time, after 
     session = CudaGraphSession(idle_network(graph), graph)
     ours = measure(session, bundle, frames)
     other = measure(OneByOneSession(session, pictures.resolve(dimensions)), bundle, frames)
-    rows, recurrent = rows_read(config.image), {state.source for state in graph.states}
-    reported = [s for s in graph.results if s.name not in recurrent and not s.on_request]
+    rows, reported = rows_read(config.image), reported_results(graph.results, graph.states)
     megabytes = {
         Part.UPLOAD: pictures.zeros(dimensions).nbytes * rows.count / rows.every / 1e6,
         Part.DOWNLOAD: sum(s.zeros(dimensions).nbytes for s in reported) / 1e6,

@@ -112,6 +112,12 @@ class Submodule:
         return idle
 
 
+def reported_results(results: Iterable[TensorSpec], states: Iterable[StateSpec]) -> tuple[TensorSpec, ...]:
+    """Of the outputs that leave a network those that every frame reports: neither state nor on request."""
+    recurrent = {state.source for state in states}
+    return tuple(spec for spec in results if spec.name not in recurrent and not spec.on_request)
+
+
 FRAME_INPUTS: tuple[TensorSpec, ...] = (
     TensorSpec(
         "image",

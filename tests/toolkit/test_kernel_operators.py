@@ -102,6 +102,7 @@ def test_conv2d_stores_what_it_is_told() -> None:
 
 @pytest.mark.parametrize("valid", [None, x(2, 1, 1, 5) > 0, x(1, 1, 3, 5) > 0, torch.zeros(1, 1, 1, 5).bool()])
 def test_attention_is_torchs(valid: Tensor | None) -> None:
+    """To two units in the last place of values below 4: the sum of weights divides after the product, not before."""
     q, k, v = x(2, 4, 3, 16), x(2, 4, 5, 16) + 1, x(2, 4, 5, 16)
     expected = mask_logits(0.5 * q @ k.transpose(-1, -2), valid).softmax(-1) @ v
     actual = attention(q, k, v, valid, NONE_ARRIVED, 0.5, "fp32")

@@ -12,7 +12,7 @@ from toolkit.data.pictures import IMAGE, PICTURES, pictures_spec
 from toolkit.engines.session import PictureSession, Session
 from toolkit.errors import InputError
 from toolkit.runtime.state_guard import NO_REPAIRS, StateGuard, check_next_id
-from toolkit.specs import TensorSpec
+from toolkit.specs import TensorSpec, reported_results
 
 
 class TemporalRunner:
@@ -36,8 +36,7 @@ class TemporalRunner:
         self._device = session if isinstance(session, PictureSession) else None
         self._dimensions = bundle.config.dimensions()
         self._state: dict[str, Any] | None = None
-        recurrent = {state.source for state in bundle.states}
-        self._reported = [s.name for s in bundle.results if s.name not in recurrent and not s.on_request]
+        self._reported = [spec.name for spec in reported_results(bundle.results, bundle.states)]
 
     def start(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from a given state: an array for every state input. Raises InputError if one is amiss."""

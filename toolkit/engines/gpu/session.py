@@ -19,7 +19,7 @@ from toolkit.engines.torch import all_finite, load_network
 from toolkit.errors import InputError
 from toolkit.network import Network, NetworkGraph
 from toolkit.plugin_manager import PluginManager
-from toolkit.specs import TensorSpec
+from toolkit.specs import reported_results
 
 DEVICE = torch.device("cuda")
 FINITE, PACKED = "(finite)", "(packed)"
@@ -42,7 +42,7 @@ class CudaGraphSession:
         image, dimensions = graph.config.image, graph.config.dimensions()
         self._function = function
         self._states = [state.source for state in graph.states]
-        self._reported = [s.name for s in graph.results if self._leaves(s, dimensions)]
+        self._leaving = _leaving(graph)
         self._camera_images = CameraImages(image).to(DEVICE)
         self._preparation: FrameGraph | None = None
         self._picture_shape = pictures_spec(image).resolve(dimensions)
@@ -107,7 +107,7 @@ class CudaGraphSession:
             self._graph = self._graph or FrameGraph(self._frame, inputs)
             outputs = dict(self._graph(inputs))
         packed = outputs.pop(PACKED)
-        self._download = Download({name: outputs[name] for name in (*self._reported, FINITE)}, packed)
+        self._download = Download({name: outputs[name] for name in (*self._leaving, FINITE)}, packed)
         self._checked = {id(tensor): tensor for tensor in self._float_states({**inputs, **outputs})}
         del outputs[FINITE]
         return outputs
@@ -132,16 +132,19 @@ class CudaGraphSession:
         states = self._float_states({**inputs, **outputs})
         together = [torch.cat([state.flatten() for state in states])] if states else [torch.zeros(1, device=DEVICE)]
         finite = all_finite(together)
-        leaving = {name: outputs[name] for name in self._reported} | {FINITE: finite}
+        leaving = {name: outputs[name] for name in self._leaving} | {FINITE: finite}
         return {**outputs, FINITE: finite, PACKED: Layout.of(leaving).pack(leaving)}
-
-    def _leaves(self, result: TensorSpec, dimensions: Mapping[str, int]) -> bool:
-        """Whether every frame's download has it: of the state, only what is a single number."""
-        is_number = result.resolve(dimensions) == (1,)
-        return not result.on_request and (result.name not in self._states or is_number)
 
     def _float_states(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
         return [tensors[name] for name in self._states if tensors[name].is_floating_point()]
+
+
+def _leaving(graph: NetworkGraph) -> list[str]:
+    """What every frame's download has: what is reported, and of the state what is a single number."""
+    dimensions, reported = graph.config.dimensions(), reported_results(graph.results, graph.states)
+    states = {state.source for state in graph.states}
+    numbers = [spec for spec in graph.results if spec.name in states and spec.resolve(dimensions) == (1,)]
+    return [spec.name for spec in (*reported, *numbers)]
 
 
 def require_gpu() -> None:
