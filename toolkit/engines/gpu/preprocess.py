@@ -60,7 +60,10 @@ class CameraImages(nn.Module):
 
 
 def rows_read(config: ImageConfig) -> RowBlocks:
-    """Rows of a picture that the resize reads: the same ones of every block that becomes one row, otherwise all."""
+    """Rows of a picture that the resize reads: the same ones of every block that becomes one row, otherwise all.
+
+    At full size a block is one row: the second one that `resize_table` names is the next block's, with weight 0.
+    """
     source, resized = config.source_height, config.resized[0]
     if source % resized:
         return ALL_ROWS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,15 +17,21 @@ SMALL_BYTES = 2**18
 """Arrays up to this size are copied out of the memory that they came in: one that is kept must not keep all."""
 
 
+class Place(NamedTuple):
+    """A tensor among others: its bytes from `start` up to `stop`; `dtype` is its type's name in numpy and torch."""
+
+    name: str
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Tensors as one run of bytes, those of wider types first, so that each is aligned.
+    """Tensors as one run of bytes, those of wider types first, so that each is aligned."""
 
-    `places` has of each its name, its first byte, the one behind its last, its shape, and its type's name in numpy and
-    torch.
-    """
-
-    places: tuple[tuple[str, int, int, tuple[int, ...], str], ...]
+    places: tuple[Place, ...]
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor | np.ndarray]) -> Layout:
@@ -33,17 +39,17 @@ class Layout:
         places, stop = [], 0
         for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].itemsize):
             start, stop = stop, stop + tensor.nbytes
-            places.append((name, start, stop, tuple(tensor.shape), type_name(tensor.dtype)))
+            places.append(Place(name, start, stop, tuple(tensor.shape), type_name(tensor.dtype)))
         return cls(tuple(places))
 
     @property
     def size(self) -> int:
         """In bytes."""
-        return self.places[-1][2] if self.places else 0
+        return self.places[-1].stop if self.places else 0
 
     def pack(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The bytes of all."""
-        return torch.cat([tensors[name].reshape(-1).view(torch.uint8) for name, *_ in self.places])
+        """The bytes of all: uint8 [size]."""
+        return torch.cat([tensors[place.name].reshape(-1).view(torch.uint8) for place in self.places])
 
     def tensors(self, packed: Tensor) -> dict[str, Tensor]:
         """Views of bytes that are packed so."""
@@ -53,7 +59,7 @@ class Layout:
         }
 
     def arrays(self, packed: Tensor) -> dict[str, np.ndarray]:
-        """Likewise, of bytes on the host, as arrays: at a tenth of the time."""
+        """Likewise, of bytes on the host, as arrays."""
         memory = packed.numpy()
         return {
             name: np.ndarray(shape, dtype, buffer=memory, offset=start) for name, start, _, shape, dtype in self.places
@@ -73,14 +79,14 @@ def page_locked(size: tuple[int, ...]) -> Tensor:
 
 @dataclass(frozen=True)
 class RowBlocks:
-    """Of every `every` rows of a picture, `count` from row `first` on. The height is a multiple of `every`."""
+    """Of each `every` rows of a picture the `count` from number `first` on. The height is a multiple of `every`."""
 
     first: int
     count: int
     every: int
 
 
-ALL_ROWS = RowBlocks(0, 1, 1)
+ALL_ROWS = RowBlocks(first=0, count=1, every=1)
 
 
 class Upload:
@@ -101,14 +107,15 @@ class Upload:
             copied = packed.to(self._device, non_blocking=True)
         return layout.tensors(self.ready(copied))
 
-    def pictures(self, shape: tuple[int, ...], rows: RowBlocks = ALL_ROWS) -> PictureUpload:
-        """Memory for pictures of this shape, cameras first, of which the device needs these rows."""
+    def pictures(self, shape: tuple[int, ...], rows: RowBlocks) -> PictureUpload:
+        """Memory for pictures [cameras, height, width, 3] of uint8, of which the device needs these rows."""
         return PictureUpload(self, shape, rows, self._device)
 
-    def rows(self, host: Tensor, copied: Tensor, rows: RowBlocks) -> None:
-        """Begin to copy these rows of pictures [..., height, width, channels] from page-locked memory.
+    def copy_rows(self, host: Tensor, copied: Tensor, rows: RowBlocks) -> None:
+        """Begin to copy these rows of pictures [..., height, width, 3] of uint8 from page-locked memory.
 
-        torch has no copy on its own stream of rows with gaps, so CUDA is asked for it: see `hold`.
+        CUDA copies rows with gaps between them at once; torch would gather them on the host first. What CUDA is asked
+        for torch does not know of: see `hold`.
         """
         row = host.shape[-2] * host.shape[-1]
         start, pitch = rows.first * row, rows.every * row
@@ -120,9 +127,7 @@ class Upload:
             )
 
     def hold(self, memory: Tensor) -> None:
-        """Keep page-locked memory until what is being copied is done. torch, which does not know of copies by `rows`,
-        would give it out again.
-        """
+        """Keep page-locked memory until it is copied; torch, which does not know of `copy_rows`, would give it out."""
         self._held = [(event, held) for event, held in self._held if not event.query()]
         self._held.append((self.stream.record_event(), memory))
 
@@ -150,12 +155,12 @@ class PictureUpload:
 
     def filled(self, camera: int) -> None:
         self._waiting.discard(camera)
-        self._upload.rows(self._host[camera], self._copied[camera], self._rows)
+        self._upload.copy_rows(self._host[camera], self._copied[camera], self._rows)
 
     def tensor(self) -> Tensor:
         """All pictures on the device, for use on the current stream. Rows that it does not need have any values."""
         if len(self._waiting) == len(self._host):
-            self._upload.rows(self._host, self._copied, self._rows)
+            self._upload.copy_rows(self._host, self._copied, self._rows)
         else:
             for camera in sorted(self._waiting):
                 self.filled(camera)

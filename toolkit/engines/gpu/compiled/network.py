@@ -72,25 +72,16 @@ def compile_submodule(
     examples = [x.to(device) for x in example_inputs(submodule.inputs, network.graph.config)]
     own_precision = Precision.FP32 if "*" in submodule.keep_fp32 else precision
     outputs = [spec.name for spec in submodule.outputs]
+    late, awaited = _latest_inputs(network, submodule), _awaited_outputs(network, submodule)
     with preparing(submodule.name), torch.no_grad(), tf32(False):
         module = export_graph(part, examples)
         optimize(module, own_precision)
-        inputs = [spec.name for spec in submodule.inputs]
-        parts = split_at(
-            module, inputs, outputs, _latest_inputs(network, submodule), _awaited_outputs(network, submodule)
-        )
+        parts = split_at(module, [spec.name for spec in submodule.inputs], outputs, late, awaited)
+    # A module's `forward`, not the module: when that fails, it looks at the failure in ways torch.compile fails at.
+    functions = [_fused(part.module.forward) if inductor else part.module for part in parts]
     return [
-        CompiledPart(
-            submodule.name,
-            own_precision,
-            # Not the module itself: when that fails, it looks at the failure in ways that torch.compile fails at.
-            torch.compile(part.module.forward, dynamic=False, fullgraph=True, options=_inductor())
-            if inductor
-            else part.module,
-            part.inputs,
-            part.outputs,
-        )
-        for part in parts
+        CompiledPart(submodule.name, own_precision, function, part.inputs, part.outputs)
+        for part, function in zip(parts, functions, strict=True)
     ]
 
 
@@ -99,11 +90,13 @@ def _device_of(network: Network) -> torch.device:
     return next(chain(network.parameters(), network.buffers()), torch.empty(0)).device
 
 
-def _inductor() -> dict[str, Any]:
-    """Its kernels may start while the one before them ends, as ours do, where this version of torch knows how."""
+def _fused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """By torch.compile, whose kernels may start while the one before them ends, as ours do, where it knows how."""
     from torch._inductor import config
 
-    return {"triton.enable_pdl": True} if hasattr(config.triton, "enable_pdl") else {}
+    options: dict[str, Any] = {"triton.enable_pdl": True} if hasattr(config.triton, "enable_pdl") else {}
+    compiled: Callable[..., Any] = torch.compile(function, dynamic=False, fullgraph=True, options=options)
+    return compiled
 
 
 @contextmanager

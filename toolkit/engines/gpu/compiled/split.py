@@ -45,7 +45,8 @@ def split_at(
     parts, left = [], dict(results)
     for number, calls in enumerate(groups):
         own, behind = set(calls), {node for group in groups[number + 1 :] for node in group}
-        passive = {node for node in left.values() if node.op != "call_function"}  # inputs and constants
+        # Inputs and constants are given as soon as they are there: others may wait for them.
+        passive = {node for node in left.values() if node.op != "call_function"}
         there = own | passive - late_nodes if number == 0 else own | passive
         done = {name: node for name, node in left.items() if node in there}
         left = {name: node for name, node in left.items() if name not in done}
