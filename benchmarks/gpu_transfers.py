@@ -100,6 +100,8 @@ def measure(session: PictureSession, bundle: Bundle, frames: int) -> Millisecond
 
 def main(frames: Annotated[int, typer.Option(min=2, help="Frames to time, after ten to warm up.")] = 200) -> None:
     """Print a table."""
+    if not torch.cuda.is_available():
+        raise SystemExit("needs a CUDA GPU and a torch built for it")
     config = ModelConfig()
     graph = join(PluginManager.load().submodules(), config)
     bundle = Bundle.of_graph(Path(), graph, submodules=(), custom_ops=(), files={}, sha256={}, provenance={}, parity={})

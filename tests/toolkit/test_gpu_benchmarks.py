@@ -15,7 +15,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import gpu_cases, gpu_emulation, gpu_frame, gpu_measurement, gpu_precision, gpu_submodules
+from benchmarks import (
+    gpu_cases,
+    gpu_emulation,
+    gpu_frame,
+    gpu_measurement,
+    gpu_precision,
+    gpu_submodules,
+    gpu_transfers,
+)
 from benchmarks.gpu_cases import Case
 from benchmarks.gpu_measurement import Measurement, measure
 from benchmarks.gpu_network import bundle_of
@@ -146,6 +154,13 @@ def test_figures_are_json() -> None:
     assert cuda["percentiles"]["model"]["p50"] == pytest.approx(4.01)
     assert cuda["transfers"]["p50"] == pytest.approx(1.6)
     assert cuda["objects"] == [2, 2, 1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+@pytest.mark.parametrize("script", [gpu_frame, gpu_precision, gpu_submodules, gpu_transfers])
+def test_without_a_gpu_they_say_so(script: Any) -> None:
+    with pytest.raises(SystemExit, match=r"^needs a CUDA GPU and a torch built for it"):
+        script.main()
 
 
 @pytest.fixture
