@@ -106,7 +106,7 @@ def test_a_frame_is_downloaded_once(
     for frame in drive:
         runner.step(frame)
     assert len(downloads) == len(drive)
-    assert all(vars(download)["arrays"].keys() == {"plan", "driven", gpu.FINITE} for download in downloads)
+    assert all(vars(download)["arrays"].keys() == {"plan", "driven", gpu.LARGEST} for download in downloads)
 
 
 def test_a_result_on_request_is_downloaded_when_it_is_named(

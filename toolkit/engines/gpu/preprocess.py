@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from toolkit.config import ImageConfig
 from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks
+from toolkit.ops.kernel import Kernel, Launch, Shapes, ceil_div, run_kernel
 
 
 class CameraImages(nn.Module):
@@ -18,7 +23,7 @@ class CameraImages(nn.Module):
     sum. Where all weights are 0 or 1/2, as at scales 1/4 and 1/2, results are the same to the last bit. At others a
     device without fused multiply-add, or another OpenCV, may differ by a rounding.
 
-    Shapes are static and tables are made once, so that a CUDA graph can hold it.
+    On a GPU it is one kernel, elsewhere PyTorch's operators.
     """
 
     mean: Tensor
@@ -31,6 +36,7 @@ class CameraImages(nn.Module):
 
     def __init__(self, config: ImageConfig) -> None:
         super().__init__()
+        self._source = config.source_height, config.source_width
         self._resized, self._padded = config.resized, config.padded
         above, below, row_weight = resize_table(config.source_height, config.resized[0])
         left, right, column_weight = resize_table(config.source_width, config.resized[1])
@@ -48,6 +54,8 @@ class CameraImages(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """RGB [cameras, source height, source width, 3] of uint8 to [cameras, 3, padded height, padded width]."""
+        if pictures.is_cuda:
+            return self._launched(pictures.contiguous())
         left, right = (
             (pictures[:, self.rows, columns] - self.mean) * self.factor for columns in (self.left, self.right)
         )
@@ -57,6 +65,37 @@ class CameraImages(nn.Module):
         images = resized.new_zeros(len(pictures), 3, *self._padded)
         images[:, :, :height, :width] = resized.movedim(-1, 1)
         return images
+
+    def _launched(self, pictures: Tensor) -> Tensor:
+        """The same by the kernel."""
+        images = self.mean.new_empty(len(pictures), 3, *self._padded)
+        tables = (self.rows, self.row_weight, self.left, self.right, self.column_weight, self.mean, self.factor)
+        launch = KERNEL.plan([self._source, self._resized, images.shape], [], "float32", {})
+        pointers = [tensor.data_ptr() for tensor in (pictures, *tables, images)]
+        device = images.device.index
+        run_kernel(KERNEL, launch, pointers, device, torch.cuda.current_stream(device).cuda_stream)
+        return images
+
+
+THREADS = 256
+
+
+def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Mapping[str, Any]) -> Launch:
+    """One thread a pixel; `shapes` are the size of a picture, the size it is resized to, and the images."""
+    (source_height, source_width), (height, width), (cameras, _, padded_height, padded_width) = shapes
+    macros = {
+        "SOURCE_HEIGHT": source_height,
+        "SOURCE_WIDTH": source_width,
+        "HEIGHT": height,
+        "WIDTH": width,
+        "PADDED_HEIGHT": padded_height,
+        "PADDED_WIDTH": padded_width,
+        "THREADS": THREADS,
+    }
+    return Launch(macros, (cameras,), (ceil_div(padded_height * padded_width, THREADS), cameras, 1), THREADS)
+
+
+KERNEL = Kernel(Path(__file__).with_name("camera_images.cu"), "camera_images", plan)
 
 
 def rows_read(config: ImageConfig) -> RowBlocks:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from toolkit.bundle import Bundle
-from toolkit.data.pictures import IMAGE, PICTURES, pictures_spec
+from toolkit.data.pictures import PICTURES, pictures_spec
 from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_network
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.precision import Precision
@@ -22,16 +22,16 @@ from toolkit.plugin_manager import PluginManager
 from toolkit.specs import reported_results
 
 DEVICE = torch.device("cuda")
-FINITE, PACKED = "(finite)", "(packed)"
+LARGEST, PACKED = "(largest)", "(packed)"
 """What the graph gives besides the network's outputs, none of which is named so."""
 
 
 class CudaGraphSession:
     """Captures a network at its first frame and replays it for every further one; tensors are torch's.
 
-    Outputs, and prepared images, are overwritten by the next frame, which may take outputs as its state. What is
-    reported of a frame, and what the state guard asks, is packed inside the graph, and leaves the device in one copy
-    when the first of it is asked for: the only time in a frame that the host waits for the GPU.
+    Outputs are overwritten by the next frame, which may take them as its state. What is reported of a frame, and what
+    the state guard asks, is packed inside the graph, and leaves the device in one copy when the first of it is asked
+    for: the only time in a frame that the host waits for the GPU.
     """
 
     name = "cuda"
@@ -44,7 +44,6 @@ class CudaGraphSession:
         self._states = [state.source for state in graph.states]
         self._leaving = _leaving(graph)
         self._camera_images = CameraImages(image).to(DEVICE)
-        self._preparation: FrameGraph | None = None
         self._picture_shape = pictures_spec(image).resolve(dimensions)
         self._picture_rows = rows_read(image)
         self._uploads = Upload(DEVICE)
@@ -94,10 +93,9 @@ class CudaGraphSession:
         return fed
 
     def prepare(self, pictures: Tensor) -> Tensor:
-        given = {PICTURES: pictures}
         with torch.inference_mode():
-            self._preparation = self._preparation or FrameGraph(self._images, given)
-            return self._preparation(given)[IMAGE]
+            images: Tensor = self._camera_images(pictures)
+        return images
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Tensor:
         return torch.zeros(shape, dtype=getattr(torch, dtype), device=DEVICE)
@@ -107,9 +105,9 @@ class CudaGraphSession:
             self._graph = self._graph or FrameGraph(self._frame, inputs)
             outputs = dict(self._graph(inputs))
         packed = outputs.pop(PACKED)
-        self._download = Download({name: outputs[name] for name in (*self._leaving, FINITE)}, packed)
+        self._download = Download({name: outputs[name] for name in (*self._leaving, LARGEST)}, packed)
         self._checked = {id(tensor): tensor for tensor in self._float_states({**inputs, **outputs})}
-        del outputs[FINITE]
+        del outputs[LARGEST]
         return outputs
 
     def download(self, tensor: Tensor) -> np.ndarray:
@@ -118,22 +116,17 @@ class CudaGraphSession:
 
     def finite(self, tensors: Iterable[Tensor]) -> bool:
         asked = list(tensors)
-        if asked and all(id(tensor) in self._checked for tensor in asked) and self._download.arrays[FINITE].item():
-            return True
-        return bool(all_finite(asked))
-
-    def _images(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the graph before the network's holds."""
-        return {IMAGE: self._camera_images(inputs[PICTURES])}
+        known = asked and all(id(tensor) in self._checked for tensor in asked)
+        return bool(known and np.isfinite(self._download.arrays[LARGEST]).all() or all_finite(asked))
 
     def _frame(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the network's graph holds."""
+        """What the graph holds."""
         outputs = self._function(inputs)
         states = self._float_states({**inputs, **outputs})
-        together = [torch.cat([state.flatten() for state in states])] if states else [torch.zeros(1, device=DEVICE)]
-        finite = all_finite(together)
-        leaving = {name: outputs[name] for name in self._leaving} | {FINITE: finite}
-        return {**outputs, FINITE: finite, PACKED: Layout.of(leaving).pack(leaving)}
+        # All in two launches; NaN counts as the largest.
+        largest = torch.stack(torch._foreach_norm(states, torch.inf)) if states else torch.zeros(1, device=DEVICE)
+        leaving = {name: outputs[name] for name in self._leaving} | {LARGEST: largest}
+        return {**outputs, LARGEST: largest, PACKED: Layout.of(leaving).pack(leaving)}
 
     def _float_states(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
         return [tensors[name] for name in self._states if tensors[name].is_floating_point()]
