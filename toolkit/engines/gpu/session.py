@@ -116,8 +116,8 @@ class CudaGraphSession:
 
     def finite(self, tensors: Iterable[Tensor]) -> bool:
         asked = list(tensors)
-        known = asked and all(id(tensor) in self._checked for tensor in asked)
-        return bool(known and np.isfinite(self._download.arrays[LARGEST]).all() or all_finite(asked))
+        known = bool(asked) and all(id(tensor) in self._checked for tensor in asked)
+        return bool((known and np.isfinite(self._download.arrays[LARGEST]).all()) or all_finite(asked))
 
     def _frame(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the graph holds."""
