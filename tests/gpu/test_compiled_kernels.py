@@ -153,6 +153,22 @@ def test_images_of_any_layout_and_blocks_in_a_row(precision: Precision) -> None:
         check_convolutions(nn.Sequential(Bottleneck(), Bottleneck()), image, precision)
 
 
+@poisoned
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+@pytest.mark.parametrize(
+    ("channels", "outputs", "stride", "shape"),
+    [(64, 64, 1, (6, 64, 104)), (128, 128, 2, (6, 64, 104)), (512, 512, 1, (6, 8, 13)), (256, 128, 1, (5, 26, 26))],
+    ids=str,
+)
+def test_cudnns_convolutions(
+    channels: int, outputs: int, stride: int, shape: tuple[int, int, int], precision: Precision
+) -> None:
+    """Between others, as in the backbone and in occupancy's decoder."""
+    layer = nn.Conv2d(channels, outputs, 3, stride, padding=1)
+    module = nn.Sequential(nn.Conv2d(32, channels, 1), layer, nn.ReLU(), nn.Conv2d(outputs, 32, 1))
+    check_convolutions(module, x(shape[0], 32, *shape[1:]), precision)
+
+
 def check_convolutions(module: nn.Module, image: Tensor, precision: Precision) -> None:
     """As the pass writes them; calls repeat to the last bit, and leave zeros in the counters."""
     module = module.to("cuda", torch.float32).requires_grad_(False)

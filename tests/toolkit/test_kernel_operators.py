@@ -14,8 +14,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.engines.gpu.compiled.operators import attention, conv2d, linear, weight_parts
-from toolkit.engines.gpu.compiled.tiles import MOST_SPLITS, SHORTEST_SPLIT, Tile, attention_tile, product_tile
+from toolkit.engines.gpu.compiled.operators import attention, conv2d, conv2d_relu, linear, weight_parts
+from toolkit.engines.gpu.compiled.tiles import (
+    SHORTEST_KEYS,
+    SHORTEST_SHARE,
+    SPLITS,
+    Tile,
+    attention_tile,
+    product_tile,
+)
 from toolkit.engines.gpu.precision import Precision
 from toolkit.nn.attention import mask_logits
 
@@ -185,6 +192,26 @@ def test_conv2d_is_an_operator_that_torch_can_compile(precision: Precision) -> N
     torch.library.opcheck(conv2d, (x(1, 4, 20, 21), pixel_groups, None, None, NONE_ARRIVED, 2, 0, False, False))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_conv2d_relu_rounds_its_result_alone(dtype: torch.dtype) -> None:
+    image, added = (x(2, channels, 5, 6).to(dtype) for channels in (32, 7))
+    weight, bias = x(7, 32, 3, 3).to(dtype), x(7).to(dtype)
+    for residual in (None, added):
+        actual = conv2d_relu(image, weight, bias, residual, 1, 1)
+        expected = functional.conv2d(image.double(), weight.double(), bias.double(), padding=1)
+        expected += 0 if residual is None else residual.double()
+        torch.testing.assert_close(actual, expected.relu().to(dtype), rtol=0.0, atol=torch.finfo(dtype).eps * 64)
+        assert actual.min() == 0
+
+
+def test_conv2d_relu_is_an_operator_that_torch_can_compile() -> None:
+    image, weight = (
+        x(*shape).half().contiguous(memory_format=torch.channels_last) for shape in ((2, 32, 7, 8), (6, 32, 3, 3))
+    )
+    for stride, residual in ((1, torch.zeros(2, 6, 7, 8).half()), (2, None)):
+        torch.library.opcheck(conv2d_relu, (image, weight, x(6).half(), residual, stride, 1))
+
+
 def test_attention_is_an_operator_that_torch_can_compile() -> None:
     heads_last = [x(2, rows, 4, 16).transpose(1, 2) for rows in (3, 5, 5)]
     for valid in (None, x(2, 1, 1, 5) > 0):
@@ -196,10 +223,10 @@ def test_attention_is_an_operator_that_torch_can_compile() -> None:
 sizes = st.integers(1, 4000)
 
 
-def assert_splits_share(tile: Tile, length: int) -> None:
+def assert_splits_share(tile: Tile, length: int, shortest: int) -> None:
     """Each program that shares a sum of `length` has a worthwhile share on average, in one of the numbers allowed."""
-    assert tile.splits in {2**power for power in range(MOST_SPLITS.bit_length())}
-    assert tile.splits == 1 or length >= tile.splits * SHORTEST_SPLIT
+    assert tile.splits in SPLITS
+    assert tile.splits == 1 or length >= tile.splits * shortest
 
 
 def shares(tile: Tile, length: int) -> list[range]:
@@ -216,17 +243,36 @@ def test_tiles_of_products(rows: int, columns: int, groups: int, taps: int, part
     tile = product_tile(rows, columns, taps * channels, channels, parts)
     assert channels % tile.summed == 0
     assert tile.programs(rows, columns) * tile.rows * tile.columns >= rows * columns
-    assert_splits_share(tile, taps * channels)
+    assert_splits_share(tile, taps * channels, SHORTEST_SHARE)
     done = shares(tile, taps * channels)
     assert [step for share in done for step in share] == list(range(taps * channels // tile.summed))
     assert done[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "length", "rows_of_a_tile", "splits"),
+    [
+        (49, 256, 256, 16, 1),
+        (2500, 256, 256, 64, 1),
+        (6, 256, 768, 16, 4),
+        (2496, 256, 2304, 64, 2),
+        (39936, 64, 576, 64, 1),
+    ],
+    ids=["few blocks", "a block for each multiprocessor", "few blocks of long sums", "uneven turns", "many turns"],
+)
+def test_a_tile_keeps_the_multiprocessors_busy(
+    rows: int, columns: int, length: int, rows_of_a_tile: int, splits: int
+) -> None:
+    """Large blocks, if there are enough of them; programs share sums where that evens out how many turns they take."""
+    tile = product_tile(rows, columns, length, 64, 2)
+    assert (tile.rows, tile.splits) == (rows_of_a_tile, splits)
 
 
 @given(sizes, sizes, sizes)
 def test_tiles_of_attention(batch_heads: int, queries: int, keys: int) -> None:
     tile = attention_tile(batch_heads, queries, keys)
     assert tile.programs(queries, 1) * tile.rows >= queries
-    assert_splits_share(tile, keys)
+    assert_splits_share(tile, keys, SHORTEST_KEYS)
     done = shares(tile, keys)
     assert [step for share in done for step in share] == list(range(ceil(keys / tile.summed)))
     assert done[0]

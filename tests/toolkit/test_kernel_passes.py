@@ -187,25 +187,77 @@ def resnet_start() -> nn.Module:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("precision", "between"),
-    [
-        (Precision.FP32, torch.float32),
-        (Precision.TF32, torch.float32),
-        (Precision.FP16, torch.float16),
-        (Precision.BF16, torch.bfloat16),
-    ],
-)
+BETWEEN = {
+    Precision.FP32: torch.float32,
+    Precision.TF32: torch.float32,
+    Precision.FP16: torch.float16,
+    Precision.BF16: torch.bfloat16,
+}
+"""Type of the images between convolutions."""
+
+
+@pytest.mark.parametrize(("precision", "between"), BETWEEN.items())
 def test_images_between_convolutions_are_stored_in_the_type_of_the_weights(
     precision: Precision, between: torch.dtype
 ) -> None:
     """Through pooling, and as a residual. The last is FP32."""
     count, gm = apply(use_convolution, resnet_start(), x(1, 3, 32, 40), precision=precision)
     assert count == 3
-    images = [call.meta["val"].dtype for call in calls(gm, OURS.conv2d.default)]
+    images = [call.meta["val"].dtype for call in calls(gm, OURS.conv2d.default, OURS.conv2d_relu.default)]
     assert images == [between, between, torch.float32]
     (pool,) = calls(gm, Aten.max_pool2d.default)
     assert pool.meta["val"].dtype == between
+
+
+def between_pointwise(layer: nn.Conv2d, *, relu: bool = True, residual: bool = False) -> nn.Module:
+    """`layer` between pointwise convolutions."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        x = m.first(x)
+        y = m.layer(x) + x if residual else m.layer(x)
+        return m.last(y.relu() if relu else y)  # type: ignore[no-any-return]
+
+    first, last = nn.Conv2d(32, layer.in_channels, 1), nn.Conv2d(layer.out_channels, 8, 1)
+    return Function(forward, first=first, layer=layer, last=last)
+
+
+@pytest.mark.parametrize(("precision", "between"), BETWEEN.items())
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_3x3_convolution_with_relu_is_cudnns_in_fp16_and_bf16(
+    bias: bool, residual: bool, precision: Precision, between: torch.dtype
+) -> None:
+    layer = nn.Conv2d(32, 32, 3, padding=1, bias=bias)
+    count, gm = apply(use_convolution, between_pointwise(layer, residual=residual), x(2, 32, 6, 5), precision=precision)
+    assert count == 3
+    fused = calls(gm, OURS.conv2d_relu.default)
+    assert len(fused) == (between != torch.float32)
+    for call in fused:
+        given = [argument(call, name) for name in ("x", "weight", "bias", "residual")]
+        assert {node.meta["val"].dtype for node in given if node is not None} == {between}
+        assert (given[3] is not None) == residual
+
+
+def test_an_fp32_image_is_rounded_for_cudnn() -> None:
+    module = nn.Sequential(nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Conv2d(32, 8, 1))
+    _, gm = apply(use_convolution, module, x(1, 32, 6, 5), precision=Precision.FP16)
+    (call,) = calls(gm, OURS.conv2d_relu.default)
+    assert argument(call, "x").meta["val"].dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        between_pointwise(nn.Conv2d(32, 32, 1)),
+        between_pointwise(nn.Conv2d(32, 32, 3), relu=False),
+        between_pointwise(nn.Conv2d(3, 32, 3)),
+        nn.Sequential(nn.Conv2d(32, 8, 3), nn.ReLU()),
+    ],
+    ids=["1x1", "no ReLU", "few channels", "the last one"],
+)
+def test_convolutions_that_are_not_cudnns(module: nn.Module) -> None:
+    _, gm = apply(use_convolution, module, x(1, 32, 6, 5), precision=Precision.FP16)
+    assert not calls(gm, OURS.conv2d_relu.default)
 
 
 def test_an_image_that_something_else_reads_as_well_is_stored_in_fp32() -> None:

@@ -125,6 +125,31 @@ def _(
     return out
 
 
+@torch.library.custom_op("uniad_gpu::conv2d_relu", mutates_args=())
+def conv2d_relu(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, stride: int, padding: int) -> Tensor:
+    """A convolution, plus `residual`, if wanted, and ReLU, all in FP16 or in BF16: cuDNN's fused one.
+
+    `weight` is [outputs, inputs, kernel height, kernel width]; it and all images are channels-last in memory.
+    """
+    out = functional.conv2d(x.float(), weight.float(), bias.float(), stride, padding)
+    out = out if residual is None else out + residual
+    return out.relu().to(x.dtype, memory_format=torch.channels_last)
+
+
+@conv2d_relu.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, stride: int, padding: int) -> Tensor:
+    taps = weight.permute(0, 2, 3, 1)[None]
+    return _empty_image(x, taps, stride, padding, reduced=True)
+
+
+@conv2d_relu.register_kernel("cuda")
+def _(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, stride: int, padding: int) -> Tensor:
+    sides = [stride, stride], [padding, padding], [1, 1], 1
+    if residual is None:
+        return torch.cudnn_convolution_relu(x, weight, bias, *sides)
+    return torch.cudnn_convolution_add_relu(x, weight, residual, 1.0, bias, *sides)
+
+
 def _channels_last(image: Tensor) -> Tensor:
     """[N, C, H, W] as [N, H, W, C], contiguous: a view where it lies so in memory."""
     return image.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil
 
-FILLED = 128
-"""Programs that keep a GPU busy; large ones have about as many multiprocessors."""
-SHORTEST_SPLIT = 256
-"""Elements of a sum that are worth a program of their own."""
-MOST_SPLITS = 8
+MULTIPROCESSORS = 132
+"""Of an H100, on which everything here was measured."""
+SPLITS = (1, 2, 4, 8)
+"""How many programs may share a sum."""
 
 
 @dataclass(frozen=True)
@@ -28,52 +27,67 @@ class Tile:
         return ceil(rows / self.rows) * ceil(columns / self.columns)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Microseconds of a tile's programs.
+
+    Those of one multiprocessor take turns of `start` and, for 64 elements of a sum and each part of the weight, `step`;
+    these elements keep all of them waiting for `latency`.
+    """
+
+    start: float
+    step: float
+    latency: float
+
+    def of(self, programs: int, length: int, parts: int) -> float:
+        """What so many programs take, each for a sum of `length` elements."""
+        steps = length / 64
+        return ceil(programs / MULTIPROCESSORS) * (self.start + self.step * parts * steps) + self.latency * steps
+
+
+PRODUCT_TILES = (
+    (Tile(16, 32, 64, 2, 3), Cost(0.2, 0.08, 0.15)),
+    (Tile(64, 64, 32, 4, 3), Cost(1.0, 0.3, 0.2)),
+)
+"""For the products of UniAD-tiny, the faster of these two is on average within a few percent of the best of 8 tiles.
+Costs are those with which the cheaper one is the faster one; in FP16 both are faster than they say."""
+SHARING = 1.0
+"""Microseconds until programs that share a sum have added it up."""
+SHORTEST_SHARE = 128
+"""Elements of a product's sum that are worth a program of their own."""
+MOST_SHARING = 600
+"""Programs that may share sums, in all."""
+
+
 def product_tile(rows: int, columns: int, length: int, channels: int, parts: int) -> Tile:
     """The tile of a product [rows, length] x [length, columns], with the weight in `parts`.
 
-    `channels`, a multiple of 32, are the elements of a sum that lie together. Chosen on an H100 from 16 tiles and 5
-    splits for the products of UniAD-tiny.
+    `channels`, a multiple of 32, are the elements of a sum that lie together.
     """
-    summed = 64 if channels % 64 == 0 else 32
-    tile = _one_part(rows, columns, length, summed) if parts == 1 else _two_parts(rows, columns, length, summed)
-    return replace(tile, splits=_splits(tile.programs(rows, columns), length))
+    costs: dict[Tile, float] = {}
+    for tile, cost in PRODUCT_TILES:
+        programs = tile.programs(rows, columns)
+        whole = replace(tile, summed=tile.summed if channels % tile.summed == 0 else 32)
+        costs[whole] = cost.of(programs, length, parts)
+        for splits in SPLITS[1:]:
+            if programs * splits <= MOST_SHARING and length // splits >= SHORTEST_SHARE:
+                costs[replace(whole, splits=splits)] = cost.of(programs * splits, length // splits, parts) + SHARING
+    return min(costs, key=lambda tile: costs[tile])
 
 
-def _one_part(rows: int, columns: int, length: int, summed: int) -> Tile:
-    wide = Tile(64, 128, 32, 4, 3)
-    if rows <= 128:
-        return Tile(16, 32, summed, 2, 3)
-    if rows <= 800 and length <= 512:
-        return Tile(32, 32, summed, 4, 3)
-    return wide if wide.programs(rows, columns) >= 2 * FILLED else Tile(64, 64, summed, 4, 3)
-
-
-def _two_parts(rows: int, columns: int, length: int, summed: int) -> Tile:
-    wide = Tile(64, 128, 32, 4, 3)
-    if rows <= 128:
-        return Tile(16, 32, summed, 2, 3)
-    if rows <= 400 and length <= 512:
-        return Tile(32, 32, 32, 4, 4) if columns <= 256 else Tile(32, 64, summed, 4, 3)
-    if rows <= 1000 and columns <= 256 and length <= 256:
-        return Tile(32, 64, summed, 4, 3)
-    if columns >= 128 and (wide.programs(rows, columns) >= FILLED or length >= 1024):
-        return wide
-    return Tile(64, 32, 32, 4, 4)
+ATTENTION_PROGRAMS = 512
+"""That keep a GPU busy with attention."""
+SHORTEST_KEYS = 256
+"""That are worth a program of their own."""
 
 
 def attention_tile(batch_heads: int, queries: int, keys: int) -> Tile:
     """The tile of attention: rows are queries, summed elements keys, and a column is a head of a batch element."""
     if max(queries, keys) <= 16:
         return Tile(16, 1, 16, 1, 2)
-    rows = 64 if queries >= 512 else 32
-    tile = Tile(rows, 1, 64, 4, 2)
+    tile = Tile(64 if queries >= 512 else 32, 1, 64, 4, 2)
     # A block waits at every step for the one before, so a multiprocessor needs several.
-    return replace(tile, splits=_splits(tile.programs(queries, batch_heads), keys, 4 * FILLED))
-
-
-def _splits(programs: int, length: int, wanted: int = FILLED) -> int:
-    """How many programs share a sum of `length` elements, so that about as many as wanted run."""
-    splits = 1
-    while splits < MOST_SPLITS and programs * splits < wanted and length // (2 * splits) >= SHORTEST_SPLIT:
+    programs, splits = tile.programs(queries, batch_heads), 1
+    while splits < SPLITS[-1] and programs * splits < ATTENTION_PROGRAMS and keys // (2 * splits) >= SHORTEST_KEYS:
         splits *= 2
-    return splits
+    return replace(tile, splits=splits)

@@ -1,4 +1,4 @@
-"""Convolutions become calls of the operator that has a kernel of its own."""
+"""Convolutions become calls of the operators that have a kernel of their own, or cuDNN's fused one."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from toolkit.engines.gpu.compiled.passes.use_linear import CHANNELS, add_counter
 from toolkit.engines.gpu.compiled.tiles import product_tile
 from toolkit.engines.gpu.precision import Precision
 
+OURS = torch.ops.uniad_gpu
+REDUCED = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 FEW_CHANNELS = 4
 """Of a picture, filled up: so many lie together that those of 8 pixels of a row are one step of the kernel."""
 
@@ -43,7 +45,8 @@ class Convolution:
 def use_convolution(gm: GraphModule, precision: Precision) -> int:
     """Replace convolutions, each with the sum and ReLU that follow; returns the number replaced.
 
-    Between convolutions, images have the type of the weights in FP16 and BF16.
+    Between convolutions, images have the type of the weights in FP16 and BF16. There, cuDNN's kernels are the faster
+    ones where pixels share inputs; where they do not, a convolution is a matrix product.
     """
     rewrites = 0
     for node in calls(gm, Aten.conv2d.default):
@@ -52,25 +55,60 @@ def use_convolution(gm: GraphModule, precision: Precision) -> int:
             continue
         total, residual = _sum_after(node)
         last = only_relu(total)
-        reduced = precision in (Precision.FP16, Precision.BF16) and all(_takes_reduced(gm, u, last) for u in last.users)
+        relu = last is not total
+        reduced = precision in REDUCED and all(_takes_reduced(gm, user, last) for user in last.users)
         with gm.graph.inserting_before(total):
-            if found.weight.shape[1] < CHANNELS:
-                found = _over_pixels(gm, found, shape_of(node))
-            taps = found.weight.permute(0, 2, 3, 1).contiguous()
-            parts = weight_parts(taps, precision)
-            rows = shape_of(node)[0] * prod(shape_of(node)[2:])
-            length, channels = prod(taps.shape[1:]), taps.shape[3]
-            tile = product_tile(rows, taps.shape[0], length, channels, len(parts))
-            arrived = add_counters(gm, tile, tile.programs(rows, taps.shape[0]), taps.device)
-            image = _channels_last(gm, found.x)
-            added = None if residual is None else _channels_last(gm, residual)
-            kernel = add_constant(gm, parts)
-            relu = last is not total
-            args = (image, kernel, found.bias, added, arrived, found.stride, found.padding, relu, reduced)
-            new = gm.graph.call_function(torch.ops.uniad_gpu.conv2d.default, args)
+            if reduced and relu and _shares_inputs(found) and (bias := _bias_of(gm, found)) is not None:
+                new = _fused(gm, found, bias, residual, REDUCED[precision])
+            else:
+                new = _product(gm, found, shape_of(node), residual, precision, relu=relu, reduced=reduced)
         replace_through(last, total, new)
         rewrites += 1
     return finish(gm, rewrites)
+
+
+def _product(
+    gm: GraphModule,
+    found: Convolution,
+    shape: tuple[int, ...],
+    residual: Node | None,
+    precision: Precision,
+    *,
+    relu: bool,
+    reduced: bool,
+) -> Node:
+    """A call of our operator, for a result of `shape`."""
+    if found.weight.shape[1] < CHANNELS:
+        found = _over_pixels(gm, found, shape)
+    taps = found.weight.permute(0, 2, 3, 1).contiguous()
+    parts = weight_parts(taps, precision)
+    rows = shape[0] * prod(shape[2:])
+    tile = product_tile(rows, taps.shape[0], prod(taps.shape[1:]), taps.shape[3], len(parts))
+    arrived = add_counters(gm, tile, tile.programs(rows, taps.shape[0]), taps.device)
+    image = _channels_last(gm, found.x)
+    added = None if residual is None else _channels_last(gm, residual)
+    kernel = add_constant(gm, parts)
+    args = (image, kernel, found.bias, added, arrived, found.stride, found.padding, relu, reduced)
+    return gm.graph.call_function(OURS.conv2d.default, args)
+
+
+def _fused(gm: GraphModule, found: Convolution, bias: Tensor, residual: Node | None, dtype: torch.dtype) -> Node:
+    """A call of cuDNN's, with everything in `dtype`."""
+    image = _channels_last(gm, _cast(gm, found.x, dtype))
+    added = None if residual is None else _channels_last(gm, _cast(gm, residual, dtype))
+    weight = add_constant(gm, found.weight.to(dtype, memory_format=torch.channels_last))
+    args = (image, weight, add_constant(gm, bias.to(dtype)), added, found.stride, found.padding)
+    return gm.graph.call_function(OURS.conv2d_relu.default, args)
+
+
+def _shares_inputs(found: Convolution) -> bool:
+    """Whether a pixel has several taps, in an image of as many channels as cuDNN's tensor cores take."""
+    return found.weight.shape[2:].numel() > 1 and found.weight.shape[1] >= CHANNELS
+
+
+def _bias_of(gm: GraphModule, found: Convolution) -> Tensor | None:
+    """The bias, zeros where there is none; None if it is not a constant."""
+    return constant_of(gm, found.bias) if found.bias is not None else found.weight.new_zeros(len(found.weight))
 
 
 def _match(gm: GraphModule, node: Node) -> Convolution | None:
@@ -103,18 +141,22 @@ def _channels_last(gm: GraphModule, image: Node) -> Node:
     return gm.graph.call_function(Aten.contiguous.default, (image,), {"memory_format": torch.channels_last})
 
 
+def _cast(gm: GraphModule, image: Node, dtype: torch.dtype) -> Node:
+    return gm.graph.call_function(Aten.to.dtype, (image, dtype))
+
+
 def _takes_reduced(gm: GraphModule, user: Node, image: Node) -> bool:
     """Whether `user` is a convolution of the image, or its sum with one, or chooses its largest values for those."""
-    if is_call(user, Aten.max_pool2d.default):
+    if is_call(user, Aten.max_pool2d.default, Aten.contiguous.default, Aten.to.dtype):
         return all(_takes_reduced(gm, next_user, user) for next_user in user.users)
-    if is_call(user, Aten.contiguous.default):
-        return all(is_call(next_user, torch.ops.uniad_gpu.conv2d.default) for next_user in user.users)
     if is_call(user, Aten.add.Tensor, Aten.add_.Tensor):
         return any(
             is_call(term, Aten.conv2d.default) and _match(gm, term) is not None and _sum_after(term)[1] is image
             for term in user.args
             if isinstance(term, Node)
         )
+    if is_call(user, OURS.conv2d.default, OURS.conv2d_relu.default):
+        return True
     return is_call(user, Aten.conv2d.default) and _match(gm, user) is not None
 
 
