@@ -24,6 +24,7 @@ setup(
     package_data={
         "custom_ops": ["*/*.cu"],
         "toolkit.data": ["*.json"],
+        "toolkit.engines.gpu": ["*.cu"],
         "toolkit.ops.template": ["*.cu"],
         "toolkit.report": ["templates/*"],
         "configs": ["*.toml"],

@@ -9,8 +9,9 @@ import torch
 
 from toolkit.config import ImageConfig
 from toolkit.data.preprocess import camera_image
-from toolkit.engines.gpu.preprocess import CameraImages, resize_table, rows_read
+from toolkit.engines.gpu.preprocess import KERNEL, CameraImages, resize_table, rows_read
 from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks
+from toolkit.ops.nvrtc import compile_kernel
 
 ROUNDING = 2.0**-21
 """Two units in the last place of values from 1 to 4, which random pixels seldom exceed once normalised."""
@@ -90,3 +91,14 @@ def test_beyond_the_outermost_pixels_nothing_is_blended() -> None:
     assert first.tolist() == [0, 0, 0, 1, 1, 2, 2, 3]
     assert second.tolist() == [1, 1, 1, 2, 2, 3, 3, 3]
     assert weight.tolist() == [0, 0.25, 0.75, 0.25, 0.75, 0.25, 0.75, 0]
+
+
+def test_the_kernel_compiles() -> None:
+    """Its results are compared on a GPU, in tests/gpu/test_gpu_session.py."""
+    pytest.importorskip("cuda.bindings", reason="compiling kernels needs cuda-bindings and NVRTC")
+    config = ImageConfig()
+    images = (6, 3, *config.padded)
+    launch = KERNEL.plan([(config.source_height, config.source_width), config.resized, images], [], "float32", {})
+    assert launch.integers == (6,)
+    assert launch.grid[0] * launch.block >= config.padded[0] * config.padded[1]
+    assert b".entry camera_images" in compile_kernel(KERNEL.source, "compute_80", launch.macros)
