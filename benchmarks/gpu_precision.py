@@ -38,7 +38,7 @@ from toolkit.verification.metrics import Errors
 from toolkit.verification.observation import Observer
 from toolkit.verification.policy import FP32
 from toolkit.verification.report import Report
-from toolkit.verification.sense import sense_faults
+from toolkit.verification.sense import sense_failures
 from toolkit.verification.table import print_report
 from toolkit.verification.verify import Findings, inspect_frame
 
@@ -126,11 +126,10 @@ def compare_sessions(case: Case, sessions: Mapping[str, Session], pairs: Sequenc
 
 def faults_of(report: Report) -> list[str]:
     """Everything that makes no sense, gates included, frame by frame."""
-    faults = [f"frame {failure.frame}: {failure.gate}: {failure.reason}" for failure in report.gate_failures]
+    failures = list(report.gate_failures)
     for decisions in report.decisions:
-        of_frame = [c for c in report.comparisons if c.frame == decisions.frame]
-        faults += [f"frame {decisions.frame}: {fault}" for fault in sense_faults(decisions, of_frame)]
-    return faults
+        failures += sense_failures(decisions, [c for c in report.comparisons if c.frame == decisions.frame])
+    return [f"frame {failure.frame}: {failure.gate}: {failure.reason}" for failure in failures]
 
 
 def deviations(case: Case, reports: Sequence[Report]) -> Table:

@@ -30,7 +30,7 @@ from toolkit.verification.comparison import compare
 from toolkit.verification.decisions import decide
 from toolkit.verification.gates import check_gates
 from toolkit.verification.policy import FP32 as FP32_TOLERANCES
-from toolkit.verification.sense import sense_faults
+from toolkit.verification.sense import sense_failures
 
 Outputs = list[dict[str, np.ndarray]]
 
@@ -103,8 +103,8 @@ def differences(
     """What of one frame differs by more than it may."""
     comparisons = compare(bundle, FP32_TOLERANCES, number, wanted, actual)
     decisions = decide(number, wanted, actual)
-    faults = [failure.reason for failure in check_gates(decisions, comparisons, (wanted, actual), ("fp32", "fp16"))]
+    failures = check_gates(decisions, comparisons, (wanted, actual), ("fp32", "fp16"))
     assert decisions.tracks is not None
     assert decisions.plan is not None
     assert decisions.occupancy is not None
-    return faults + sense_faults(decisions, comparisons)
+    return [f"{f.gate}: {f.reason}" for f in (*failures, *sense_failures(decisions, comparisons))]

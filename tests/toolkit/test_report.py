@@ -124,6 +124,17 @@ def test_a_failed_verification(case: ReportCase, tmp_path: Path) -> None:
     assert '<tr class="failed">' in page
 
 
+def test_a_verification_of_reduced_precision(case: ReportCase, tmp_path: Path) -> None:
+    """Errors beyond the tolerances of FP32 are no failures."""
+    [report] = json.loads((case.folder / "verify.json").read_text())
+    report["precision"] = "fp16"
+    report["comparisons"][0]["errors"]["norm"] = 0.5
+    (tmp_path / "verify.json").write_text(json.dumps([report]))
+    page = case.write(verification=tmp_path / "verify.json")
+    assert "frames, fp16; bounds of tensors are those of fp32" in words(page)
+    assert '<tr class="failed">' not in page
+
+
 def another_bundle(case: ReportCase, folder: Path) -> dict[str, object]:
     record = RunRecord.read(case.folder / "results")
     replace(record, bundle="0" * 64).write(folder)

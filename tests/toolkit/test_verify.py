@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from rich.console import Console
 from torch import Tensor
 
 from toolkit.bundle import Bundle
@@ -18,8 +21,9 @@ from toolkit.engines.torch import TorchSession
 from toolkit.errors import CheckFailed
 from toolkit.network import Network, NetworkGraph
 from toolkit.verification.bisection import Origin
-from toolkit.verification.policy import FP32
+from toolkit.verification.policy import FP32, policy_of
 from toolkit.verification.report import Report
+from toolkit.verification.table import print_report
 from toolkit.verification.verify import verify
 
 Tensors = Mapping[str, Tensor]
@@ -175,7 +179,9 @@ def test_small_errors_that_add_up_within_a_frame(bundle: Bundle, network: Networ
 
     relative = replace(FP32, outputs={})
     reference = TorchSession(network)
-    [report] = verify(bundle, reference, [ChangedSession(network, change)], drive, lambda: reference, policy=relative)
+    [report] = verify(
+        bundle, reference, [ChangedSession(network, change)], drive, lambda: reference, policies=[relative]
+    )
     assert report.diagnosis is not None
     assert report.diagnosis.origin is Origin.ACCUMULATED
     assert "on identical inputs every submodule keeps its tolerance" in str(report.diagnosis)
@@ -224,6 +230,40 @@ def test_every_candidate_has_its_report(
     right, other = verify(bundle, reference, [TorchSession(network), wrong], drive, eager)
     assert (right.passed, other.passed) == (True, False)
     assert opened == [1]
+
+
+def check_reduced(bundle: Bundle, network: Network, drive: Frames, error: float) -> Report:
+    """A session in FP16 whose plan is off by `error` metres in one direction."""
+    reference = TorchSession(network)
+    candidate = ChangedSession(network, lambda _, outputs: {"plan": outputs["plan"] + torch.tensor([0.0, error])})
+    [report] = verify(bundle, reference, [candidate], drive, lambda: reference, policies=[policy_of("fp16")])
+    return report
+
+
+def test_reduced_precision_may_exceed_tolerances(bundle: Bundle, network: Network, drive: Frames) -> None:
+    """By which FP32 would have failed."""
+    report = check_reduced(bundle, network, drive, 0.05)
+    assert report.passed
+    assert report.failure() is None
+    assert (report.first_divergence, report.diagnosis) == (None, None)
+    assert {c.tensor for c in report.comparisons if not c.passed} == {"plan"}
+    console = Console(width=200, file=io.StringIO(), record=True)
+    print_report(report, console)
+    text = console.export_text()
+    assert "fp16; bounds are those of fp32" in text
+    assert "beyond" in text
+    assert "FAIL" not in text
+
+
+def test_reduced_precision_must_make_sense(bundle: Bundle, network: Network, drive: Frames) -> None:
+    report = check_reduced(bundle, network, drive, 0.2)
+    assert not report.passed
+    with pytest.raises(CheckFailed, match=r"gate on plan at frame 0: metres that a point moves 0.2, at most 0.1"):
+        report.require()
+
+
+def test_reduced_precision_must_be_finite(bundle: Bundle, network: Network, drive: Frames) -> None:
+    assert check_reduced(bundle, network, drive, np.nan).gate_failures[0].gate == "finite values"
 
 
 def test_sequence_may_start_from_a_state(bundle: Bundle, network: Network, drive: Frames) -> None:

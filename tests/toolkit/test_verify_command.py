@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from toolkit.bundle import WEIGHTS, Bundle
 from toolkit.cli.sessions import SessionKind
 from toolkit.cli.verify import session_kinds, verify_command
+from toolkit.engines.gpu.precision import Precision
+from toolkit.engines.torch import TorchSession
 from toolkit.errors import CheckFailed, InputError
 from toolkit.files import sha256_file
 from toolkit.plugin_manager import PluginManager
@@ -33,6 +37,7 @@ def verify(converted: Path, tiny_plugins: PluginManager) -> Verify:
         "frames": None,
         "inputs": None,
         "sessions": "torch,onnxruntime",
+        "precision": Precision.FP32,
         "length": 2,
         "output": None,
     }
@@ -91,6 +96,42 @@ def test_official_tensors(verify: Verify, official: Path, tmp_path: Path) -> Non
 def test_any_session_can_be_the_reference(verify: Verify, capsys: pytest.CaptureFixture[str]) -> None:
     verify(sessions="onnxruntime,torch")
     assert "torch agrees with onnxruntime" in capsys.readouterr().out
+
+
+@pytest.fixture
+def rounded_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of `--session cuda`, which needs a GPU: torch's session, with plans that are off by 5 cm."""
+
+    class RoundedSession(TorchSession):
+        def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            outputs = super().run(inputs)
+            return outputs | {"plan": outputs["plan"] + torch.tensor([0.0, 0.05])}
+
+    def open_without_gpu(bundle: Bundle, kind: SessionKind, plugins: PluginManager, **options: Any) -> TorchSession:
+        return (RoundedSession if kind is SessionKind.CUDA else TorchSession).of_bundle(bundle, plugins)
+
+    monkeypatch.setattr("toolkit.cli.verify.open_session", open_without_gpu)
+
+
+@pytest.mark.usefixtures("rounded_cuda")
+@pytest.mark.parametrize("sessions", ["torch,cuda", "cuda,torch"])
+def test_reduced_precision_is_judged_by_sense(
+    sessions: str, verify: Verify, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever of the two sessions has it."""
+    verify(sessions=sessions, precision=Precision.FP16, output=tmp_path / "report.json")
+    out = " ".join(capsys.readouterr().out.split())
+    names = sessions.replace("cuda", "cuda fp16").split(",")
+    assert f"{names[1]} against {names[0]}: worst of 2 frames, fp16; bounds are those of fp32" in out
+    assert f"{names[1]} agrees with {names[0]} within the bounds of sense" in out
+    [report] = json.loads((tmp_path / "report.json").read_text())
+    assert (report["precision"], report["passed"], report["first_divergence"]) == ("fp16", True, None)
+
+
+@pytest.mark.usefixtures("rounded_cuda")
+def test_full_precision_is_judged_by_tolerances(verify: Verify) -> None:
+    with pytest.raises(CheckFailed, match="cuda diverges from torch first at frame 0, submodule 'planner'"):
+        verify(sessions="torch,cuda")
 
 
 def test_one_source_of_frames(verify: Verify, official: Path, tmp_path: Path) -> None:

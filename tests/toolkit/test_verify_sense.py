@@ -11,7 +11,7 @@ from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions, OccupancyDecisions, PlanDecisions, TrackDecisions
 from toolkit.verification.metrics import measure
 from toolkit.verification.policy import Tolerance
-from toolkit.verification.sense import sense_faults
+from toolkit.verification.sense import sense_failures
 
 TRACKS = TrackDecisions(expected=4, actual=5, matched=4, relabelled=1, reordered=2, moved=0.2)
 OCCUPANCY = OccupancyDecisions(expected=50, actual=52, flipped=20, cells=1000)
@@ -26,20 +26,26 @@ def bev(error: float) -> Comparison:
 
 def test_small_differences_make_sense() -> None:
     """Labels, ranks and one object more may differ, and errors exceed the tolerances of FP32."""
-    assert sense_faults(DECISIONS, [bev(1e-3)]) == []
-    assert sense_faults(Decisions(0, None, None, None), []) == []
+    assert sense_failures(DECISIONS, [bev(1e-3)]) == []
+    assert sense_failures(Decisions(0, None, None, None), []) == []
 
 
 @pytest.mark.parametrize(
     ("decisions", "error", "fault"),
     [
-        (DECISIONS, 0.01, "bev 0.01 > 0.002"),
-        (DECISIONS, np.nan, "bev inf > 0.002"),
-        (replace(DECISIONS, tracks=replace(TRACKS, moved=0.5)), 0.0, "objects 0.5 > 0.3"),
-        (replace(DECISIONS, plan=replace(PLAN, moved=0.2)), 0.0, "plan 0.2 > 0.1"),
-        (replace(DECISIONS, plan=replace(PLAN, moved=np.nan)), 0.0, "plan nan > 0.1"),
-        (replace(DECISIONS, occupancy=replace(OCCUPANCY, flipped=40)), 0.0, "occupancy 0.04 > 0.03"),
+        (DECISIONS, 0.01, "bev: relative error 0.01, at most 0.002"),
+        (DECISIONS, np.nan, "bev: relative error inf, at most 0.002"),
+        (replace(DECISIONS, tracks=replace(TRACKS, moved=0.5)), 0.0, "objects: metres that one moves 0.5, at most 0.3"),
+        (replace(DECISIONS, plan=replace(PLAN, moved=0.2)), 0.0, "plan: metres that a point moves 0.2, at most 0.1"),
+        (replace(DECISIONS, plan=replace(PLAN, moved=np.nan)), 0.0, "plan: metres that a point moves nan, at most 0.1"),
+        (
+            replace(DECISIONS, occupancy=replace(OCCUPANCY, flipped=40)),
+            0.0,
+            "occupancy: share of cells that differ 0.04, at most 0.03",
+        ),
     ],
 )
 def test_large_ones_do_not(decisions: Decisions, error: float, fault: str) -> None:
-    assert sense_faults(decisions, [bev(error)]) == [fault]
+    [failure] = sense_failures(decisions, [bev(error)])
+    assert f"{failure.gate}: {failure.reason}" == fault
+    assert failure.frame == 3

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.console import console, print_warning, print_written, step
-from toolkit.cli.sessions import PrecisionOption, SessionKind, open_session, require_precision
+from toolkit.cli.sessions import PrecisionOption, SessionKind, open_session, require_precision, used_precision
 from toolkit.data.sources import ADDRESSES
 from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed, InputError
@@ -36,13 +36,14 @@ def verify_command(
 ) -> None:
     """Compare sessions over a sequence, each with its own state fed back, and find where a difference comes from.
 
-    Without --frames or --inputs the bundle alone is enough: made-up frames are run. Exit status 1 if an error exceeds
-    its tolerance or a gate fails; docs/verification.md has the tolerances.
+    Without --frames or --inputs the bundle alone is enough: made-up frames are run. Exit status 1 if a gate fails, or
+    an error exceeds its tolerance, or, in reduced precision, a bound of sense; docs/verification.md has them all.
 
     Example: [bold]uniad-toolkit verify bundle --frames frames --json report.json[/]
     """
     from toolkit.bundle import Bundle
     from toolkit.engines.torch import TorchSession
+    from toolkit.verification.policy import FULL_PRECISION, by_sense, policy_of
     from toolkit.verification.report_file import write_reports
     from toolkit.verification.sequence import frame_sequence, official_sequence, probe_sequence
     from toolkit.verification.table import print_report
@@ -65,13 +66,18 @@ def verify_command(
             open_session(opened, kind, context.obj, precision=own_precision(kind, precision), wires=True)
             for kind in kinds
         )
+    own, *others = (used_precision(opened, kind, own_precision(kind, precision)) for kind in kinds)
+    policies = [policy_of(other if by_sense(other) else own) for other in others]
 
     def eager() -> TorchSession:
         return reference if isinstance(reference, TorchSession) else TorchSession.of_bundle(opened, context.obj)
 
     with step(f"run {sequence.length} frames"):
-        reports = verify(opened, reference, candidates, sequence.frames, eager, start=sequence.start)
-    names = [session_name(kind, precision) for kind in kinds]
+        reports = verify(opened, reference, candidates, sequence.frames, eager, policies=policies, start=sequence.start)
+    names = [
+        kind.value if used == FULL_PRECISION else f"{kind.value} {used}"
+        for kind, used in zip(kinds, (own, *others), strict=True)
+    ]
     reports = [
         replace(report, reference=names[0], candidate=name) for report, name in zip(reports, names[1:], strict=True)
     ]
@@ -84,18 +90,13 @@ def verify_command(
     failures = [failure for report in reports if (failure := report.failure())]
     if failures:
         raise CheckFailed("; ".join(failures))
-    console.print(f"[green]{', '.join(r.candidate for r in reports)} agrees with {names[0]}[/]")
+    within = " within the bounds of sense" if any(policy.by_sense for policy in policies) else ""
+    console.print(f"[green]{', '.join(r.candidate for r in reports)} agrees with {names[0]}{within}[/]")
 
 
 def own_precision(kind: SessionKind, precision: Precision) -> Precision:
     """That of the cuda session is as asked for; others have no choice."""
     return precision if kind is SessionKind.CUDA else Precision.FP32
-
-
-def session_name(kind: SessionKind, precision: Precision) -> str:
-    """What a session is called in reports, such as "cuda fp16"."""
-    own = own_precision(kind, precision)
-    return kind.value if own is Precision.FP32 else f"{kind.value} {own.value}"
 
 
 def session_kinds(names: str) -> list[SessionKind]:

@@ -9,6 +9,7 @@ from toolkit.errors import InputError
 from toolkit.report.contents import Agreement, Table, Verification
 from toolkit.report.texts import facts_of
 from toolkit.verification.comparison import Comparison
+from toolkit.verification.policy import FULL_PRECISION, by_sense
 from toolkit.verification.report import MEASURES, worst_of_each
 from toolkit.verification.report_file import WrittenReport, read_reports
 from toolkit.verification.table import decision_row
@@ -35,8 +36,10 @@ def describe_agreement(bundle: Bundle, verification: Path | None) -> Agreement:
 
 def _verification(report: WrittenReport) -> Verification:
     worst = sorted(worst_of_each(report.comparisons), key=lambda c: (c.severity, c.errors.norm), reverse=True)
-    shown = [c for rank, c in enumerate(worst) if rank < MOST_TENSORS or not c.passed]
+    failed = [] if by_sense(report.precision) else [c for c in worst if not c.passed]
+    shown = [c for rank, c in enumerate(worst) if rank < MOST_TENSORS or c in failed]
     title = f"{report.candidate} against {report.reference}, {report.frames} frames, {report.precision}"
+    title += f"; bounds of tensors are those of {FULL_PRECISION}" if by_sense(report.precision) else ""
     columns = ("submodule", "tensor", "max |Δ|", "mean |Δ|", "error", "bound", "of bound", "frame", "measure")
     return Verification(
         title=title,
@@ -46,7 +49,7 @@ def _verification(report: WrittenReport) -> Verification:
             columns,
             tuple(_tensor_row(comparison) for comparison in shown),
             numeric=_NUMERIC,
-            marked=frozenset(i for i, comparison in enumerate(shown) if not comparison.passed),
+            marked=frozenset(i for i, comparison in enumerate(shown) if comparison in failed),
         ),
         decisions=Table(
             f"Decisions frame by frame ({report.reference} → {report.candidate})",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from toolkit.specs import TensorSpec
 
 ANGLES = {"boxes": slice(6, 7), "agent_yaw": slice(None)}
 """Entries of a tensor's last dimension that are angles in radians: compared modulo a full turn."""
+
+FULL_PRECISION = "fp32"
 
 GRID_DIMENSIONS = 3
 """Integers or booleans with at least so many dimensions are grids of thresholded cells, not decisions of their own."""
@@ -29,7 +31,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Policy:
-    """Bounds for one precision.
+    """Bounds for one precision. In any but `FULL_PRECISION`, sense judges (`by_sense`), and these are for comparison.
 
     `outputs` are those of tensors by name; any other tensor falls under its kind: `floats`, `grids` (integers and
     booleans of three or more dimensions) or `decisions` (all other integers and booleans). Rows that are ranked by
@@ -43,6 +45,10 @@ class Policy:
     ranking_gap: float
     outputs: Mapping[str, Tolerance] = field(default_factory=dict)
 
+    @property
+    def by_sense(self) -> bool:
+        return by_sense(self.precision)
+
     def tolerance(self, spec: TensorSpec) -> Tolerance:
         """The bounds of one tensor."""
         if spec.name in self.outputs:
@@ -52,8 +58,13 @@ class Policy:
         return self.grids if len(spec.shape) >= GRID_DIMENSIONS else self.decisions
 
 
+def by_sense(precision: str) -> bool:
+    """Whether not digits but gates and bounds of sense judge (`toolkit.verification.sense`)."""
+    return precision != FULL_PRECISION
+
+
 FP32 = Policy(
-    precision="fp32",
+    precision=FULL_PRECISION,
     floats=Tolerance(norm=1e-3),
     grids=Tolerance(share=2e-3),
     decisions=Tolerance(share=0.0),
@@ -73,3 +84,8 @@ FP32 = Policy(
     },
 )
 """Same arithmetic, another order of the sums. Where each figure comes from: docs/verification.md."""
+
+
+def policy_of(precision: str) -> Policy:
+    """The policy for a session that computes in `precision`, such as "fp16"."""
+    return replace(FP32, precision=precision)

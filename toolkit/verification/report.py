@@ -12,11 +12,15 @@ from toolkit.verification.bisection import Diagnosis
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions
 from toolkit.verification.gates import GateFailure
+from toolkit.verification.policy import by_sense
 
 
 @dataclass(frozen=True)
 class Report:
-    """One session against the reference. `comparisons` run frame by frame in execution order."""
+    """One session against the reference. `comparisons` run frame by frame in execution order.
+
+    In a precision that sense judges (`by_sense`), they may exceed their bounds, and gates are what can fail.
+    """
 
     reference: str
     candidate: str
@@ -33,8 +37,12 @@ class Report:
 
     @property
     def first_divergence(self) -> Comparison | None:
-        """The first comparison that fails, if any."""
-        return next((c for c in self.comparisons if not c.passed), None)
+        """The first comparison that fails, if any; none where sense judges."""
+        return None if self.by_sense else next((c for c in self.comparisons if not c.passed), None)
+
+    @property
+    def by_sense(self) -> bool:
+        return by_sense(self.precision)
 
     @property
     def worst(self) -> Comparison:

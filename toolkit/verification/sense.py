@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions
+from toolkit.verification.gates import GateFailure
 
 BEV_ERROR = 2e-3
 """Relative, of the one output that no decision enters."""
@@ -19,13 +20,17 @@ FLIPPED_CELLS = 0.03
 """Share of occupancy cells that may differ in a frame."""
 
 
-def sense_faults(decisions: Decisions, comparisons: Sequence[Comparison]) -> list[str]:
-    """What of one frame exceeds its bound; gates are apart (`toolkit.verification.gates`)."""
-    measured = [("bev", c.errors.norm, BEV_ERROR) for c in comparisons if c.tensor == "bev"]
-    if decisions.tracks:
-        measured.append(("objects", decisions.tracks.moved, BOX_DISTANCE))
-    if decisions.plan:
-        measured.append(("plan", decisions.plan.moved, PLAN_DISTANCE))
+def sense_failures(decisions: Decisions, comparisons: Sequence[Comparison]) -> list[GateFailure]:
+    """What of one frame exceeds its bound; the gates of every precision are apart (`toolkit.verification.gates`)."""
+    measured = [("bev", "relative error", c.errors.norm, BEV_ERROR) for c in comparisons if c.tensor == "bev"]
+    if tracks := decisions.tracks:
+        measured.append(("objects", "metres that one moves", tracks.moved, BOX_DISTANCE))
+    if plan := decisions.plan:
+        measured.append(("plan", "metres that a point moves", plan.moved, PLAN_DISTANCE))
     if cells := decisions.occupancy:
-        measured.append(("occupancy", cells.flipped / cells.cells, FLIPPED_CELLS))
-    return [f"{name} {error:.3g} > {bound:g}" for name, error, bound in measured if not error <= bound]
+        measured.append(("occupancy", "share of cells that differ", cells.flipped / cells.cells, FLIPPED_CELLS))
+    return [
+        GateFailure(decisions.frame, gate, f"{what} {error:.3g}, at most {bound:g}")
+        for gate, what, error, bound in measured
+        if not error <= bound
+    ]

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions, OccupancyDecisions, PlanDecisions, TrackDecisions
+from toolkit.verification.policy import FULL_PRECISION
 from toolkit.verification.report import Report
 
 BOUNDS = {"norm": "‖Δ‖/‖a‖", "largest": "max |Δ|", "share": "differ"}
@@ -24,19 +25,20 @@ def print_report(report: Report, console: Console) -> None:
 
 def tensor_table(report: Report) -> Table:
     """The worst frame of every tensor."""
-    table = Table(
-        title=f"{report.candidate} against {report.reference}: worst of {report.frames} frames, {report.precision}"
-    )
+    title = f"{report.candidate} against {report.reference}: worst of {report.frames} frames, {report.precision}"
+    table = Table(title=f"{title}; bounds are those of {FULL_PRECISION}" if report.by_sense else title)
     for heading in ("submodule", "tensor"):
         table.add_column(heading)
     for heading in ("max |Δ|", "mean |Δ|", "max rel", "mean rel", "cosine", "error", "bound", "frame"):
         table.add_column(heading, justify="right")
     table.add_column("")
     previous = ""
+    exceeded = "beyond" if report.by_sense else "[bold red]FAIL[/]"
     for comparison in report.worst_of_each():
         if previous not in ("", comparison.submodule):
             table.add_section()
-        table.add_row(comparison.submodule if comparison.submodule != previous else "", *_tensor_row(comparison))
+        submodule = comparison.submodule if comparison.submodule != previous else ""
+        table.add_row(submodule, *_tensor_row(comparison), "[green]ok[/]" if comparison.passed else exceeded)
         previous = comparison.submodule
     return table
 
@@ -51,7 +53,6 @@ def _tensor_row(comparison: Comparison) -> list[str]:
         f"{comparison.error:.1e}" if comparison.error else "0",
         f"{BOUNDS[comparison.measure]} ≤ {comparison.bound:g}",
         str(comparison.frame),
-        "[green]ok[/]" if comparison.passed else "[bold red]FAIL[/]",
     ]
 
 

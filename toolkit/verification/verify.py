@@ -17,6 +17,7 @@ from toolkit.verification.gates import GateFailure, check_gates
 from toolkit.verification.observation import Observation, Observer
 from toolkit.verification.policy import FP32, Policy
 from toolkit.verification.report import Report
+from toolkit.verification.sense import sense_failures
 
 
 @dataclass(frozen=True)
@@ -45,26 +46,28 @@ def verify(
     frames: Iterable[Mapping[str, np.ndarray]],
     eager: Callable[[], TorchSession],
     *,
-    policy: Policy = FP32,
+    policies: Sequence[Policy] = (),
     start: Mapping[str, np.ndarray] | None = None,
 ) -> list[Report]:
     """Compare every candidate with the reference over `frames`, at least one, and report on each.
 
     Every tensor that both sessions show is compared: sessions that show the bundle's wires are compared at every
-    boundary between submodules. `start` is the state before the first frame, zeros by default. `eager` opens the
-    network whose submodules can be run one at a time; it is asked for only when a candidate diverges.
+    boundary between submodules. `policies` are those of the candidates, by default FP32's. `start` is the state before
+    the first frame, zeros by default. `eager` opens the network whose submodules can be run one at a time; it is asked
+    for only when a candidate diverges.
     """
     observers = [Observer(bundle, session, start) for session in (reference, *candidates)]
     findings = [Findings() for _ in candidates]
+    policies = policies or [FP32] * len(candidates)
     count = 0
     for number, frame in enumerate(frames):
         expected, *observed = (observer.step(frame) for observer in observers)
-        for found, candidate, actual in zip(findings, candidates, observed, strict=True):
+        for found, policy, candidate, actual in zip(findings, policies, candidates, observed, strict=True):
             names = (reference.name, candidate.name)
             inspect_frame(found, bundle, policy, number, expected, actual, names)
         count += 1
     reports = []
-    for found, candidate in zip(findings, candidates, strict=True):
+    for found, policy, candidate in zip(findings, policies, candidates, strict=True):
         diagnosis: Diagnosis | None = None
         if d := found.divergence:
             diagnosis = bisect(bundle, policy, candidate, eager(), d.comparison, d.reference, d.candidate)
@@ -98,6 +101,8 @@ def inspect_frame(
     found.comparisons += comparisons
     found.decisions.append(decisions)
     found.gate_failures += check_gates(decisions, comparisons, (expected.outputs, actual.outputs), names)
-    if found.divergence is None:
+    if policy.by_sense:
+        found.gate_failures += sense_failures(decisions, comparisons)
+    elif found.divergence is None:
         failed = next((c for c in comparisons if not c.passed), None)
         found.divergence = Divergence(failed, expected, actual) if failed else None
