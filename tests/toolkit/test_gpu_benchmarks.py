@@ -243,7 +243,7 @@ class TestPrecision:
         _, louder = reports
         assert louder.first_divergence is not None
         assert louder.first_divergence.tensor == "bev"
-        assert any("bev: relative error 0.01, at most 0.002" in fault for fault in faults_of(louder))
+        assert any("bev: relative error 0.01 (bound 0.002)" in fault for fault in faults_of(louder))
 
     def test_the_summary_has_the_largest_errors(self, reports: list[Report]) -> None:
         text = printed(summary("toy", reports))

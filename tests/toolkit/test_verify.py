@@ -258,7 +258,7 @@ def test_reduced_precision_may_exceed_tolerances(bundle: Bundle, network: Networ
 def test_reduced_precision_must_make_sense(bundle: Bundle, network: Network, drive: Frames) -> None:
     report = check_reduced(bundle, network, drive, 0.2)
     assert not report.passed
-    with pytest.raises(CheckFailed, match=r"gate on plan at frame 0: metres that a point moves 0.2, at most 0.1"):
+    with pytest.raises(CheckFailed, match=r"gate on plan at frame 0: a point moves by 0.2 m \(bound 0.1\)"):
         report.require()
 
 

@@ -33,15 +33,15 @@ def test_small_differences_make_sense() -> None:
 @pytest.mark.parametrize(
     ("decisions", "error", "fault"),
     [
-        (DECISIONS, 0.01, "bev: relative error 0.01, at most 0.002"),
-        (DECISIONS, np.nan, "bev: relative error inf, at most 0.002"),
-        (replace(DECISIONS, tracks=replace(TRACKS, moved=0.5)), 0.0, "objects: metres that one moves 0.5, at most 0.3"),
-        (replace(DECISIONS, plan=replace(PLAN, moved=0.2)), 0.0, "plan: metres that a point moves 0.2, at most 0.1"),
-        (replace(DECISIONS, plan=replace(PLAN, moved=np.nan)), 0.0, "plan: metres that a point moves nan, at most 0.1"),
+        (DECISIONS, 0.01, "bev: relative error 0.01 (bound 0.002)"),
+        (DECISIONS, np.nan, "bev: relative error inf (bound 0.002)"),
+        (replace(DECISIONS, tracks=replace(TRACKS, moved=0.5)), 0.0, "objects: one moves by 0.5 m (bound 0.3)"),
+        (replace(DECISIONS, plan=replace(PLAN, moved=0.2)), 0.0, "plan: a point moves by 0.2 m (bound 0.1)"),
+        (replace(DECISIONS, plan=replace(PLAN, moved=np.nan)), 0.0, "plan: a point moves by nan m (bound 0.1)"),
         (
             replace(DECISIONS, occupancy=replace(OCCUPANCY, flipped=40)),
             0.0,
-            "occupancy: share of cells that differ 0.04, at most 0.03",
+            "occupancy: 4.0% of the cells differ (bound 0.03)",
         ),
     ],
 )

@@ -22,15 +22,15 @@ FLIPPED_CELLS = 0.03
 
 def sense_failures(decisions: Decisions, comparisons: Sequence[Comparison]) -> list[GateFailure]:
     """What of one frame exceeds its bound; the gates of every precision are apart (`toolkit.verification.gates`)."""
-    measured = [("bev", "relative error", c.errors.norm, BEV_ERROR) for c in comparisons if c.tensor == "bev"]
+    measured = [("bev", "relative error {:.3g}", c.errors.norm, BEV_ERROR) for c in comparisons if c.tensor == "bev"]
     if tracks := decisions.tracks:
-        measured.append(("objects", "metres that one moves", tracks.moved, BOX_DISTANCE))
+        measured.append(("objects", "one moves by {:.3g} m", tracks.moved, BOX_DISTANCE))
     if plan := decisions.plan:
-        measured.append(("plan", "metres that a point moves", plan.moved, PLAN_DISTANCE))
+        measured.append(("plan", "a point moves by {:.3g} m", plan.moved, PLAN_DISTANCE))
     if cells := decisions.occupancy:
-        measured.append(("occupancy", "share of cells that differ", cells.flipped / cells.cells, FLIPPED_CELLS))
+        measured.append(("occupancy", "{:.1%} of the cells differ", cells.flipped / cells.cells, FLIPPED_CELLS))
     return [
-        GateFailure(decisions.frame, gate, f"{what} {error:.3g}, at most {bound:g}")
-        for gate, what, error, bound in measured
+        GateFailure(decisions.frame, gate, f"{reason.format(error)} (bound {bound:g})")
+        for gate, reason, error, bound in measured
         if not error <= bound
     ]
