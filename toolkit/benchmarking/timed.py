@@ -50,22 +50,17 @@ class TimedSession:
         return self._timed(Part.MODEL, lambda: self._session.run(inputs))
 
     def download(self, tensor: Any) -> np.ndarray:
-        return self._known(Part.DOWNLOAD, lambda: self._session.download(tensor))
+        return self._timed(Part.DOWNLOAD, lambda: self._session.download(tensor), wait=False)
 
     def finite(self, tensors: Iterable[Any]) -> bool:
-        return self._known(Part.CHECK, lambda: self._session.finite(tensors))
+        return self._timed(Part.CHECK, lambda: self._session.finite(tensors), wait=False)
 
-    def _timed(self, part: Part, work: Callable[[], Result]) -> Result:
+    def _timed(self, part: Part, work: Callable[[], Result], *, wait: bool = True) -> Result:
+        """Without `wait`, for work whose result lies on the host, so that the GPU has done it."""
         self._clock.skip()
         result = work()
-        self._wait()
-        self._clock.lap(part)
-        return result
-
-    def _known(self, part: Part, work: Callable[[], Result]) -> Result:
-        """What ends on the host has been waited for; in a frame there are many of them."""
-        self._clock.skip()
-        result = work()
+        if wait:
+            self._wait()
         self._clock.lap(part)
         return result
 

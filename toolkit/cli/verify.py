@@ -43,7 +43,7 @@ def verify_command(
     """
     from toolkit.bundle import Bundle
     from toolkit.engines.torch import TorchSession
-    from toolkit.verification.policy import FULL_PRECISION, by_sense, policy_of
+    from toolkit.verification.policy import by_sense, policy_of
     from toolkit.verification.report_file import write_reports
     from toolkit.verification.sequence import frame_sequence, official_sequence, probe_sequence
     from toolkit.verification.table import print_report
@@ -74,10 +74,7 @@ def verify_command(
 
     with step(f"run {sequence.length} frames"):
         reports = verify(opened, reference, candidates, sequence.frames, eager, policies=policies, start=sequence.start)
-    names = [
-        kind.value if used == FULL_PRECISION else f"{kind.value} {used}"
-        for kind, used in zip(kinds, (own, *others), strict=True)
-    ]
+    names = [session_name(kind, used) for kind, used in zip(kinds, (own, *others), strict=True)]
     reports = [
         replace(report, reference=names[0], candidate=name) for report, name in zip(reports, names[1:], strict=True)
     ]
@@ -90,13 +87,18 @@ def verify_command(
     failures = [failure for report in reports if (failure := report.failure())]
     if failures:
         raise CheckFailed("; ".join(failures))
-    within = " within the bounds of sense" if any(policy.by_sense for policy in policies) else ""
+    within = " within the bounds of sense" if any(by_sense(policy.precision) for policy in policies) else ""
     console.print(f"[green]{', '.join(r.candidate for r in reports)} agrees with {names[0]}{within}[/]")
 
 
 def own_precision(kind: SessionKind, precision: Precision) -> Precision:
     """That of the cuda session is as asked for; others have no choice."""
     return precision if kind is SessionKind.CUDA else Precision.FP32
+
+
+def session_name(kind: SessionKind, precision: str) -> str:
+    """What a session is called in reports, such as "cuda fp16"."""
+    return kind.value if precision == Precision.FP32 else f"{kind.value} {precision}"
 
 
 def session_kinds(names: str) -> list[SessionKind]:

@@ -11,6 +11,7 @@ ANGLES = {"boxes": slice(6, 7), "agent_yaw": slice(None)}
 """Entries of a tensor's last dimension that are angles in radians: compared modulo a full turn."""
 
 FULL_PRECISION = "fp32"
+"""That of the network as it was trained, and of the tolerances here."""
 
 GRID_DIMENSIONS = 3
 """Integers or booleans with at least so many dimensions are grids of thresholded cells, not decisions of their own."""
@@ -31,7 +32,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Policy:
-    """Bounds for one precision. In any but `FULL_PRECISION`, sense judges (`by_sense`), and these are for comparison.
+    """Bounds for one precision. Where sense judges (`by_sense`), they are for comparison.
 
     `outputs` are those of tensors by name; any other tensor falls under its kind: `floats`, `grids` (integers and
     booleans of three or more dimensions) or `decisions` (all other integers and booleans). Rows that are ranked by
@@ -44,10 +45,6 @@ class Policy:
     decisions: Tolerance
     ranking_gap: float
     outputs: Mapping[str, Tolerance] = field(default_factory=dict)
-
-    @property
-    def by_sense(self) -> bool:
-        return by_sense(self.precision)
 
     def tolerance(self, spec: TensorSpec) -> Tolerance:
         """The bounds of one tensor."""

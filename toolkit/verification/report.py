@@ -38,11 +38,7 @@ class Report:
     @property
     def first_divergence(self) -> Comparison | None:
         """The first comparison that fails, if any; none where sense judges."""
-        return None if self.by_sense else next((c for c in self.comparisons if not c.passed), None)
-
-    @property
-    def by_sense(self) -> bool:
-        return by_sense(self.precision)
+        return None if by_sense(self.precision) else next((c for c in self.comparisons if not c.passed), None)
 
     @property
     def worst(self) -> Comparison:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions, OccupancyDecisions, PlanDecisions, TrackDecisions
-from toolkit.verification.policy import FULL_PRECISION
+from toolkit.verification.policy import FULL_PRECISION, by_sense
 from toolkit.verification.report import Report
 
 BOUNDS = {"norm": "‖Δ‖/‖a‖", "largest": "max |Δ|", "share": "differ"}
@@ -26,14 +26,14 @@ def print_report(report: Report, console: Console) -> None:
 def tensor_table(report: Report) -> Table:
     """The worst frame of every tensor."""
     title = f"{report.candidate} against {report.reference}: worst of {report.frames} frames, {report.precision}"
-    table = Table(title=f"{title}; bounds are those of {FULL_PRECISION}" if report.by_sense else title)
+    table = Table(title=f"{title}; bounds are those of {FULL_PRECISION}" if by_sense(report.precision) else title)
     for heading in ("submodule", "tensor"):
         table.add_column(heading)
     for heading in ("max |Δ|", "mean |Δ|", "max rel", "mean rel", "cosine", "error", "bound", "frame"):
         table.add_column(heading, justify="right")
     table.add_column("")
     previous = ""
-    exceeded = "beyond" if report.by_sense else "[bold red]FAIL[/]"
+    exceeded = "beyond" if by_sense(report.precision) else "[bold red]FAIL[/]"
     for comparison in report.worst_of_each():
         if previous not in ("", comparison.submodule):
             table.add_section()

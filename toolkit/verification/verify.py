@@ -15,7 +15,7 @@ from toolkit.verification.comparison import Comparison, compare
 from toolkit.verification.decisions import Decisions, decide
 from toolkit.verification.gates import GateFailure, check_gates
 from toolkit.verification.observation import Observation, Observer
-from toolkit.verification.policy import FP32, Policy
+from toolkit.verification.policy import FP32, Policy, by_sense
 from toolkit.verification.report import Report
 from toolkit.verification.sense import sense_failures
 
@@ -101,7 +101,7 @@ def inspect_frame(
     found.comparisons += comparisons
     found.decisions.append(decisions)
     found.gate_failures += check_gates(decisions, comparisons, (expected.outputs, actual.outputs), names)
-    if policy.by_sense:
+    if by_sense(policy.precision):
         found.gate_failures += sense_failures(decisions, comparisons)
     elif found.divergence is None:
         failed = next((c for c in comparisons if not c.passed), None)

@@ -1,8 +1,9 @@
 """The operators that the compiled network calls where a library would launch slower or smaller kernels.
 
-Each computes by torch on a CPU, where it is tested, and by a Triton kernel on a GPU. The weight of a product says its
-precision: FP16, BF16 and TF32 take one part of it, rounded; FP32 takes two, rounded to TF32 and what that left.
-On a CPU the other factor is rounded as by the kernels, and sums are FP32's, not those of tensor cores.
+Each computes by torch on a CPU, where it is tested, and on a GPU by a Triton kernel, but for `conv2d_relu`, which is
+cuDNN's. The weight of a product says its precision: FP16, BF16 and TF32 take one part of it, rounded; FP32 takes two,
+rounded to TF32 and what that left. On a CPU the other factor is rounded as by the kernels, and sums are FP32's, not
+those of tensor cores.
 
 `arrived` is scratch of int32 zeros, which stays zero: one for each block whose sum several programs share.
 """
@@ -17,17 +18,16 @@ from toolkit.engines.gpu.compiled.launch import launch_attention, launch_product
 from toolkit.engines.gpu.precision import Precision
 from toolkit.nn.attention import mask_logits
 
+REDUCED = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
+"""Types of the precisions that have one of 16 bits."""
 TF32_KEPT = -0x2000
 TF32_HALF = 0x1000
 
 
 def weight_parts(weight: Tensor, precision: Precision) -> Tensor:
     """[parts, *weight.shape]: the parts of an FP32 weight that products in `precision` take."""
-    match precision:
-        case Precision.FP16:
-            return weight.half()[None]
-        case Precision.BF16:
-            return weight.bfloat16()[None]
+    if precision in REDUCED:
+        return weight.to(REDUCED[precision])[None]
     high = ((weight.view(torch.int32) + TF32_HALF) & TF32_KEPT).view(torch.float32)
     return high[None] if precision is Precision.TF32 else torch.stack((high, weight - high))
 
@@ -39,7 +39,7 @@ def _rounded(factor: Tensor, precision: str) -> Tensor:
 
 def _rounded_like(x: Tensor, weight: Tensor) -> Tensor:
     """`x`, rounded as the parts of `weight` are."""
-    one_part = {torch.float32: Precision.TF32, torch.float16: Precision.FP16, torch.bfloat16: Precision.BF16}
+    one_part = {torch.float32: Precision.TF32} | {dtype: precision for precision, dtype in REDUCED.items()}
     return _rounded(x, Precision.FP32 if len(weight) == 2 else one_part[weight.dtype])
 
 

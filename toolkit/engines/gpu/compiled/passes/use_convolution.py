@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.nn import functional
 
-from toolkit.engines.gpu.compiled.operators import weight_parts
+from toolkit.engines.gpu.compiled.operators import REDUCED, weight_parts
 from toolkit.engines.gpu.compiled.passes.graph_edit import (
     Aten,
     add_constant,
@@ -26,7 +26,6 @@ from toolkit.engines.gpu.compiled.tiles import product_tile
 from toolkit.engines.gpu.precision import Precision
 
 OURS = torch.ops.uniad_gpu
-REDUCED = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 FEW_CHANNELS = 4
 """Of a picture, filled up: so many lie together that those of 8 pixels of a row are one step of the kernel."""
 
@@ -146,7 +145,7 @@ def _cast(gm: GraphModule, image: Node, dtype: torch.dtype) -> Node:
 
 
 def _takes_reduced(gm: GraphModule, user: Node, image: Node) -> bool:
-    """Whether `user` is a convolution of the image, or its sum with one, or chooses its largest values for those."""
+    """Whether `user` is a convolution of the image, or its sum with one, or hands it on to nothing but those."""
     if is_call(user, Aten.max_pool2d.default, Aten.contiguous.default, Aten.to.dtype):
         return all(_takes_reduced(gm, next_user, user) for next_user in user.users)
     if is_call(user, Aten.add.Tensor, Aten.add_.Tensor):
