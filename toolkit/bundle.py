@@ -11,8 +11,9 @@ from typing import Any
 
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
-from toolkit.files import new_file, read_json, sha256_file
+from toolkit.files import read_json, sha256_file
 from toolkit.network import NetworkGraph
+from toolkit.outputs import new_file
 from toolkit.specs import StateSpec, TensorSpec
 from toolkit.untrusted import one_line
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from toolkit.bundle import FUNCTIONAL_ONNX, WEIGHTS, Bundle, SubmoduleRecord
 from toolkit.checkpoint import load_checkpoint, match_weights, printable
+from toolkit.claims import claim_folder
 from toolkit.config import ModelConfig
 from toolkit.config_check import check_config_against
 from toolkit.data.probe import probe_frames
@@ -24,9 +25,10 @@ from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.engines.torch import TorchSession
 from toolkit.errors import InputError
 from toolkit.exporter import export_submodule, merge
-from toolkit.files import new_folder, sha256_file
+from toolkit.files import sha256_file
 from toolkit.network import Network, NetworkGraph, join
 from toolkit.ops.spec import DOMAIN, CustomOp
+from toolkit.outputs import new_folder
 from toolkit.plugin_manager import PluginManager
 from toolkit.selection import select_submodules
 from toolkit.verification.report import Report
@@ -57,7 +59,7 @@ def convert(
     bad input, CheckFailed when the converted network diverges from the checkpoint's; either way nothing is written.
     """
     config = config or ModelConfig()
-    with new_folder(output, force=force) as folder:
+    with new_folder(claim_folder(output, "bundle", force=force)) as folder:
         with progress("read the checkpoint"):
             loaded = load_checkpoint(checkpoint)
             selection = select_submodules(plugins.submodules(), plugins.filter_checkpoint(loaded.state_dict, config))

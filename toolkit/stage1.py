@@ -11,7 +11,7 @@ from torch import Tensor
 
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
-from toolkit.files import new_file
+from toolkit.outputs import new_file
 
 DETECTION_QUERIES = "pts_bbox_head.query_embedding.weight"
 TRACK_QUERIES = "query_embedding.weight"

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from toolkit.benchmarking.measure import WARM_UP, Benchmark, Timing
-from toolkit.files import new_file
+from toolkit.outputs import new_file
 
 _GIB = 2**30
 

@@ -28,7 +28,7 @@ def config_command(
     Example: [bold]uniad-toolkit config projects/configs/stage2_e2e/tiny_imgx0.25_e2e.py -o model.toml[/]
     """
     from toolkit.config_file import load_config, to_toml
-    from toolkit.files import new_file
+    from toolkit.outputs import new_file
 
     text = to_toml(load_config(config))
     if output is None:

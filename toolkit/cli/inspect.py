@@ -35,9 +35,9 @@ def inspect_command(
     from dataclasses import asdict
 
     from toolkit.cli.inspection_tables import show, show_difference
-    from toolkit.files import new_file
     from toolkit.inspection.difference import compare_weights
     from toolkit.inspection.files import inspect_file, weights_of
+    from toolkit.outputs import new_file
 
     report = inspect_file(path, context.obj.submodules())
     values = asdict(report)

@@ -36,10 +36,11 @@ def compile_command(
     """
     from rich.table import Column, Table
 
+    from toolkit.claims import claim_folder
     from toolkit.config import ModelConfig
-    from toolkit.files import new_folder
     from toolkit.network import join
     from toolkit.ops.precompile import calls_to_compile, compile_calls, parse_architectures, write_kernels
+    from toolkit.outputs import new_folder
 
     architectures = parse_architectures(arch)
     ops = context.obj.custom_ops()
@@ -63,6 +64,6 @@ def compile_command(
         )
     console.print(table)
     if output is not None:
-        with new_folder(output, force=force) as folder:
+        with new_folder(claim_folder(output, "kernels", force=force)) as folder:
             write_kernels(kernels, folder)
         print_written(output, f"{2 * len(kernels)} files")

@@ -26,13 +26,13 @@ def new_op_command(
 
     Example: [bold]uniad-toolkit new-op my_op -o my_op[/]
     """
-    from toolkit.files import MARKER, new_folder
+    from toolkit.claims import claim_folder
     from toolkit.ops.scaffold import check_name, write_op
+    from toolkit.outputs import new_folder
 
     check_name(name, context.obj.custom_ops())
     output = output or Path(name)
-    with new_folder(output) as folder:
+    with new_folder(claim_folder(output, None)) as folder:
         write_op(name, folder)
-    (output / MARKER).unlink()  # from now on it is the author's work, which no --force may replace
     print_written(output, f"op {name}")
     console.print(f"test it: python -m pytest {output}", soft_wrap=True, markup=False)

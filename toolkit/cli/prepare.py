@@ -36,13 +36,14 @@ def prepare_command(
     """
     from rich.progress import track
 
+    from toolkit.claims import claim_folder
     from toolkit.data.fields import command_field
     from toolkit.data.frame_folder import write_frame
     from toolkit.data.nuscenes.dataroot import read_dataroot
     from toolkit.data.sources import comma_separated
-    from toolkit.files import new_folder
+    from toolkit.outputs import new_folder
 
-    with new_folder(output, force=force) as folder:
+    with new_folder(claim_folder(output, "frames", force=force)) as folder:
         with step("read nuScenes tables"):
             frames = read_dataroot(
                 dataroot,

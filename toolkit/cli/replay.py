@@ -36,7 +36,7 @@ def replay_command(
     import numpy as np
 
     from toolkit.bundle import Bundle
-    from toolkit.files import new_file
+    from toolkit.outputs import new_file
     from toolkit.runtime.replay import output_keys, read_inputs, replay
 
     opened = Bundle.read(bundle)

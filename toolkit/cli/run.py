@@ -62,9 +62,10 @@ def run_command(
     """
     from toolkit.batch.scenes import Shard, split_scenes
     from toolkit.bundle import Bundle
+    from toolkit.claims import claim_folder
     from toolkit.cli.run_job import RunJob, run_records, threads_each
     from toolkit.data.sources import open_frames
-    from toolkit.files import new_folder
+    from toolkit.outputs import new_folder
     from toolkit.runtime.run_record import RunRecord
 
     require_precision(precision, (session,))  # before workers start
@@ -74,7 +75,7 @@ def run_command(
         scenes = chosen.of(list(split_scenes(open_frames(frames, opened.config.image, print_warning))))
     plugins: PluginManager = context.obj
     workers = max(1, min(workers, len(scenes)))
-    with new_folder(output, force=force) as folder:
+    with new_folder(claim_folder(output, "results", force=force)) as folder:
         job = RunJob(
             bundle,
             session,

@@ -62,8 +62,9 @@ def visualize_command(
     from rich.progress import track
 
     from toolkit.bundle import MANIFEST
+    from toolkit.claims import claim_folder
     from toolkit.data.sources import open_annotations
-    from toolkit.files import new_folder
+    from toolkit.outputs import new_folder
     from toolkit.visualize.rerun_log import check_rerun, rerun_recording
     from toolkit.visualize.shown import draw_shown, with_frames
     from toolkit.visualize.video import check_video_path, frame_rate, write_video
@@ -78,7 +79,7 @@ def visualize_command(
     else:
         drive = _read(source, frames)
     truth = open_annotations(frames, drive.frames) if frames is not None and ground_truth else {}
-    with new_folder(output, force=force) as folder, ExitStack() as stack:
+    with new_folder(claim_folder(output, "pictures", force=force)) as folder, ExitStack() as stack:
         recording = stack.enter_context(rerun_recording(_within(rerun, output, folder))) if rerun is not None else None
         moments = with_frames(drive.results, {frame.name: frame for frame in drive.frames}, truth)
         shown = track(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from toolkit.bundle import Bundle
+from toolkit.claims import claim_folder
 from toolkit.config import ModelConfig
 from toolkit.converter import Progress, convert
 from toolkit.data.drive.dataset import DriveSettings
@@ -18,8 +19,8 @@ from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.frames import Frame
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
-from toolkit.files import new_folder
 from toolkit.network import Network, join
+from toolkit.outputs import new_folder
 from toolkit.plugin_manager import PluginManager
 from toolkit.report.collect import collect_report
 from toolkit.report.render import write_report
@@ -53,7 +54,7 @@ def run_demo(
     Without ffmpeg the video is a GIF, and `warn` is told. Raises InputError if `output` exists without `force`.
     """
     config = ModelConfig()
-    with new_folder(output, force=force) as folder:
+    with new_folder(claim_folder(output, "demo", force=force)) as folder:
         with progress("make pseudo-trained weights"):
             weights = pseudo_trained_weights(Network(join(plugins.submodules(), config)))
             torch.save({"state_dict": weights, "meta": {"note": "pseudo-trained"}}, folder / "checkpoint.pth")

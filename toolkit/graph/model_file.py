@@ -10,10 +10,10 @@ from onnx.external_data_helper import load_external_data_for_model, set_external
 
 from toolkit.bundle import Bundle
 from toolkit.errors import InputError
-from toolkit.files import new_file
 from toolkit.graph.topology import all_nodes, check_graph
 from toolkit.graph.weights import split_weights
 from toolkit.onnx_file import parse_model
+from toolkit.outputs import new_file
 from toolkit.untrusted import one_line
 
 OLDEST_OPSET, NEWEST_OPSET = 16, 23

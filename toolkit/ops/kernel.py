@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit.claims import unguarded_file
 from toolkit.errors import InputError
-from toolkit.files import new_file
 from toolkit.ops.nvrtc import INSTALL, compile_kernel
+from toolkit.outputs import new_file
 
 SCALARS = {"float32": "float", "float16": "__half"}
 """CUDA type of each supported dtype."""
@@ -105,7 +106,7 @@ def cached_code(source: Path, architecture: str, macros: Mapping[str, str | int]
     if path.is_file():
         return path.read_bytes()
     code = compile_kernel(source, architecture, macros)
-    with new_file(path) as file:
+    with new_file(unguarded_file(path, shared=True)) as file:
         file.write_bytes(code)
     return code
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from toolkit.files import new_file
+from toolkit.outputs import new_file
 from toolkit.report.contents import Report
 
 

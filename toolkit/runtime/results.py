@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from toolkit.config import ModelConfig
 from toolkit.data.frames import Command, Frame
 from toolkit.errors import CheckFailed
-from toolkit.files import new_file
+from toolkit.outputs import new_file
 from toolkit.runtime.state_guard import NO_REPAIRS, Repairs
 
 Tensors = Mapping[str, NDArray[Any]]

@@ -11,7 +11,7 @@ from typing import Any
 
 from toolkit.data.fields import object_field, text_field
 from toolkit.errors import InputError
-from toolkit.files import new_file
+from toolkit.outputs import new_file
 from toolkit.runtime.results import FrameResult
 from toolkit.stage_clock import Stage
 from toolkit.untrusted import one_line

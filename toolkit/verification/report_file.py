@@ -11,7 +11,8 @@ from typing import Any
 
 from toolkit.bundle import Bundle
 from toolkit.errors import InputError
-from toolkit.files import new_file, read_json
+from toolkit.files import read_json
+from toolkit.outputs import new_file
 from toolkit.untrusted import one_line
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions, OccupancyDecisions, PlanDecisions, TrackDecisions

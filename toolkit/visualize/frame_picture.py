@@ -10,7 +10,7 @@ import cv2
 from toolkit.config import ImageConfig, ModelConfig
 from toolkit.data.annotations import Annotation
 from toolkit.data.frames import Command, Frame
-from toolkit.files import new_file
+from toolkit.outputs import new_file
 from toolkit.runtime.results import FrameResult
 from toolkit.visualize.birds_eye import draw_birds_eye, far_view, frame_around, near_view
 from toolkit.visualize.camera_view import draw_camera

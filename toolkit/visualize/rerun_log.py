@@ -17,7 +17,7 @@ from toolkit.config import CAMERAS
 from toolkit.data.annotations import Annotation
 from toolkit.data.frames import CameraView, Float64Array, Frame, Pose
 from toolkit.errors import InputError
-from toolkit.files import new_file
+from toolkit.outputs import new_file
 from toolkit.runtime.results import FrameResult, MapResult, MotionModes, OccupancyResult, Range, TrackedBox
 from toolkit.untrusted import one_line
 from toolkit.visualize.ego import EGO_SIZE

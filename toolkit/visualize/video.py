@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from toolkit.errors import InputError
-from toolkit.files import new_file
+from toolkit.outputs import new_file
 from toolkit.untrusted import one_line
 from toolkit.visualize.canvas import Picture
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 
+from toolkit.claims import claim_folder
 from toolkit.data.drive.recorder import ScenePlan, record_scene, write_json
 from toolkit.data.drive.schema.map_expansion import map_expansion
 from toolkit.data.drive.schema.map_picture import map_picture
@@ -16,7 +17,7 @@ from toolkit.data.drive.schema.tables import build_tables
 from toolkit.data.drive.versions import LOCATIONS, SCENES, UNANNOTATED
 from toolkit.data.drive.world.town import Town, build_town
 from toolkit.errors import InputError
-from toolkit.files import new_folder
+from toolkit.outputs import new_folder
 
 MOST_KEYFRAMES = 2000
 """Key frames of one scene, a thousand seconds: the next scene starts an hour later."""
@@ -55,7 +56,7 @@ def synthesize(
     Raises InputError if `output` exists and `force` does not allow to replace it, or cannot be written.
     """
     scenes = list(SCENES[settings.version].items())[: settings.scenes]
-    with new_folder(output, force=force) as folder:
+    with new_folder(claim_folder(output, "nuScenes dataset", force=force)) as folder:
         towns = {location.name: build_town(location, settings.seed) for location in LOCATIONS}
         for town in towns.values():
             _write_map(folder, town)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from toolkit.claims import unguarded_file
 from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.messages import new_logger
 from toolkit.engines.tensorrt.model import plugin_ops
@@ -21,10 +22,10 @@ from toolkit.engines.tensorrt.progress import BuildMonitor, Phase
 from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps
 from toolkit.engines.tensorrt.sidecar import EngineTensor
 from toolkit.errors import CheckFailed, InputError
-from toolkit.files import new_file
 from toolkit.ops.spec import VERSION, CustomOp
 from toolkit.ops.tensorrt_aot import register_embedded_plugins
 from toolkit.ops.tensorrt_plugin import register_plugins, with_bases
+from toolkit.outputs import new_file
 
 if TYPE_CHECKING:
     import tensorrt
@@ -76,7 +77,7 @@ def build_engine(
     if data is None:
         raise CheckFailed(f"{settings.target.title} cannot build an engine of {source}: {logger.last_error}")
     if settings.timing_cache is not None:
-        with new_file(settings.timing_cache) as work:
+        with new_file(unguarded_file(settings.timing_cache, shared=True)) as work:
             work.write_bytes(memoryview(config.get_timing_cache().serialize()))
     return BuiltEngine(bytes(data), network_tensors(network), network_layers(network))
 

@@ -16,7 +16,7 @@ from toolkit.engines.tensorrt.progress import Phase
 from toolkit.engines.tensorrt.request import BuildRequest
 from toolkit.engines.tensorrt.sidecar import Sidecar, log_path
 from toolkit.errors import CheckFailed, InputError
-from toolkit.files import scratch_folder
+from toolkit.outputs import scratch_folder
 
 WORKER = (sys.executable, "-m", "toolkit.engines.tensorrt.worker")
 """Its argument is a folder to work in."""

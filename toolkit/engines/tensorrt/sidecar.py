@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError
-from toolkit.files import new_file, read_json, sha256_file
+from toolkit.files import read_json, sha256_file
+from toolkit.outputs import new_file
 from toolkit.untrusted import one_line, readable_file
 
 FORMAT = 1

@@ -29,10 +29,11 @@ from toolkit.engines.tensorrt.request import BuildRequest
 from toolkit.engines.tensorrt.settings import CustomOps
 from toolkit.engines.tensorrt.sidecar import RequiredPlugin, Sidecar
 from toolkit.errors import CheckFailed, InputError
-from toolkit.files import new_file, sha256_file
+from toolkit.files import sha256_file
 from toolkit.graph.model_file import write_model
 from toolkit.ops.bodies import custom_nodes
 from toolkit.ops.spec import CustomOp
+from toolkit.outputs import new_file
 from toolkit.plugin_manager import PluginManager
 from toolkit.plugin_sources import PACKAGE, package_version
 from toolkit.untrusted import one_line
