@@ -11,7 +11,9 @@ import numpy as np
 
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
-from toolkit.untrusted import Array, load_numpy_pickle, one_line, readable_file
+from toolkit.regular_file import read_regular, readable_file
+from toolkit.text import one_line
+from toolkit.untrusted import Array, load_numpy_pickle
 
 MAX_BYTES = 4 * 2**20
 """A real file has a few thousand bytes."""
@@ -27,9 +29,7 @@ def load_motion_anchors(path: Path | str, config: ModelConfig) -> np.ndarray:
     motion = config.motion
     shape = (len(motion.class_groups), motion.modes, motion.steps, 2)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"larger than {MAX_BYTES} bytes")
-        data = path.read_bytes()
+        data = read_regular(path, MAX_BYTES)
         parts = _npy_parts(data) if data.startswith(b"\x93NUMPY") else _pickle_parts(data, config)
         if len(parts) != shape[0] or any(part.shape != shape[1:] for part in parts):
             found = [part.shape for part in parts]

@@ -15,7 +15,7 @@ from toolkit.files import read_json, sha256_file
 from toolkit.network import NetworkGraph
 from toolkit.outputs import new_file
 from toolkit.specs import StateSpec, TensorSpec
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 FORMAT = 1
 MANIFEST = "bundle.json"

@@ -21,7 +21,9 @@ from torch import Tensor
 
 from toolkit.errors import InputError
 from toolkit.files import sha256_file
-from toolkit.untrusted import NUMPY_GLOBALS, one_line, readable_file
+from toolkit.regular_file import open_regular, readable_file
+from toolkit.text import one_line, quoted, shown
+from toolkit.untrusted import NUMPY_GLOBALS
 
 MAX_ROWS = 12
 MAX_SCANNED_BYTES = 2**20
@@ -49,7 +51,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     weights = {key: value.float() if value.is_floating_point() else value for key, value in stored.state_dict.items()}
     broken = [key for key, value in weights.items() if not value.isfinite().all()]
     if broken:
-        names = ", ".join(map(repr, broken[:3])) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
+        names = ", ".join(map(quoted, broken[:3])) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
         raise InputError(
             f"checkpoint {path}: NaN or infinite values in {names}; use a checkpoint from before the training diverged"
         )
@@ -64,7 +66,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     foreign, or that would run code.
     """
     path = readable_file(path, "checkpoint")
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(16)
     if start[8:9] == b"{":
         content = _read_safetensors(path)
@@ -72,7 +74,8 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         content = _read_torch(path, zipped=start.startswith(b"PK"))
     else:
         raise InputError(
-            f"checkpoint {path} is neither a PyTorch nor a safetensors file: it starts with {start!r}; {COPY_AGAIN}"
+            f"checkpoint {path} is neither a PyTorch nor a safetensors file: it starts with {quoted(start)}; "
+            f"{COPY_AGAIN}"
         )
     if not isinstance(content, dict):
         raise InputError(f"checkpoint {path} holds no state dict but a {type(content).__name__}; {SAVE_AGAIN}")
@@ -116,20 +119,23 @@ def match_weights(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) 
             *_rows("mis-shaped", misshapen),
             "Convert with the configuration and the plugins that the checkpoint was trained for.",
         ]
-        raise InputError("\n".join(lines))
+        raise InputError(*lines)
 
 
 def _rows(fault: str, notes: Mapping[str, str]) -> list[str]:
     """One line a key; where there are too many, one line for all keys with the same first part."""
-    rows = list(notes.items())
+    rows = [(shown(key), note) for key, note in notes.items()]
     if len(rows) > MAX_ROWS:
         groups: dict[str, list[str]] = {}
         for key in notes:
             groups.setdefault(key.partition(".")[0], []).append(key)
-        rows = [(f"{prefix}.*", f"{len(keys)} such as {keys[0]} {notes[keys[0]]}") for prefix, keys in groups.items()]
-    shown = rows[:MAX_ROWS]
-    width = max((len(name) for name, _ in shown), default=0)
-    lines = [f"  {fault:<10}  {name:<{width}}  {note}" for name, note in shown]
+        rows = [
+            (f"{shown(prefix)}.*", f"{len(keys)} such as {shown(keys[0])} {notes[keys[0]]}")
+            for prefix, keys in groups.items()
+        ]
+    listed = rows[:MAX_ROWS]
+    width = max((len(name) for name, _ in listed), default=0)
+    lines = [f"  {fault:<10}  {name:<{width}}  {note}" for name, note in listed]
     return lines + [f"  {fault:<10}  … and {len(rows) - MAX_ROWS} more"] * (len(rows) > MAX_ROWS)
 
 
@@ -172,7 +178,7 @@ def _diagnosis(error: Exception, path: Path, *, zipped: bool) -> str:
     named = re.search(r"GLOBAL (\S+)", message)
     name = named[1] if named else _first_foreign_global(path, zipped=zipped)
     if isinstance(error, pickle.UnpicklingError) and name:
-        return f"is refused: it names {name!r}, and reading it would run that; {SAVE_AGAIN}"
+        return f"is refused: it names {quoted(name)}, and reading it would run that; {SAVE_AGAIN}"
     if isinstance(error, pickle.UnpicklingError):
         return f"is damaged, or cannot be read without running code from it; {SAVE_AGAIN}"
     if "TorchScript" in message:
@@ -216,7 +222,8 @@ def _clean(entries: Any, path: Path) -> dict[str, Tensor]:
     for key, value in entries.items():
         if not isinstance(key, str) or not _is_dense(value):
             raise InputError(
-                f"checkpoint {path}: entry {key!r} ({type(value).__name__}) is not a dense, named tensor; {SAVE_AGAIN}"
+                f"checkpoint {path}: entry {quoted(key)} ({type(value).__name__}) is not a dense, named tensor; "
+                f"{SAVE_AGAIN}"
             )
     if all(key.startswith("module.") for key in entries):
         entries = {key.removeprefix("module."): value for key, value in entries.items()}

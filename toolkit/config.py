@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
+from toolkit.text import quoted
+
 CLASS_NAMES = (
     "car", "truck", "construction_vehicle", "bus", "trailer",
     "barrier", "motorcycle", "bicycle", "pedestrian", "traffic_cone",
@@ -194,7 +196,7 @@ def _from_dict(cls: type[Any], values: Any, where: str) -> Any:
     known = {f.name for f in fields(cls)}
     unknown = sorted(str(key) for key in values.keys() - known)
     if unknown:
-        raise ValueError(f"{where}: unknown field {unknown[0]!r}; known fields: {', '.join(sorted(known))}")
+        raise ValueError(f"{where}: unknown field {quoted(unknown[0])}; known fields: {', '.join(sorted(known))}")
     hints = get_type_hints(cls)
     return cls(**{key: _typed(hints[key], value, f"{where}.{key}") for key, value in values.items()})
 
@@ -207,11 +209,11 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         items = get_args(hint)
         if not isinstance(value, list | tuple) or (items[-1] is not ... and len(value) != len(items)):
             size = "a list" if items[-1] is ... else f"a list of {len(items)}"
-            raise ValueError(f"{where}: expected {size}, found {value!r:.60}")
+            raise ValueError(f"{where}: expected {size}, found {quoted(value)}")
         hints = items[:1] * len(value) if items[-1] is ... else items
         return tuple(_typed(hints[i], item, f"{where}[{i}]") for i, item in enumerate(value))
     if hint is float and type(value) is int and abs(value) < 2**63:
         return float(value)
     if type(value) is not hint:
-        raise ValueError(f"{where}: expected {hint.__name__}, found {value!r:.60}")
+        raise ValueError(f"{where}: expected {hint.__name__}, found {quoted(value)}")
     return value

@@ -10,6 +10,7 @@ from typing import Any
 
 from toolkit.config import ImageConfig, ModelConfig
 from toolkit.errors import InputError
+from toolkit.text import quoted
 
 MAX_COUNT = 100_000
 MAX_CELLS = 1_000_000
@@ -29,7 +30,7 @@ def check_values(config: ModelConfig) -> None:
         if isinstance(value, tuple) and not value:
             raise InputError(f"{name} is empty; it needs at least one entry")
         if isinstance(value, tuple) and any(isinstance(item, str) and not item.isprintable() for item in value):
-            raise InputError(f"{name} is {value!r:.100}; names must be printable")
+            raise InputError(f"{name} is {quoted(value)}; names must be printable")
     for holds, complaint in requirements(config):
         if not holds:
             raise InputError(complaint)

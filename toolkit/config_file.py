@@ -11,7 +11,7 @@ from toolkit.config import ModelConfig
 from toolkit.config_check import check_values
 from toolkit.errors import InputError
 from toolkit.official.config import load_official_config
-from toolkit.untrusted import readable_file
+from toolkit.regular_file import open_regular, readable_file
 
 MAX_BYTES = 2**16
 
@@ -35,7 +35,7 @@ def load_config(path: Path | str) -> ModelConfig:
 
 def load_toml(path: Path) -> ModelConfig:
     """The configuration in a TOML file. Raises InputError."""
-    with readable_file(path, "config").open("rb") as file:
+    with open_regular(readable_file(path, "config")) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise InputError(f"config {path} is larger than {MAX_BYTES} bytes; give a config file")

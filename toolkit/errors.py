@@ -7,7 +7,13 @@ GPU_FAILURE = "CUDA"
 
 
 class InputError(Exception):
-    """What the user gave cannot be used; the message says what, where and the remedy. Exit status 2."""
+    """What the user gave cannot be used; the message says what, where and the remedy. Exit status 2.
+
+    Further arguments are the rows of a table below the message.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class CheckFailed(Exception):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError
+from toolkit.regular_file import open_regular
 
 MAX_JSON_BYTES = 2**24
 """A manifest or a frame has a few thousand bytes."""
@@ -16,7 +17,7 @@ MAX_JSON_BYTES = 2**24
 def read_json(path: Path, remedy: str = "repair the file") -> Any:
     """Parsed JSON; InputError names the file and position of a fault, and the remedy."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_JSON_BYTES + 1)
         if len(data) > MAX_JSON_BYTES:
             raise InputError(f"{path} is larger than {MAX_JSON_BYTES} bytes; {remedy}")
@@ -28,5 +29,5 @@ def read_json(path: Path, remedy: str = "repair the file") -> Any:
 
 
 def sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

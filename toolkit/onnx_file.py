@@ -8,7 +8,8 @@ import onnx
 from onnx import ModelProto
 
 from toolkit.errors import InputError
-from toolkit.untrusted import one_line, readable_file
+from toolkit.regular_file import readable_file
+from toolkit.text import one_line
 
 MAX_BYTES = 2**31
 """The largest file that protobuf reads; weights that need more lie in a file of their own."""

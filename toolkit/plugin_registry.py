@@ -16,7 +16,7 @@ from toolkit import hookspecs
 from toolkit.errors import InputError
 from toolkit.plugin_sources import entry_point_source, import_file
 from toolkit.plugin_trace import attach_trace
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 Offer = TypeVar("Offer")
 logger = logging.getLogger(__name__)

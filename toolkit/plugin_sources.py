@@ -11,10 +11,12 @@ from pathlib import Path
 from types import ModuleType
 
 from toolkit.errors import InputError
-from toolkit.untrusted import one_line
+from toolkit.regular_file import read_regular
+from toolkit.text import one_line
 
 PACKAGE = "uniad-toolkit"
 ENTRY_POINT_GROUP = "uniad_toolkit"
+MAX_PLUGIN_BYTES = 2**24
 
 
 def package_version(package: str) -> str:
@@ -57,7 +59,7 @@ def entry_point_source(entry_point: EntryPoint) -> str:
 def import_file(path: Path) -> tuple[ModuleType, str]:
     """A Python file as a module, and the file's sha256. Raises InputError if it cannot be read or imported."""
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = hashlib.sha256(read_regular(path, MAX_PLUGIN_BYTES)).hexdigest()
     except OSError as error:
         raise InputError(f"plugin file {path}: {error.strerror}; give the path of a Python file") from error
     spec = importlib.util.spec_from_file_location(f"uniad_plugin_{path.stem}_{digest[:8]}", path)

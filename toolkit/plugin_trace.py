@@ -8,6 +8,8 @@ from typing import Any
 
 import pluggy
 
+from toolkit.text import quoted
+
 MAX_NAMES = 8
 
 
@@ -39,7 +41,7 @@ def attach_trace(manager: pluggy.PluginManager, write: Callable[[str], None]) ->
 def summary(value: Any) -> str:
     """A value in a few words: names where it has them, sizes where it has them, else its type."""
     if value is None or isinstance(value, str | int | float):
-        return repr(value)
+        return quoted(value)
     if isinstance(value, Mapping):
         return f"{len(value)} entries"
     if isinstance(value, Sequence):

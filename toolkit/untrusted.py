@@ -1,4 +1,4 @@
-"""Reading files that come from elsewhere, and may be missing, damaged or hostile.
+"""Reading pickles of numpy data that come from elsewhere, and may be damaged or hostile.
 
 A pickle is a program: it names Python objects and calls them. Here the names that pickled numpy data needs
 are bound to inert stand-ins, and every other name is refused. Not even numpy's own unpickling sees the file's
@@ -12,36 +12,11 @@ import pickle
 import pickletools
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from toolkit.errors import InputError
-
-
-def readable_file(path: Path | str, what: str) -> Path:
-    """`path`, if it is a file that holds something and can be read; InputError names `what` it should be."""
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise InputError(f"{what} {path} is a directory; give the file itself")
-        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
-            raise InputError(f"{what} {path} is not a regular file; give the file itself")
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{what} {path} cannot be read: {reason}; check the path") from error
-    if empty:
-        raise InputError(f"{what} {path} is empty; copy or download it again")
-    return path
-
-
-def one_line(error: BaseException) -> str:
-    """Kind and message of an error in one line of bounded length."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= 300 else text[:299] + "…"
+from toolkit.text import quoted
 
 
 class DType:
@@ -49,7 +24,7 @@ class DType:
 
     def __init__(self, code: str, *_: object) -> None:
         if not re.fullmatch("b1|[iu][1248]|f[248]|U[0-9]{1,4}", code):
-            raise pickle.UnpicklingError(f"arrays of type {code!r} are not supported")
+            raise pickle.UnpicklingError(f"arrays of type {quoted(code)} are not supported")
         self.value: np.dtype[Any] = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -89,7 +64,7 @@ def scalar(dtype: DType, data: bytes) -> float | int | bool:
 def encode_latin1(text: str, encoding: str) -> bytes:
     """Stands in for `_codecs.encode`, with which older pickles write bytes."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"encoding {encoding!r} is not supported")
+        raise pickle.UnpicklingError(f"encoding {quoted(encoding)} is not supported")
     return text.encode("latin1")
 
 
@@ -114,7 +89,7 @@ class NumpyUnpickler(pickle.Unpickler):
         """The stand-in for a global; UnpicklingError for any other."""
         full = f"{module}.{name}"
         if full not in NUMPY_GLOBALS:
-            raise pickle.UnpicklingError(f"it names {full!r}, and reading it would run that; no data needs it")
+            raise pickle.UnpicklingError(f"it names {quoted(full)}, and reading it would run that; no data needs it")
         return NUMPY_GLOBALS[full]
 
 

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from toolkit.benchmarking.measure import WARM_UP, Benchmark, Timing
 from toolkit.outputs import new_file
+from toolkit.text import shown
 
 _GIB = 2**30
 
@@ -26,7 +28,9 @@ def timing_table(result: Benchmark, precision: str) -> Table:
     whole = rows[-1][1]["mean"]
     for timing, values in rows:
         numbers = (f"{value:,.2f}" for value in values.values())
-        table.add_row("  " * _depth(timing, parents) + timing.name, f"{values['mean'] / whole:.1%}", *numbers)
+        table.add_row(
+            Text("  " * _depth(timing, parents) + shown(timing.name)), f"{values['mean'] / whole:.1%}", *numbers
+        )
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 
 from toolkit.data.frames import Frame
 from toolkit.data.pictures import PictureMemory
+from toolkit.data.preprocess import MAX_JPEG_BYTES
 from toolkit.engines.session import PictureSession, Session
+from toolkit.regular_file import read_regular
 from toolkit.stage_clock import StageClock
 
 Result = TypeVar("Result")
@@ -105,7 +108,8 @@ def timed_frames(frames: Iterable[Frame], clock: StageClock[str]) -> Iterator[Fr
     for frame in frames:
         clock.skip()
         for view in frame.cameras.values():
-            if isinstance(view.image, Path) and view.image.is_file():  # what is amiss, decoding tells
-                view.image.read_bytes()
+            if isinstance(view.image, Path):
+                with suppress(OSError):  # what is amiss, decoding tells
+                    read_regular(view.image, MAX_JPEG_BYTES)
         clock.lap(Part.READ)
         yield frame

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.console import console, print_warning, print_written, step
+from toolkit.cli.console import console, plain, print_warning, print_written, step
 from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, open_session, used_precision
 from toolkit.data.sources import ADDRESSES
 from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
+from toolkit.text import LONGEST_LINE
 
 DEFAULT_FRAMES = "10"
 
@@ -71,7 +72,7 @@ def benchmark_command(
     used = used_precision(opened, session, precision)
     console.print(timing_table(result, used))
     for name, value in (facts(result) | {"command": command}).items():
-        console.print(f"  [dim]{name}:[/] {value}", soft_wrap=True)
+        console.print(f"  [dim]{plain(name)}:[/] {plain(value, LONGEST_LINE)}", soft_wrap=True)
     if output is not None:
         write_json(result, used, command, output)
         print_written(output, "figures")

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from toolkit.cli.console import console, print_written
+from toolkit.cli.console import console, plain, print_duration, print_note, print_written
 from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.settings import (
     BuildSettings,
@@ -21,6 +20,7 @@ from toolkit.engines.tensorrt.settings import (
     parse_profiles,
 )
 from toolkit.hookspecs import hookimpl
+from toolkit.text import LONGEST_LINE
 
 if TYPE_CHECKING:
     from toolkit.engines.tensorrt.progress import Phase
@@ -115,9 +115,10 @@ def build_command(
         if register_engine(bundle.path, engine, sidecar):
             print_written(bundle.path / MANIFEST, "record of the engine")
         else:
-            console.print("[yellow]note[/]  the bundle does not know of an engine outside of its folder")
+            print_note("the bundle does not know of an engine outside of its folder")
     command = equivalent_command(settings, keep_model or Path("MODEL.onnx"), engine)
-    console.print(f"  [dim]equivalent, with the model that --keep-model writes:[/] {escape(command)}", soft_wrap=True)
+    said = "equivalent, with the model that --keep-model writes:"
+    console.print(f"  [dim]{said}[/] {plain(command, LONGEST_LINE)}", soft_wrap=True)
 
 
 @contextmanager
@@ -127,14 +128,14 @@ def progress_bar(title: str) -> Iterator[Callable[[list[Phase]], None]]:
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(escape(title), total=None)
+        task = progress.add_task(plain(title), total=None)
 
         def report(phases: list[Phase]) -> None:
             if phases:
                 outermost, innermost = phases[0], phases[-1]
                 description = f"{title}: {innermost.name}"
-                progress.update(task, description=escape(description), total=outermost.steps, completed=outermost.done)
+                progress.update(task, description=plain(description), total=outermost.steps, completed=outermost.done)
 
         yield report
         seconds = progress.tasks[0].elapsed or 0.0
-    console.print(f"  [dim]{seconds:6.1f} s[/]  {escape(title)}", soft_wrap=True)
+    print_duration(seconds, title)

@@ -10,35 +10,53 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+from toolkit.text import LONGEST, LONGEST_LINE, shown
+
+console = Console(highlight=False, emoji=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
-def print_error(message: str) -> None:
-    errors.print(f"[bold red]error:[/] {escape(visible(message))}")
+def plain(text: str | Path, limit: int = LONGEST) -> str:
+    """Text from anywhere as part of rich's markup: shown as it is, on one line (`shown`)."""
+    return escape(shown(text, limit))
+
+
+def print_error(message: str, *rows: str) -> None:
+    """One line, and the rows of a table below it."""
+    errors.print(f"[bold red]error:[/] {plain(message, LONGEST_LINE)}")
+    for row in rows:
+        errors.print(plain(row, LONGEST_LINE))
 
 
 def print_warning(message: str) -> None:
-    errors.print(f"[bold yellow]warning:[/] {escape(visible(message))}")
-
-
-def visible(text: str) -> str:
-    """The text with an escape in place of what a terminal would obey or could not show, line breaks apart."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    errors.print(f"[bold yellow]warning:[/] {plain(message, LONGEST_LINE)}")
 
 
 def print_trace(line: str) -> None:
-    errors.print(f"[dim]trace:[/] {escape(line)}")
+    errors.print(f"[dim]trace:[/] {plain(line, LONGEST_LINE)}")
+
+
+def print_note(text: str) -> None:
+    """Something that the user should know about a command that did what was asked."""
+    console.print(f"[yellow]note[/]  {plain(text, LONGEST_LINE)}", soft_wrap=True)
+
+
+def print_line(text: str) -> None:
+    console.print(plain(text, LONGEST_LINE), soft_wrap=True)
 
 
 def print_written(path: Path, what: str) -> None:
-    console.print(f"[green]wrote[/] {what}: {escape(str(path))}", soft_wrap=True)
+    console.print(f"[green]wrote[/] {plain(what)}: {plain(path, LONGEST_LINE)}", soft_wrap=True)
 
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
     """Show a running step, then its duration."""
     started = time.perf_counter()
-    with console.status(name):
+    with console.status(plain(name)):
         yield
-    console.print(f"  [dim]{time.perf_counter() - started:6.1f} s[/]  {escape(name)}", soft_wrap=True)
+    print_duration(time.perf_counter() - started, name)
+
+
+def print_duration(seconds: float, what: str) -> None:
+    console.print(f"  [dim]{seconds:6.1f} s[/]  {plain(what, LONGEST_LINE)}", soft_wrap=True)

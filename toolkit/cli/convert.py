@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from toolkit.cli.console import console, print_written, step
+from toolkit.cli.console import print_note, print_written, step
 from toolkit.config import ModelConfig
 from toolkit.config_check import check_values
 from toolkit.errors import InputError
@@ -61,7 +60,7 @@ def convert_command(
     )
     print_written(bundle.path, "bundle")
     for name, reason in bundle.provenance["left_out"].items():
-        console.print(f"[yellow]note[/]  the bundle has no {escape(name)}: {escape(reason)}", soft_wrap=True)
+        print_note(f"the bundle has no {name}: {reason}")
 
 
 def with_capacities(config: ModelConfig, tracks: int | None, agents: int | None) -> ModelConfig:

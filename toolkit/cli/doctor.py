@@ -11,6 +11,7 @@ import typer
 from toolkit.cli.console import console
 from toolkit.errors import CheckFailed
 from toolkit.hookspecs import hookimpl
+from toolkit.text import LONGEST_LINE, shown
 
 if TYPE_CHECKING:
     from toolkit.doctor.check import Check
@@ -56,9 +57,9 @@ def print_section(title: str, checks: Sequence[Check]) -> None:
         table.add_column(overflow="fold")
     for check in checks:
         status = check.status.value
-        found = Text(check.found)
+        found = Text(shown(check.found, LONGEST_LINE))
         if check.remedy:
-            found.append(f"\n{check.remedy}", "dim")
-        table.add_row(Text(status, colours[status]), Text(check.subject), found)
+            found.append(f"\n{shown(check.remedy, LONGEST_LINE)}", "dim")
+        table.add_row(Text(status, colours[status]), Text(shown(check.subject)), found)
     console.print(table)
     console.print()

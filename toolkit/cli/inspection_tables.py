@@ -8,16 +8,16 @@ from collections.abc import Iterable, Mapping
 from functools import singledispatch
 from itertools import takewhile
 
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from toolkit.cli.console import console
+from toolkit.cli.console import console, plain
 from toolkit.inspection.bundle import BundleReport
 from toolkit.inspection.difference import Difference
 from toolkit.inspection.engine import EngineReport
 from toolkit.inspection.onnx_model import OnnxReport, Tensor
 from toolkit.inspection.weights import COUNTER, CheckpointReport, Share
+from toolkit.text import LONGEST_LINE
 
 MAX_ROWS = 20
 MAX_TEXT = 240
@@ -119,7 +119,7 @@ def show_difference(difference: Difference) -> None:
 
 
 def heading(what: str, where: str) -> None:
-    console.print(f"\n[bold]{escape(what)}[/]  {escape(where)}", soft_wrap=True)
+    console.print(f"\n[bold]{plain(what)}[/]  {plain(where, LONGEST_LINE)}", soft_wrap=True)
 
 
 def table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
@@ -133,7 +133,7 @@ def table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[object, ...
         grid.add_column(columns[i] if columns else "", justify="right" if numeric else "left", overflow="fold")
     for row in listed[:MAX_ROWS]:
         grid.add_row(*map(_cell, row))
-    console.print(f"\n[bold]{escape(title)}[/]" if title else "")
+    console.print(f"\n[bold]{plain(title)}[/]" if title else "")
     console.print(grid)
     if len(listed) > MAX_ROWS:
         console.print(f"  … and {len(listed) - MAX_ROWS} more; --json writes all")
@@ -157,11 +157,11 @@ def mebibytes(size: int) -> str:
     return f"{size / 2**20:,.1f}"
 
 
-def plain(value: object) -> str:
+def in_words(value: object) -> str:
     """A value as it reads in a sentence: mappings and lists without their brackets."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
-    return ", ".join(map(plain, value)) if isinstance(value, list | tuple) else str(value)
+        return ", ".join(f"{key} {in_words(item)}" for key, item in value.items())
+    return ", ".join(map(in_words, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _share(share: Share) -> tuple[object, ...]:
@@ -176,5 +176,4 @@ def _cell(value: object) -> str | Text:
     """One line of plain text, or text that is styled already."""
     if isinstance(value, Text):
         return value
-    text = " ".join(plain(value).split())
-    return escape(text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…")
+    return plain(in_words(value), MAX_TEXT)

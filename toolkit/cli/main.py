@@ -15,7 +15,7 @@ import typer
 from toolkit.cli.console import print_error, print_trace, print_warning
 from toolkit.errors import GPU_FAILURE, CheckFailed, InputError
 from toolkit.plugin_manager import PluginManager
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 PROGRAM = "uniad-toolkit"
 CHECK_FAILED, BAD_INPUT = 1, 2
@@ -55,10 +55,10 @@ def run(arguments: Sequence[str]) -> int:
         print_error(f"{message}; see `{context.command_path if context else PROGRAM} --help`")
         return BAD_INPUT
     except InputError as error:
-        print_error(str(error))
+        print_error(*error.args)
         return BAD_INPUT
     except CheckFailed as error:
-        print_error(str(error))
+        print_error(*error.args)
         return CHECK_FAILED
     except RuntimeError as error:
         if not str(error).startswith(GPU_FAILURE):

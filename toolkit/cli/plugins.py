@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import typer
-from rich.markup import escape
 
-from toolkit.cli.console import console
+from toolkit.cli.console import console, plain
 from toolkit.hookspecs import hook_questions, hookimpl
 from toolkit.plugin_manager import PluginManager, command_names
+from toolkit.text import LONGEST_LINE
 
 
 @hookimpl
@@ -30,14 +30,14 @@ def plugins_command(context: typer.Context) -> None:
     contributed = contributions(plugins)
     for hook, question in hook_questions().items():
         names = ", ".join(plugins.implementers(hook)) or "nobody"
-        show(f"[bold]{hook}[/]: {escape(question)}", [f"implemented by {names}"])
+        show(f"[bold]{hook}[/]: {plain(question)}", [f"implemented by {names}"])
     for source in dict.fromkeys(plugin.source for plugin in plugins.plugins):
         lines = [
             f"{plugin.name}: {', '.join(contributed.get(plugin.name, ['nothing']))}"
             for plugin in plugins.plugins
             if plugin.source == source
         ]
-        show(f"[bold]plugins from {escape(source)}[/]", lines)
+        show(f"[bold]plugins from {plain(source)}[/]", lines)
     idle = dict.fromkeys(plugins.disabled, "disabled by --disable-plugin") | plugins.skipped
     if idle:
         show("[bold yellow]not in use[/]", [f"{name}: {reason}" for name, reason in idle.items()])
@@ -68,5 +68,5 @@ def show(heading: str, lines: Sequence[str]) -> None:
     """Lines of plain text under a heading with markup."""
     console.print(heading, soft_wrap=True)
     for line in lines:
-        console.print(f"  {escape(line)}", soft_wrap=True)
+        console.print(f"  {plain(line, LONGEST_LINE)}", soft_wrap=True)
     console.print()

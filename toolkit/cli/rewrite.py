@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from toolkit.cli.console import console, print_written, step, visible
+from toolkit.cli.console import print_line, print_written, step
 from toolkit.hookspecs import hookimpl
 
 
@@ -114,7 +113,7 @@ def rewrite_command(
     if explain:
         show_explanation(result.log)
     for finding in result.checks:
-        console.print(escape(visible(finding)), soft_wrap=True)
+        print_line(finding)
     with step("write"):
         written = write_model(result.model, output)
     for path in written:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Column, Table
 
-from toolkit.cli.console import console, visible
+from toolkit.cli.console import console, plain, print_line
 from toolkit.graph.graph_pass import GraphPass
 from toolkit.graph.provenance import PassRun
+from toolkit.text import shown
 
 
 def show_passes(passes: Sequence[GraphPass]) -> None:
     """Each pass, whether it runs unasked, and why it exists."""
     table = Table(Column("pass", no_wrap=True), "default", "why")
     for graph_pass in passes:
-        table.add_row(escape(graph_pass.name), "yes" if graph_pass.default else "no", escape(graph_pass.reason))
+        table.add_row(plain(graph_pass.name), "yes" if graph_pass.default else "no", plain(graph_pass.reason))
     console.print(table)
 
 
@@ -26,14 +26,14 @@ def show_runs(runs: Sequence[PassRun]) -> None:
     table = Table(Column("pass", no_wrap=True), *right)
     for run in runs:
         counts = (run.nodes_before, run.nodes_after, len(run.outcome.changes), len(run.outcome.near_misses))
-        table.add_row(escape(run.name), *map(str, counts))
+        table.add_row(plain(run.name), *map(str, counts))
     console.print(table)
 
 
 def show_explanation(runs: Sequence[PassRun]) -> None:
     """Every change, and every place that a pass left alone with the reason."""
     for run in runs:
-        console.print(f"[bold]{escape(run.name)}[/]")
+        console.print(f"[bold]{plain(run.name)}[/]")
         for change in run.outcome.changes:
             show_line("changed", change.node, change.what)
         for miss in run.outcome.near_misses:
@@ -44,4 +44,4 @@ def show_explanation(runs: Sequence[PassRun]) -> None:
 
 def show_line(what: str, node: str, text: str) -> None:
     """One node of an explanation; names and reasons may come from the model."""
-    console.print(f"  {what} {escape(visible(node))}: {escape(visible(text))}", soft_wrap=True)
+    print_line(f"  {what} {shown(node)}: {text}")

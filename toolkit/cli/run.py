@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from toolkit.cli.console import console, print_warning, print_written, step
+from toolkit.cli.console import console, plain, print_warning, print_written, step
 from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, require_precision, used_precision
 from toolkit.data.sources import ADDRESSES
 from toolkit.engines.gpu.precision import Precision
@@ -109,8 +109,8 @@ def print_record(record: FrameRecord) -> None:
         print_warning(f"frame {record.frame}: the network's results hold values that are not finite; left out")
     dropped = record.dropped_tracks + record.dropped_agents
     console.print(
-        f"  [dim]{sum(record.seconds.values()):6.1f} s[/]  {record.frame}: {record.boxes} boxes"
+        f"  [dim]{sum(record.seconds.values()):6.1f} s[/]  {plain(record.frame)}: {record.boxes} boxes"
         + (f", [yellow]{dropped} beyond capacity[/]" if dropped else "")
-        + (f", [yellow]{record.repairs}[/]" if record.repairs else ""),
+        + (f", [yellow]{plain(record.repairs)}[/]" if record.repairs else ""),
         soft_wrap=True,
     )

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from toolkit.data.frames import Command, Float64Array, Pose
 from toolkit.errors import InputError
+from toolkit.text import quoted
 
 _ROTATION_TOLERANCE = 1e-3
 """Largest deviation of RᵀR from the identity, or of a quaternion's norm from 1: rounding to four decimals is fine."""
@@ -23,7 +23,7 @@ _LARGEST = 1e9
 def text_field(value: Any, where: str) -> str:
     """A string of at least one character."""
     if not isinstance(value, str) or not value:
-        raise InputError(f"{where}: expected a non-empty string, found {shown(value)}")
+        raise InputError(f"{where}: expected a non-empty string, found {quoted(value)}")
     return value
 
 
@@ -35,7 +35,7 @@ def object_field(
     A `where` that names a whole file ends in ": ".
     """
     if not isinstance(value, dict):
-        raise InputError(f"{where.rstrip(': ')}: expected an object with named fields, found {shown(value)}")
+        raise InputError(f"{where.rstrip(': ')}: expected an object with named fields, found {quoted(value)}")
     inside = where if where.endswith(": ") else f"{where}."
     missing = [name for name in required if name not in value]
     if missing:
@@ -51,7 +51,7 @@ def object_field(
 def array_field(value: Any, where: str, shape: tuple[int, ...]) -> Float64Array:
     """Finite numbers in nested lists, or an array, of this shape."""
     if not _has_shape(value, shape):
-        raise InputError(f"{where}: expected {' x '.join(map(str, shape))} numbers, found {shown(value)}")
+        raise InputError(f"{where}: expected {' x '.join(map(str, shape))} numbers, found {quoted(value)}")
     try:
         array = np.array(value, np.float64)
     except OverflowError:  # an integer of hundreds of digits
@@ -103,12 +103,7 @@ def command_field(value: Any, where: str) -> Command:
     for command in Command:
         if value == command.name.lower() or (type(value) in (int, float) and value == command):
             return command
-    raise InputError(f'{where}: expected "right", "left", "straight" or 0, 1, 2 in this order, found {shown(value)}')
-
-
-def shown(value: Any) -> str:
-    """A value in a message: bounded in length, and in time even where lists hold each other."""
-    return f"{reprlib.repr(value):.80}"
+    raise InputError(f'{where}: expected "right", "left", "straight" or 0, 1, 2 in this order, found {quoted(value)}')
 
 
 def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:

@@ -19,6 +19,7 @@ from toolkit.data.frames import CameraView, CanReading, Frame, Pose
 from toolkit.errors import InputError
 from toolkit.files import read_json
 from toolkit.outputs import new_file
+from toolkit.text import quoted
 
 _JPEG_QUALITY = 95
 _LATEST_SECONDS = 1e11
@@ -90,8 +91,8 @@ def _relative_times(paths: Sequence[Path], frames: Sequence[Frame]) -> list[Fram
         if before is None or before.scene != frame.scene:
             if frame.scene in starts:
                 raise InputError(
-                    f"{path}: scene: {frame.scene!r} appears again after other scenes. Frames run in the order of "
-                    "their file names: rename them so that a scene's frames are together"
+                    f"{path}: scene: {quoted(frame.scene)} appears again after other scenes. Frames run in the order "
+                    "of their file names: rename them so that a scene's frames are together"
                 )
             starts[frame.scene] = frame.timestamp
         elif frame.timestamp <= before.timestamp:
@@ -143,7 +144,7 @@ def _can_reading(value: Any, where: str) -> CanReading:
 
 def _seconds(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
-        raise InputError(f"{where}: expected a finite number of seconds, found {value!r:.60}")
+        raise InputError(f"{where}: expected a finite number of seconds, found {quoted(value)}")
     if abs(value) > _LATEST_SECONDS:
-        raise InputError(f"{where}: {value!r:.60} is too large for seconds; divide by 1e6 if it counts microseconds")
+        raise InputError(f"{where}: {quoted(value)} is too large for seconds; divide by 1e6 if it counts microseconds")
     return float(value)

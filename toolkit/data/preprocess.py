@@ -17,6 +17,7 @@ from toolkit.data.frames import CameraView, Float64Array, Frame
 from toolkit.data.jpeg import jpeg_size
 from toolkit.data.pictures import IMAGE, PICTURES, PictureMemory
 from toolkit.errors import InputError
+from toolkit.regular_file import open_regular
 from toolkit.stage_clock import Stage, StageClock
 
 Float32Array = NDArray[np.float32]
@@ -146,7 +147,7 @@ def read_jpeg(path: Path, place: NDArray[np.uint8] | None = None) -> NDArray[np.
     A picture of the size of `place` is put there.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_JPEG_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path in the frame's JSON") from error

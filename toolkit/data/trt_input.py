@@ -20,7 +20,8 @@ from toolkit.data.fields import array_field, command_field, pose_field
 from toolkit.data.frames import CameraView, CanReading, Float64Array, Frame, Pose
 from toolkit.data.nuscenes.key_frames import image_path, require_images
 from toolkit.errors import InputError
-from toolkit.untrusted import one_line
+from toolkit.regular_file import open_regular, read_regular
+from toolkit.text import one_line
 
 _SHAPES = {
     "timestamp": (1,), "l2g_r_mat": (3, 3), "l2g_t": (3,), "command": (1,), "img_metas_can_bus": (18,),
@@ -71,9 +72,7 @@ def read_trt_input(folder: Path, image: ImageConfig, dataroot: Path | None = Non
 def _image_lines(folder: Path, dataroot: Path | None) -> list[tuple[Path, ...]]:
     info = folder / "info.txt"
     try:
-        if info.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"larger than {_MAX_BYTES} bytes")
-        lines = info.read_text(encoding="utf-8").splitlines()
+        lines = read_regular(info, _MAX_BYTES).decode().splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"{info}: cannot be read ({one_line(error)}); give the folder uniad_trt_input") from error
     if not lines:
@@ -96,7 +95,7 @@ def _record(folder: Path, number: int, images: tuple[Path, ...]) -> _Record:
 def _tensor(path: Path, shape: Sequence[int]) -> Float64Array:
     size = 4 * int(np.prod(shape))
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(size + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); prepare the folder again") from error

@@ -10,7 +10,7 @@ from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.session import require_gpu
 from toolkit.engines.onnxruntime_device import require_provider
 from toolkit.errors import InputError
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 PACKAGES = {"triton": "triton", "cupy": "'uniad-toolkit[cuda]'"}
 """What the cuda session imports besides torch, and what to install for it."""

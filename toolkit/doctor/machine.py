@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from toolkit.doctor.check import Check, Status
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 GIB = 2**30
 CONVERSION_MEMORY = 4 * GIB

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from toolkit.doctor.check import Check, Status
 from toolkit.plugin_sources import PACKAGE, package_version
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 OLDEST_PYTHON = (3, 11)
 IMPORT_SECONDS = 60

@@ -13,7 +13,7 @@ from toolkit.doctor.check import Check, Status
 from toolkit.exporter import quiet_exporter
 from toolkit.ops.bodies import attach_bodies
 from toolkit.ops.spec import OPSET, CustomOp, registered_schemas
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 TOLERANCE = 1e-5
 """Of the largest value: float32 rounds it to 1.2e-7, and an op adds up a few dozen such errors."""

@@ -14,7 +14,7 @@ from toolkit.engines.onnxruntime_profile import inline_named
 from toolkit.errors import InputError
 from toolkit.exporter import value_info
 from toolkit.specs import TensorSpec
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 CPU_PROVIDER = ("CPUExecutionProvider", dict[str, str]())
 QUIET = 4

@@ -14,7 +14,7 @@ from toolkit.errors import InputError
 from toolkit.network import Network, join
 from toolkit.plugin_manager import PluginManager
 from toolkit.specs import Submodule
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 
 class TorchSession:

@@ -15,7 +15,7 @@ from toolkit.graph.edits import RANDOM_OPS
 from toolkit.graph.random_inputs import random_inputs
 from toolkit.graph.topology import all_nodes
 from toolkit.graph.weights import with_weights_as_inputs
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -14,7 +14,7 @@ from toolkit.graph.topology import all_nodes, check_graph
 from toolkit.graph.weights import split_weights
 from toolkit.onnx_file import parse_model
 from toolkit.outputs import new_file
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 OLDEST_OPSET, NEWEST_OPSET = 16, 23
 EXTERNAL_FROM = 2**28

@@ -14,7 +14,7 @@ from toolkit.graph.conversion import name_nodes
 from toolkit.graph.weights import with_weights_as_inputs
 from toolkit.ops.bodies import attach_bodies, body_opset, detach_bodies
 from toolkit.ops.spec import CustomOp
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 
 def raise_opset(model: ModelProto, opset: int, ops: Sequence[CustomOp]) -> ModelProto:

@@ -19,7 +19,7 @@ from toolkit.graph.order import sort_nodes
 from toolkit.graph.provenance import PassRun, every_node, record_passes, stamp_nodes
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
 from toolkit.ops.spec import DOMAIN, CustomOp
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toolkit.engines.tensorrt.sidecar import Sidecar
 from toolkit.files import sha256_file
-from toolkit.untrusted import readable_file
+from toolkit.regular_file import readable_file
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from toolkit.official.keys import (
     WITHOUT_EFFECT,
     Setting,
     lookup,
-    show,
 )
 from toolkit.official.python_config import read_python_config
+from toolkit.text import quoted
 
 SURVIVORS = 249
 """Track rows that the deployed reference has beyond its queries: 1150 in all."""
@@ -80,7 +80,7 @@ def check_fixed(values: Mapping[str, Any], absent_heads: tuple[str, ...]) -> Non
         if key.startswith(absent_heads):
             continue
         value = lookup(values, key)
-        supported = " or ".join(map(show, fixed.values))
+        supported = " or ".join(map(quoted, fixed.values))
         if value is ABSENT and fixed.assumed is ABSENT:
             raise InputError(f"{key} is missing; supported: {supported}")
         if value is ABSENT:
@@ -90,7 +90,7 @@ def check_fixed(values: Mapping[str, Any], absent_heads: tuple[str, ...]) -> Non
         if isinstance(value, list):
             value = tuple(value)
         if value not in fixed.values:
-            raise InputError(f"{key} is {show(value)}; supported: {supported}")
+            raise InputError(f"{key} is {quoted(value)}; supported: {supported}")
 
 
 def check_known(values: Mapping[str, Any]) -> None:
@@ -119,13 +119,15 @@ def read_setting(setting: Setting, values: Mapping[str, Any], absent_heads: tupl
         try:
             stated[f"{key} (by default)" if assumed else key] = setting.read(value)
         except ValueError as error:
-            raise InputError(f"{key} is {show(value)}; it must be {error}") from error
+            raise InputError(f"{key} is {quoted(value)}; it must be {error}") from error
     if not stated:
         raise InputError(f"{setting.keys[0]} is missing; add it, as the config of the training has it")
     first = next(iter(stated))
     for key, value in stated.items():
         if value != stated[first]:
-            raise InputError(f"{key} is {show(value)}, but {first} is {show(stated[first])}; give both the same value")
+            raise InputError(
+                f"{key} is {quoted(value)}, but {first} is {quoted(stated[first])}; give both the same value"
+            )
     return stated[first]
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from toolkit.errors import InputError
-from toolkit.official.keys import ABSENT, integer, lookup, number, numbers, show
+from toolkit.official.keys import ABSENT, integer, lookup, number, numbers
+from toolkit.text import quoted
 
 NORMALIZE, SCALE, PAD = "NormalizeMultiviewImage", "RandomScaleImageMultiViewImage", "PadMultiViewImage"
 IMAGE_STEPS = {NORMALIZE: {"mean", "std", "to_rgb"}, SCALE: {"scales"}, PAD: {"size_divisor"}}
@@ -27,7 +28,9 @@ def image_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     steps = list(pipeline_steps(values))
     order = [step["type"] for step in steps if step["type"] in IMAGE_STEPS]
     if order != list(IMAGE_STEPS):
-        raise InputError(f"the test pipeline has the image steps {show(order)}; supported: {show(list(IMAGE_STEPS))}")
+        raise InputError(
+            f"the test pipeline has the image steps {quoted(order)}; supported: {quoted(list(IMAGE_STEPS))}"
+        )
     by_type = {step["type"]: step for step in steps}
     for kind, arguments in IMAGE_STEPS.items():
         unknown = sorted(str(name) for name in by_type[kind].keys() - arguments - {"type"})
@@ -62,11 +65,11 @@ def pipeline_steps(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         kind = step.get("type") if isinstance(step, dict) else step
         if not isinstance(step, dict) or kind not in (*OTHER_STEPS, *IMAGE_STEPS):
             supported = ", ".join((*OTHER_STEPS, *IMAGE_STEPS))
-            raise InputError(f"the test pipeline has the step {show(kind)}; supported: {supported}")
+            raise InputError(f"the test pipeline has the step {quoted(kind)}; supported: {supported}")
         yield step
         inner = step.get("transforms", []) if kind == GROUP else []
         if not isinstance(inner, list | tuple):
-            raise InputError(f"{GROUP} has transforms={show(inner)}; it must be a list of steps")
+            raise InputError(f"{GROUP} has transforms={quoted(inner)}; it must be a list of steps")
         pending[:0] = inner
 
 
@@ -75,7 +78,7 @@ def argument(step: Mapping[str, Any], name: str, read: Callable[[Any], Any]) -> 
     try:
         return read(step.get(name))
     except ValueError as error:
-        raise InputError(f"{step['type']} has {name}={show(step.get(name))}; it must be {error}") from error
+        raise InputError(f"{step['type']} has {name}={quoted(step.get(name))}; it must be {error}") from error
 
 
 def only_number(value: Any) -> float:

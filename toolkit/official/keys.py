@@ -7,7 +7,6 @@ that the submodules implement, and `WITHOUT_EFFECT` only concern training and ev
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -60,13 +59,6 @@ def lookup(values: Any, key: str) -> Any:
         else:
             return ABSENT
     return values
-
-
-def show(value: Any) -> str:
-    """The value in few words, however large it is."""
-    limited = reprlib.Repr()
-    limited.maxlevel, limited.maxlist, limited.maxtuple, limited.maxstring = 3, 12, 12, 60
-    return limited.repr(value)
 
 
 def integer(value: Any) -> int:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError
-from toolkit.untrusted import one_line, readable_file
+from toolkit.regular_file import open_regular, readable_file
+from toolkit.text import one_line, quoted
 
 MAX_BYTES = 2**18
 MAX_FILES = 20
@@ -72,13 +73,13 @@ def _read_with_bases(path: Path, parents: tuple[Path, ...], seen: list[Path]) ->
         file = path.parent / base
         exists = os.path.exists(file)  # unlike Path.exists, it takes any name
         if exists and file.resolve() in lineage:
-            raise InputError(f"config {path}: {BASE} {base!r} is circular; a config cannot be its own base")
+            raise InputError(f"config {path}: {BASE} {quoted(base)} is circular; a config cannot be its own base")
         if BASE in file.parts and not exists:
             continue
         values = _read_with_bases(file, lineage, seen)
         twice = sorted(merged.keys() & values.keys())
         if twice:
-            raise InputError(f"config {path}: two {BASE} files assign {twice[0]!r}; keep one of them")
+            raise InputError(f"config {path}: two {BASE} files assign {quoted(twice[0])}; keep one of them")
         merged |= values
     try:
         return _merge(own, merged, "")
@@ -105,7 +106,7 @@ def _merge(own: Mapping[str, Any], base: Mapping[str, Any], where: str) -> dict[
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    with readable_file(path, "config").open("rb") as file:
+    with open_regular(readable_file(path, "config")) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise InputError(f"config {path} is larger than {MAX_BYTES} bytes; give a config file")
@@ -180,7 +181,7 @@ class _Evaluator:
                 return self.charged(value)
             case ast.Name(id=name):
                 if name not in self.names:
-                    raise Refused(f"the name {name!r}, which no line above assigns,")
+                    raise Refused(f"the name {quoted(name)}, which no line above assigns,")
                 return self.charged(self.names[name])
             case ast.List(elts=items):
                 return self.sequence(items)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from toolkit.errors import InputError
+from toolkit.regular_file import read_regular
 from toolkit.report.contents import Picture
 from toolkit.runtime.run_record import FrameRecord
 
@@ -37,10 +38,12 @@ def _picture_path(results: Path, frame: FrameRecord) -> Path | None:
 
 
 def _picture(frame: FrameRecord, path: Path) -> Picture:
-    if path.stat().st_size > MAX_BYTES:
-        raise InputError(f"{path} is larger than {MAX_BYTES} bytes; run the frames again")
     try:
-        pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        data = read_regular(path, MAX_BYTES)
+    except OSError as error:
+        raise InputError(f"{path} {error.strerror}; run the frames again") from error
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:  # an empty file, or one that states an enormous size
         pixels = None
     if pixels is None:

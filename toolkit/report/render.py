@@ -5,24 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from toolkit.outputs import new_file
 from toolkit.report.contents import Report
+from toolkit.text import LONGEST_LINE, shown
 
 
 def write_report(report: Report, path: Path) -> None:
     """Write the page. Raises InputError if that is not possible."""
     with new_file(path) as work:
-        work.write_text(render_report(report), encoding="utf-8", errors="replace")
+        work.write_text(render_report(report), encoding="utf-8")
 
 
 def render_report(report: Report) -> str:
-    """The page. Every text is escaped: checkpoints and names of files may hold anything."""
+    """The page. Every text is shown as one line and escaped: checkpoints and names of files may hold anything."""
     environment = Environment(
         loader=PackageLoader("toolkit.report"),
         autoescape=True,
+        finalize=_printable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.jinja").render(report=report)
+
+
+def _printable(value: object) -> object:
+    """Texts of the report, but not what was made here as HTML."""
+    return shown(value, LONGEST_LINE) if isinstance(value, str) and not isinstance(value, Markup) else value

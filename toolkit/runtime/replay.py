@@ -12,9 +12,10 @@ import numpy as np
 from toolkit.bundle import Bundle
 from toolkit.engines.session import Session
 from toolkit.errors import InputError
+from toolkit.regular_file import open_regular, readable_file
 from toolkit.runtime import official_interface as official
 from toolkit.runtime.temporal_runner import TemporalRunner
-from toolkit.untrusted import one_line, readable_file
+from toolkit.text import one_line
 
 KEY = re.compile(r"f(\d+)\.in\.(\w+)")
 MAX_ARRAY_BYTES = 2**27
@@ -31,7 +32,7 @@ def read_inputs(path: Path) -> list[dict[str, np.ndarray]]:
     try:
         if not is_zipfile(readable_file(path, "inputs")):
             raise ValueError("it is no zip archive")
-        with np.load(path, allow_pickle=False) as archive:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
             _check_sizes(path, archive.zip.infolist())
             for key in archive.files:
                 if match := KEY.fullmatch(key):

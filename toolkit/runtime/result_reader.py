@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.fields import array_field, command_field, object_field, shown, text_field
+from toolkit.data.fields import array_field, command_field, object_field, text_field
 from toolkit.errors import InputError
 from toolkit.files import read_json
+from toolkit.regular_file import open_regular
 from toolkit.runtime.results import (
     FrameResult,
     MapInstance,
@@ -24,7 +25,7 @@ from toolkit.runtime.results import (
     TrackedBox,
 )
 from toolkit.runtime.state_guard import Repairs
-from toolkit.untrusted import one_line
+from toolkit.text import one_line, quoted
 
 _FIELDS = ("frame", "scene", "timestamp", "command", "boxes", "ego_motion", "map", "occupancy", "plan",
            "dropped_tracks", "dropped_agents", "repairs")  # fmt: skip
@@ -81,7 +82,7 @@ def read_result(path: Path) -> FrameResult:
     boxes = _list(values["boxes"], f"{root}boxes")
     name = text_field(values["frame"], f"{root}frame")
     if name != path.stem:
-        raise InputError(f"{root}frame: is {shown(name)}, unlike the file's name; run the bundle again")
+        raise InputError(f"{root}frame: is {quoted(name)}, unlike the file's name; run the bundle again")
     return FrameResult(
         frame=name,
         scene=text_field(values["scene"], f"{root}scene"),
@@ -201,7 +202,7 @@ def _repairs(value: Any, where: str) -> Repairs:
 def _read_grids(folder: Path, name: Any, root: str) -> Grids:
     path = folder / Path(text_field(name, f"{root}grids")).name
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
             if any(member.file_size > _LARGEST_GRID for member in archive.zip.infolist()):
                 raise ValueError(f"a grid is larger than {_LARGEST_GRID} bytes")
             return {key: archive[key] for key in archive.files}
@@ -226,7 +227,7 @@ def _grid(grids: Grids, name: str, shape: tuple[int | None, ...], where: str) ->
 
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
-        raise InputError(f"{where}: expected a list, found {shown(value)}")
+        raise InputError(f"{where}: expected a list, found {quoted(value)}")
     return value
 
 
@@ -236,12 +237,12 @@ def _number(value: Any, where: str) -> float:
 
 def _whole(value: Any, where: str) -> int:
     if type(value) is not int:
-        raise InputError(f"{where}: expected a whole number, found {shown(value)}")
+        raise InputError(f"{where}: expected a whole number, found {quoted(value)}")
     return value
 
 
 def _range(value: Any, where: str) -> Range:
     low, high = array_field(value, where, (2,)).tolist()
     if low >= high:
-        raise InputError(f"{where}: expected two numbers in ascending order, found {shown(value)}")
+        raise InputError(f"{where}: expected two numbers in ascending order, found {quoted(value)}")
     return low, high

@@ -12,9 +12,10 @@ from typing import Any
 from toolkit.data.fields import object_field, text_field
 from toolkit.errors import InputError
 from toolkit.outputs import new_file
+from toolkit.regular_file import read_regular
 from toolkit.runtime.results import FrameResult
 from toolkit.stage_clock import Stage
-from toolkit.untrusted import one_line
+from toolkit.text import one_line, quoted
 
 RUN_RECORD = "run.jsonl"
 """First a line about the run, then one for each frame. No frame's results can have this name."""
@@ -72,10 +73,8 @@ class RunRecord:
         path = folder / RUN_RECORD
         if not path.is_file():
             raise InputError(f"{folder} holds no {RUN_RECORD}; give a folder that `uniad-toolkit run` wrote")
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path} is larger than {MAX_BYTES} bytes; run the frames again")
         try:
-            head, *frames = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            head, *frames = [json.loads(line) for line in read_regular(path, MAX_BYTES).decode().splitlines()]
             run = object_field(head, f"{path}: line 1: ", ("bundle", "session", "precision"))
             return cls(
                 bundle=text_field(run["bundle"], "bundle"),
@@ -99,7 +98,7 @@ class RunRecord:
 def _frame(values: Any) -> FrameRecord:
     frame = str(values["frame"])
     if Path(frame).name != frame:
-        raise ValueError(f"{frame!r} is no name of a frame")
+        raise ValueError(f"{quoted(frame)} is no name of a frame")
     seconds = {Stage(stage): float(time) for stage, time in values["seconds"].items()}
     if not all(0 <= time < math.inf for time in seconds.values()):
         raise ValueError("a time is not a number of seconds")

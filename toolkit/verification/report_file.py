@@ -13,7 +13,7 @@ from toolkit.bundle import Bundle
 from toolkit.errors import InputError
 from toolkit.files import read_json
 from toolkit.outputs import new_file
-from toolkit.untrusted import one_line
+from toolkit.text import one_line, quoted
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions, OccupancyDecisions, PlanDecisions, TrackDecisions
 from toolkit.verification.metrics import Errors
@@ -96,5 +96,5 @@ def _number(value: Any) -> float:
     if value is None:
         return math.inf
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r:.60} is not a number")
+        raise TypeError(f"{quoted(value)} is not a number")
     return value if isinstance(value, int) and abs(value) < 2**63 else float(value)

@@ -6,6 +6,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from toolkit.text import LONGEST_LINE, shown
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions, OccupancyDecisions, PlanDecisions, TrackDecisions
 from toolkit.verification.policy import FULL_PRECISION, by_sense
@@ -18,9 +19,9 @@ def print_report(report: Report, console: Console) -> None:
     """Print errors by tensor, decisions by frame, and the verdict."""
     console.print(tensor_table(report), decision_table(report))
     for failure in report.gate_failures:
-        console.print(f"  [red]frame {failure.frame}, {failure.gate}:[/]", Text(failure.reason))
+        console.print(f"  [red]frame {failure.frame}, {failure.gate}:[/]", Text(shown(failure.reason, LONGEST_LINE)))
     if report.diagnosis is not None:
-        console.print(Text(f"  Divergence {report.diagnosis}"))
+        console.print(Text(shown(f"  Divergence {report.diagnosis}", LONGEST_LINE)))
 
 
 def tensor_table(report: Report) -> Table:
@@ -38,16 +39,18 @@ def tensor_table(report: Report) -> Table:
         if previous not in ("", comparison.submodule):
             table.add_section()
         submodule = comparison.submodule if comparison.submodule != previous else ""
-        table.add_row(submodule, *_tensor_row(comparison), "[green]ok[/]" if comparison.passed else exceeded)
+        table.add_row(
+            Text(shown(submodule)), *_tensor_row(comparison), "[green]ok[/]" if comparison.passed else exceeded
+        )
         previous = comparison.submodule
     return table
 
 
-def _tensor_row(comparison: Comparison) -> list[str]:
+def _tensor_row(comparison: Comparison) -> list[str | Text]:
     errors = comparison.errors
     numbers = (errors.largest, errors.mean, errors.largest_relative, errors.mean_relative)
     return [
-        comparison.tensor,
+        Text(shown(comparison.tensor)),
         *(f"{number:.1e}" if number else "0" for number in numbers),
         f"{errors.cosine:.6f}",
         f"{comparison.error:.1e}" if comparison.error else "0",

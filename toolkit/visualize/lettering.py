@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from toolkit.text import shown
 from toolkit.visualize.canvas import Picture
 from toolkit.visualize.palette import GROUND, INK, Color
 
@@ -45,7 +47,7 @@ def write(
     halo: bool = False,
 ) -> int:
     """Write a line at (u, v), v its middle; return its width in pixels. A halo keeps it legible on anything."""
-    ink, outline = _ink(text, size, bold)
+    ink, outline = _ink(shown(text), size, bold)
     height, width = ink.shape
     left = round(at[0]) - {"left": 2, "center": width // 2, "right": width - 2}[align]
     top = round(at[1]) - height // 2
@@ -57,15 +59,16 @@ def write(
 
 def text_width(text: str, size: int, bold: bool = False) -> int:
     """In pixels."""
-    width = int(_ink(text, size, bold)[0].shape[1])
+    width = int(_ink(shown(text), size, bold)[0].shape[1])
     return width - 4
 
 
 def shortened(text: str, size: int, width: int) -> str:
     """The text, or as much of its beginning as fits into `width` pixels."""
+    text = shown(text)
     if text_width(text, size) <= width:
         return text
-    kept = next((n for n in range(len(text) - 1, 0, -1) if text_width(f"{text[:n]}…", size) <= width), 0)
+    kept = bisect_right(range(1, len(text)), width, key=lambda n: text_width(f"{text[:n]}…", size))
     return f"{text[:kept]}…"
 
 

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from toolkit.config import CAMERAS
 from toolkit.data.annotations import Annotation
 from toolkit.data.frames import CameraView, Float64Array, Frame, Pose
+from toolkit.data.preprocess import MAX_JPEG_BYTES
 from toolkit.errors import InputError
 from toolkit.outputs import new_file
+from toolkit.regular_file import read_regular
 from toolkit.runtime.results import FrameResult, MapResult, MotionModes, OccupancyResult, Range, TrackedBox
-from toolkit.untrusted import one_line
+from toolkit.text import one_line, shown
 from toolkit.visualize.ego import EGO_SIZE
 from toolkit.visualize.palette import (
     DRIVABLE,
@@ -97,7 +99,8 @@ class RerunLog:
         stream.set_time("time", duration=result.timestamp)
         self._frames += 1
         stream.log(
-            "headline", rr.TextLog(f"{result.scene}, frame {result.frame}, command {result.command.name.lower()}")
+            "headline",
+            rr.TextLog(shown(f"{result.scene}, frame {result.frame}, command {result.command.name.lower()}")),
         )
         if frame is not None:
             self._log_frame(frame)
@@ -127,7 +130,9 @@ class RerunLog:
         self._log_pose(entity, view.sensor2lidar)
         self._stream.log(entity, rr.Pinhole(image_from_camera=view.intrinsics, image_plane_distance=2.0))
         if isinstance(view.image, Path):
-            self._stream.log(entity, rr.EncodedImage(contents=view.image.read_bytes(), media_type="image/jpeg"))
+            self._stream.log(
+                entity, rr.EncodedImage(contents=read_regular(view.image, MAX_JPEG_BYTES), media_type="image/jpeg")
+            )
         else:
             self._stream.log(entity, rr.Image(view.image).compress())
 
@@ -191,7 +196,8 @@ def _blueprint() -> Any:
 
 
 def _caption(box: TrackedBox | Annotation) -> str:
-    return f"{box.label} {box.track_id} · {box.score:.2f}" if isinstance(box, TrackedBox) else box.label
+    label = shown(box.label)
+    return f"{label} {box.track_id} · {box.score:.2f}" if isinstance(box, TrackedBox) else label
 
 
 def _on_ground(points: NDArray[np.floating], above: float) -> Float64Array:

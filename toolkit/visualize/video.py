@@ -15,7 +15,7 @@ from PIL import Image
 
 from toolkit.errors import InputError
 from toolkit.outputs import new_file
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 from toolkit.visualize.canvas import Picture
 
 logger = logging.getLogger(__name__)

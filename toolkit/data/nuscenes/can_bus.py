@@ -9,7 +9,7 @@ from typing import Any
 from toolkit.data.fields import array_field, object_field
 from toolkit.data.frames import CanReading
 from toolkit.errors import InputError
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 _READINGS = ("accel", "rotation_rate", "vel")
 Message = dict[str, Any]

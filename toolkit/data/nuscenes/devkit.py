@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import InputError
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes

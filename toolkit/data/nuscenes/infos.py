@@ -11,10 +11,14 @@ from toolkit.data.fields import array_field, intrinsics_field, object_field, pos
 from toolkit.data.frames import CameraView, CanReading, Command, Frame, Pose
 from toolkit.data.nuscenes.key_frames import KeyFrame, frames_of, image_path, require_images
 from toolkit.errors import InputError
-from toolkit.untrusted import Array, load_numpy_pickle, one_line, readable_file
+from toolkit.regular_file import read_regular, readable_file
+from toolkit.text import one_line, quoted
+from toolkit.untrusted import Array, load_numpy_pickle
 
 _FIELDS = ("token", "scene_token", "timestamp", "can_bus", "cams", "lidar2ego_rotation", "lidar2ego_translation",
            "ego2global_rotation", "ego2global_translation")  # fmt: skip
+_MAX_BYTES = 2**32
+"""Those of all of nuScenes have hundreds of megabytes."""
 _CAMERA_FIELDS = ("data_path", "cam_intrinsic", "sensor2lidar_rotation", "sensor2lidar_translation")
 
 
@@ -34,7 +38,7 @@ def read_infos(
     """
     readable_file(path, "info file")
     try:
-        content = load_numpy_pickle(path.read_bytes())
+        content = load_numpy_pickle(read_regular(path, _MAX_BYTES))
     # Foreign bytes can make a parser fail in any way.
     except Exception as error:
         raise InputError(
@@ -59,7 +63,7 @@ def read_infos(
 def _key_frame(info: Any, where: str, cameras: Sequence[str], dataroot: Path | None) -> KeyFrame:
     values = _plain(object_field(info, where, _FIELDS, optional=None))
     if type(values["timestamp"]) is not int:
-        raise InputError(f"{where}.timestamp: expected whole microseconds, found {values['timestamp']!r:.60}")
+        raise InputError(f"{where}.timestamp: expected whole microseconds, found {quoted(values['timestamp'])}")
     views = object_field(values["cams"], f"{where}.cams", cameras, optional=None)
     can = array_field(values["can_bus"], f"{where}.can_bus", (18,))
     return KeyFrame(

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from toolkit.data.fields import shown
 from toolkit.data.frames import CameraView, CanReading, Command, Frame, Pose
 from toolkit.errors import InputError
+from toolkit.text import quoted
 
 COMMAND_STEPS = 6
 """Key frames ahead, half a second each, that decide about the command."""
@@ -70,9 +70,9 @@ def frames_of(key_frames: Sequence[KeyFrame], command: Command | None = None) ->
 
 
 def _check(key_frame: KeyFrame, before: KeyFrame | None) -> None:
-    sample, time = f"sample {shown(key_frame.token)}", key_frame.microseconds
+    sample, time = f"sample {quoted(key_frame.token)}", key_frame.microseconds
     if not re.fullmatch(r"\w[\w-]*", key_frame.token) or not key_frame.scene.isprintable():
-        raise InputError(f"{sample} of scene {shown(key_frame.scene)}: names must be letters and digits; repair them")
+        raise InputError(f"{sample} of scene {quoted(key_frame.scene)}: names must be letters and digits; repair them")
     if not 0 <= time < _LATEST or (before is not None and time == before.microseconds):
         raise InputError(f"{sample}: timestamp {time} is no time in µs, or that of another sample; repair the data set")
 
@@ -101,7 +101,7 @@ def image_path(recorded: str, dataroot: Path | None) -> Path:
     Raises InputError for a path that cannot be shown in a message.
     """
     if not recorded.isprintable():
-        raise InputError(f"the recorded image path {shown(recorded)} is damaged; create the file again")
+        raise InputError(f"the recorded image path {quoted(recorded)} is damaged; create the file again")
     parts = PurePosixPath(recorded).parts
     inside = [i for i, part in enumerate(parts) if part in _SENSOR_FOLDERS]
     return Path(recorded) if dataroot is None or not inside else dataroot.joinpath(*parts[inside[-1] :])

@@ -26,6 +26,7 @@ from toolkit.ops.spec import VERSION, CustomOp
 from toolkit.ops.tensorrt_aot import register_embedded_plugins
 from toolkit.ops.tensorrt_plugin import register_plugins, with_bases
 from toolkit.outputs import new_file
+from toolkit.regular_file import open_regular
 
 if TYPE_CHECKING:
     import tensorrt
@@ -152,8 +153,8 @@ def use_timing_cache(config: tensorrt.IBuilderConfig, path: Path) -> None:
     Raises InputError for timings of another machine.
     """
     data = b""
-    with suppress(FileNotFoundError):
-        data = path.read_bytes()
+    with suppress(FileNotFoundError), open_regular(path) as file:
+        data = file.read()
     cache = config.create_timing_cache(data)
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         raise InputError(f"timing cache {path} is of another GPU or TensorRT; remove it or name another")

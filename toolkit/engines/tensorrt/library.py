@@ -7,7 +7,7 @@ from types import ModuleType
 
 from toolkit.engines.tensorrt.rtx import load_tensorrt_rtx
 from toolkit.errors import InputError
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 OLDEST = (10, 12)
 """Strongly typed networks without the weakly typed interfaces, as TensorRT 11 has them."""

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from toolkit.ops.tensorrt_plugin import with_bases
+from toolkit.text import LONGEST_LINE, shown
 
 if TYPE_CHECKING:
     import tensorrt
@@ -33,7 +34,7 @@ class MessageLog:
 
     def log(self, severity: tensorrt.ILogger.Severity, msg: str) -> None:
         """Keep an error, and write the message."""
-        text = " ".join(msg.split())
+        text = shown(" ".join(msg.split()), LONGEST_LINE)
         if severity in (self._severity.ERROR, self._severity.INTERNAL_ERROR):
             self.last_error = text
         if self._stream is not None and severity != self._severity.VERBOSE:
@@ -50,7 +51,7 @@ class ErrorList:
     @property
     def last(self) -> str:
         """The last error in one line; empty if there is none."""
-        return " ".join(self._errors[-1][1].split()) if self._errors else ""
+        return shown(" ".join(self._errors[-1][1].split()), LONGEST_LINE) if self._errors else ""
 
     def num_errors(self) -> int:
         return len(self._errors)

@@ -21,7 +21,7 @@ from toolkit.ops.kernel import load_cupy
 from toolkit.ops.spec import CustomOp
 from toolkit.ops.tensorrt_plugin import register_plugins
 from toolkit.plugin_manager import PluginManager
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 if TYPE_CHECKING:
     import tensorrt

@@ -11,7 +11,8 @@ from typing import Any
 from toolkit.errors import InputError
 from toolkit.files import read_json, sha256_file
 from toolkit.outputs import new_file
-from toolkit.untrusted import one_line, readable_file
+from toolkit.regular_file import readable_file
+from toolkit.text import one_line
 
 FORMAT = 1
 ENGINE_SUFFIX = ".engine"

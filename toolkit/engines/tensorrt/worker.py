@@ -36,7 +36,7 @@ from toolkit.ops.spec import CustomOp
 from toolkit.outputs import new_file
 from toolkit.plugin_manager import PluginManager
 from toolkit.plugin_sources import PACKAGE, package_version
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 MODEL = "model.onnx"
 

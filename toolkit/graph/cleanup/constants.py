@@ -10,7 +10,7 @@ from toolkit.graph.cleanup.branches import take_constant_branches
 from toolkit.graph.cleanup.evaluation import TooLarge, evaluate
 from toolkit.graph.edits import constant, graph_and_inner, input_constant, is_deterministic, is_standard
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from subprocess import CalledProcessError
 
 from toolkit.errors import GPU_FAILURE, InputError
-from toolkit.untrusted import one_line
+from toolkit.text import one_line
 
 NO_COMPILER = ("Failed to find C compiler", "No working C++ compiler")
 """What Triton says, in an error of no type of its own, and what Inductor says."""
