@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.cli.application import PluginOptions, make_app, split_plugin_options
 from toolkit.cli.convert import with_capacities
-from toolkit.cli.main import PluginOptions, make_app, run, split_plugin_options
+from toolkit.cli.main import run
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
 from toolkit.plugin_manager import PluginManager
