@@ -15,6 +15,7 @@ from toolkit.claims import MARKER, FileOutput, FolderOutput, Output, identity, u
 from toolkit.errors import InputError
 from toolkit.moves import exchange, move_new
 from toolkit.remains import partial_path, remove_remains
+from toolkit.stops import stops_held
 
 
 @contextmanager
@@ -32,9 +33,11 @@ def new_folder(output: FolderOutput) -> Iterator[Path]:
             yield work
             if output.kind is not None:
                 _mark(work, output.kind)
-            _place(work, output)
+            with stops_held():
+                _place(work, output)
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            with stops_held():
+                shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager
@@ -58,15 +61,16 @@ def new_files(*outputs: FileOutput | Path) -> Iterator[tuple[Path, ...]]:
             for work in works:
                 work.parent.mkdir(parents=True, exist_ok=True)
             yield works
-            with ExitStack() as undo:
+            with stops_held(), ExitStack() as undo:
                 for output, work in zip(claimed, works, strict=True):
                     _place(work, output)
                     undo.callback(_take_back, work, output)
                 undo.pop_all()
         finally:
-            for work in works:
-                with suppress(OSError):
-                    work.unlink()
+            with stops_held():
+                for work in works:
+                    with suppress(OSError):
+                        work.unlink()
 
 
 @contextmanager
@@ -83,7 +87,8 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     try:
         yield work
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with stops_held():
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _mark(folder: Path, kind: str) -> None:

@@ -12,21 +12,22 @@ FULL = Path("/dev/full")
 """Takes nothing: every write fails as on a full disk."""
 COMMAND = f"{sys.executable} -c 'from toolkit.cli.main import main; main()'"
 PRINTER = """
+from pathlib import Path
+
 import typer
-from toolkit.files import new_folder
+from toolkit.claims import claim_folder
 from toolkit.hookspecs import hookimpl
+from toolkit.outputs import new_folder
 
 @hookimpl
 def uniad_commands(app: typer.Typer) -> None:
     @app.command()
     def write(output: Path) -> None:
-        with new_folder(output) as folder:
+        with new_folder(claim_folder(output, None)) as folder:
             for number in range(100_000):
                 (folder / str(number % 10)).write_text("")
                 print(number)
         print("written")
-
-from pathlib import Path
 """
 WRITE = f"{COMMAND} write out --plugin printer.py"
 

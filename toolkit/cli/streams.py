@@ -69,5 +69,5 @@ def guarded(stream: TextIO | None, lost: Callable[[OSError], None]) -> TextIO | 
         io.BufferedWriter(GuardedFile(stream.fileno(), lost)),
         encoding=stream.encoding,
         errors=stream.errors,
-        line_buffering=stream.line_buffering,
+        line_buffering=bool(stream.line_buffering),
     )
