@@ -6,13 +6,20 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import onnx_ir as ir
 import torch
+from onnx_ir import Value
+from onnxscript import OpBuilder
 from torch import Tensor
 
 from toolkit.errors import InputError
 from toolkit.ops.cuda import launch_on
 from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
+from toolkit.ops.traced_body import NodeAttributes, TracedBody
+
+FLOAT = ir.DataType.FLOAT
 
 
 @torch.library.custom_op("uniad::inverse", mutates_args=())
@@ -54,74 +61,23 @@ def _(matrix: Tensor) -> Tensor:
     return matrix.new_empty(output_shape([matrix.shape], {}))
 
 
-def body(attributes: Attributes) -> str:
-    """The same, with a tensor for each of the nine entries of the determinants."""
-    return """
-    <domain: "uniad", opset_import: ["" : 18]>
-    Inverse (matrix) => (output)
-    {
-        first = Constant <value_ints: ints = [0]> ()
-        last = Constant <value_ints: ints = [-1]> ()
-        four = Constant <value_ints: ints = [4]> ()
-        places = Constant <value_ints: ints = [0, 1, 2, 3]> ()
-        order1 = Constant <value_ints: ints = [1, 0, 3, 2]> ()
-        order2 = Constant <value_ints: ints = [2, 3, 0, 1]> ()
-        order3 = Constant <value_ints: ints = [3, 2, 1, 0]> ()
-        matrix_axes = Constant <value_ints: ints = [1, 2]> ()
-        corner_start = Constant <value_ints: ints = [0, 0]> ()
-        no_pads = Constant <value_ints: ints = [0, 0, 0, 0]> ()
-        identity = Constant <value: tensor = float[4, 4] {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1}> ()
-        shape = Shape (matrix)
-        size = Shape <start: int = -1> (matrix)
-        size_twice = Concat <axis: int = 0> (size, size)
-        wide = Cast <to: int = 1> (matrix)
-        flat_shape = Concat <axis: int = 0> (last, size_twice)
-        flat = Reshape (wide, flat_shape)
-        absent = Sub (four, size)
-        pads = Concat <axis: int = 0> (no_pads, absent, absent)
-        padded = Pad (flat, pads)
-        is_absent = GreaterOrEqual (places, size)
-        is_absent_wide = Cast <to: int = 1> (is_absent)
-        completion = Mul (identity, is_absent_wide)
-        full = Add (padded, completion)
-
-        a = Gather <axis: int = -2> (full, order1)
-        b = Gather <axis: int = -2> (full, order2)
-        c = Gather <axis: int = -2> (full, order3)
-        a1 = Gather <axis: int = -1> (a, order1)
-        a2 = Gather <axis: int = -1> (a, order2)
-        a3 = Gather <axis: int = -1> (a, order3)
-        b1 = Gather <axis: int = -1> (b, order1)
-        b2 = Gather <axis: int = -1> (b, order2)
-        b3 = Gather <axis: int = -1> (b, order3)
-        c1 = Gather <axis: int = -1> (c, order1)
-        c2 = Gather <axis: int = -1> (c, order2)
-        c3 = Gather <axis: int = -1> (c, order3)
-        b2c3 = Mul (b2, c3)
-        b3c2 = Mul (b3, c2)
-        b3c1 = Mul (b3, c1)
-        b1c3 = Mul (b1, c3)
-        b1c2 = Mul (b1, c2)
-        b2c1 = Mul (b2, c1)
-        minor1 = Sub (b2c3, b3c2)
-        minor2 = Sub (b3c1, b1c3)
-        minor3 = Sub (b1c2, b2c1)
-        term1 = Mul (a1, minor1)
-        term2 = Mul (a2, minor2)
-        term3 = Mul (a3, minor3)
-        two_terms = Add (term1, term2)
-        cofactors = Add (two_terms, term3)
-
-        products = Mul (full, cofactors)
-        determinants = ReduceSum <keepdims: int = 1> (products, last)
-        determinant = Gather <axis: int = -2> (determinants, first)
-        scaled = Div (cofactors, determinant)
-        transposed = Transpose <perm: ints = [0, 2, 1]> (scaled)
-        corner = Slice (transposed, corner_start, size_twice, matrix_axes)
-        inverted = Reshape (corner, shape)
-        output = CastLike (inverted, matrix)
-    }
-    """
+@TracedBody
+def body(op: OpBuilder, attributes: NodeAttributes, matrix: Value) -> Value:
+    """The same, over matrices [M, N, N]."""
+    size = op.Shape(matrix, start=-1)
+    size_twice = op.Concat(size, size, axis=0)
+    flat = op.Reshape(op.Cast(matrix, to=FLOAT), op.Concat([-1], size_twice, axis=0))
+    padded = op.Pad(flat, op.Concat([0, 0, 0, 0], 4 - size, 4 - size, axis=0))
+    identity = op.Constant(value=ir.tensor(np.eye(4, dtype=np.float32)))
+    full = padded + identity * op.Cast(op.GreaterOrEqual([0, 1, 2, 3], size), to=FLOAT)
+    orders = [[i ^ step for i in range(4)] for step in (1, 2, 3)]
+    a, b, c = ([op.Gather(op.Gather(full, i, axis=-2), j, axis=-1) for j in orders] for i in orders)
+    cofactors = (
+        a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
+    )
+    determinant = op.Gather(op.ReduceSum(full * cofactors, [-1], keepdims=1), [0], axis=-2)
+    inverted = op.Transpose(cofactors / determinant, perm=[0, 2, 1])
+    return op.CastLike(op.Reshape(op.Slice(inverted, [0, 0], size_twice, [1, 2]), op.Shape(matrix)), matrix)
 
 
 def example() -> tuple[Tensor]:

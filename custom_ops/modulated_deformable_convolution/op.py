@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from onnx_ir import Value
+from onnxscript import OpBuilder
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
@@ -14,6 +16,7 @@ from toolkit.errors import InputError
 from toolkit.ops.cuda import launch_on
 from toolkit.ops.kernel import SCALAR_BYTES, SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
+from toolkit.ops.traced_body import NodeAttributes, TracedBody, reshape, sizes
 
 
 @torch.library.custom_op("uniad::modulated_deformable_convolution", mutates_args=())
@@ -62,112 +65,39 @@ def _(image: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: int, 
     return image.new_empty(output_shape([x.shape for x in (image, offset, mask, weight)], {}))
 
 
-def body(attributes: Attributes) -> str:
+@TracedBody
+def body(op: OpBuilder, attributes: NodeAttributes, image: Value, offset: Value, mask: Value, weight: Value) -> Value:
     """One GridSample for all taps, times the mask, then a matrix product with the weights of each group.
 
     GridSample has no mode: bilinear is its default, under a name that changed with opset 20.
     """
-    return """
-    <domain: "uniad", opset_import: ["" : 18]>
-    ModulatedDeformableConvolution <stride, padding, dilation> (image, offset, mask, weight) => (output)
-    {
-        zero = Constant <value_int: int = 0> ()
-        one = Constant <value_int: int = 1> ()
-        stride_int = Constant <value_int: int = @stride> ()
-        padding_int = Constant <value_int: int = @padding> ()
-        dilation_int = Constant <value_int: int = @dilation> ()
-        ones = Constant <value_ints: ints = [1]> ()
-        two_ints = Constant <value_ints: ints = [2]> ()
-        rest = Constant <value_ints: ints = [-1]> ()
-        row_axes = Constant <value_ints: ints = [-1, 1, 1, 1]> ()
-        column_axes = Constant <value_ints: ints = [-1, 1, 1]> ()
-        one_float = Constant <value_float: float = 1.0> ()
-        two_float = Constant <value_float: float = 2.0> ()
-        unit = CastLike (one_float, image)
-        two = CastLike (two_float, image)
-        batch = Shape <start: int = 0, end: int = 1> (image)
-        channels = Shape <start: int = 1, end: int = 2> (image)
-        height = Shape <start: int = 2, end: int = 3> (image)
-        width = Shape <start: int = 3, end: int = 4> (image)
-        size = Shape <start: int = 2, end: int = 4> (image)
-        outputs = Shape <start: int = 0, end: int = 1> (weight)
-        group_channels = Shape <start: int = 1, end: int = 2> (weight)
-        kernel_height = Shape <start: int = 2, end: int = 3> (weight)
-        kernel_width = Shape <start: int = 3, end: int = 4> (weight)
-        all_taps = Shape <start: int = 1, end: int = 2> (mask)
-        out_height = Shape <start: int = 2, end: int = 3> (mask)
-        out_width = Shape <start: int = 3, end: int = 4> (mask)
-        out_size = Shape <start: int = 2, end: int = 4> (mask)
-        area = Mul (out_height, out_width)
-        taps = Mul (kernel_height, kernel_width)
-        groups = Div (channels, group_channels)
-        offset_groups = Div (all_taps, taps)
-        planes_count = Mul (batch, offset_groups)
-        plane_channels = Div (channels, offset_groups)
-        group_taps = Mul (group_channels, taps)
-        group_outputs = Div (outputs, groups)
+    stride, padding, dilation = map(attributes.tensor, ("stride", "padding", "dilation"))
+    batch, channels, height, width = sizes(op, image, 4)
+    outputs, group_channels, kernel_height, kernel_width = sizes(op, weight, 4)
+    _, all_taps, out_height, out_width = sizes(op, mask, 4)
+    area, taps, groups = out_height * out_width, kernel_height * kernel_width, channels / group_channels
+    offset_groups = all_taps / taps
+    count, plane_channels, group_taps = batch * offset_groups, channels / offset_groups, group_channels * taps
 
-        moved_shape = Concat <axis: int = 0> (planes_count, kernel_height, kernel_width, two_ints, out_size)
-        moved = Reshape <allowzero: int = 1> (offset, moved_shape)
-        offset_y = Gather <axis: int = 3> (moved, zero)
-        offset_x = Gather <axis: int = 3> (moved, one)
-        kernel_rows = Squeeze (kernel_height)
-        kernel_columns = Squeeze (kernel_width)
-        out_rows = Squeeze (out_height)
-        out_columns = Squeeze (out_width)
-        kernel_row = Range (zero, kernel_rows, one)
-        kernel_column = Range (zero, kernel_columns, one)
-        out_row = Range (zero, out_rows, one)
-        out_column = Range (zero, out_columns, one)
-        row_steps = Mul (out_row, stride_int)
-        column_steps = Mul (out_column, stride_int)
-        row_starts = Sub (row_steps, padding_int)
-        column_starts = Sub (column_steps, padding_int)
-        row_taps = Mul (kernel_row, dilation_int)
-        column_taps = Mul (kernel_column, dilation_int)
-        row_taps4 = Reshape (row_taps, row_axes)
-        column_taps3 = Reshape (column_taps, column_axes)
-        row_starts2 = Unsqueeze (row_starts, ones)
-        rows = Add (row_taps4, row_starts2)
-        columns_at = Add (column_taps3, column_starts)
-        rows_like = CastLike (rows, image)
-        columns_like = CastLike (columns_at, image)
-        y = Add (offset_y, rows_like)
-        x = Add (offset_x, columns_like)
-        height_like = CastLike (height, image)
-        width_like = CastLike (width, image)
-        y_twice = Mul (y, two)
-        x_twice = Mul (x, two)
-        y_centre = Add (y_twice, unit)
-        x_centre = Add (x_twice, unit)
-        y_scaled = Div (y_centre, height_like)
-        x_scaled = Div (x_centre, width_like)
-        grid_y = Sub (y_scaled, unit)
-        grid_x = Sub (x_scaled, unit)
-        grid_y6 = Unsqueeze (grid_y, rest)
-        grid_x6 = Unsqueeze (grid_x, rest)
-        grid6 = Concat <axis: int = -1> (grid_x6, grid_y6)
-        samples = Mul (taps, out_height)
-        grid_shape = Concat <axis: int = 0> (planes_count, samples, out_width, two_ints)
-        grid = Reshape <allowzero: int = 1> (grid6, grid_shape)
+    def taps_of(size: Value, kernel: Value) -> Value:
+        """Pixel coordinates [kernel, size] of the taps along one axis, without offsets."""
+        starts = op.Range(0, op.Squeeze(size), 1) * stride - padding
+        return op.CastLike(op.Unsqueeze(op.Range(0, op.Squeeze(kernel), 1) * dilation, [1]) + starts, image)
 
-        planes_shape = Concat <axis: int = 0> (planes_count, plane_channels, size)
-        planes = Reshape <allowzero: int = 1> (image, planes_shape)
-        sampled = GridSample <padding_mode: string = "zeros"> (planes, grid)
-        sampled_shape = Concat <axis: int = 0> (batch, offset_groups, plane_channels, taps, area)
-        sampled5 = Reshape <allowzero: int = 1> (sampled, sampled_shape)
-        mask_shape = Concat <axis: int = 0> (batch, offset_groups, ones, taps, area)
-        mask5 = Reshape <allowzero: int = 1> (mask, mask_shape)
-        masked = Mul (sampled5, mask5)
-        columns_shape = Concat <axis: int = 0> (batch, groups, group_taps, area)
-        columns = Reshape <allowzero: int = 1> (masked, columns_shape)
-        filters_shape = Concat <axis: int = 0> (groups, group_outputs, group_taps)
-        filters = Reshape <allowzero: int = 1> (weight, filters_shape)
-        summed = MatMul (filters, columns)
-        output_shape = Concat <axis: int = 0> (batch, outputs, out_size)
-        output = Reshape <allowzero: int = 1> (summed, output_shape)
-    }
-    """
+    moved = reshape(op, offset, count, kernel_height, kernel_width, [2], out_height, out_width)
+    y = op.Gather(moved, 0, axis=3) + op.Unsqueeze(taps_of(out_height, kernel_height), [1, 3])
+    x = op.Gather(moved, 1, axis=3) + op.Unsqueeze(taps_of(out_width, kernel_width), [1])
+    grid_y = (y * 2.0 + 1.0) / op.CastLike(height, image) - 1.0
+    grid_x = (x * 2.0 + 1.0) / op.CastLike(width, image) - 1.0
+    grid = op.Concat(op.Unsqueeze(grid_x, [-1]), op.Unsqueeze(grid_y, [-1]), axis=-1)
+    grid = reshape(op, grid, count, taps * out_height, out_width, [2])
+    planes = reshape(op, image, count, plane_channels, height, width)
+    sampled = op.GridSample(planes, grid, padding_mode="zeros")
+    by_group = reshape(op, sampled, batch, offset_groups, plane_channels, taps, area)
+    masked = by_group * reshape(op, mask, batch, offset_groups, [1], taps, area)
+    columns = reshape(op, masked, batch, groups, group_taps, area)
+    filters = reshape(op, weight, groups, outputs / groups, group_taps)
+    return reshape(op, op.MatMul(filters, columns), batch, outputs, out_height, out_width)
 
 
 def example() -> tuple[Tensor, Tensor, Tensor, Tensor, int, int, int]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from onnx_ir import Value
+from onnxscript import OpBuilder
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
@@ -19,6 +21,7 @@ from toolkit.errors import InputError
 from toolkit.ops.cuda import ALIGNMENT, launch_on
 from toolkit.ops.kernel import SCALAR_BYTES, SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
+from toolkit.ops.traced_body import NodeAttributes, TracedBody, reshape, sizes
 
 
 @torch.library.custom_op("uniad::multi_scale_deformable_attention", mutates_args=())
@@ -65,91 +68,40 @@ def _(value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, spatial
     return value.new_empty(output_shape([value.shape, reference.shape], {}))
 
 
-def body(attributes: Attributes) -> str:
+@TracedBody
+def body(
+    op: OpBuilder, attributes: NodeAttributes, value: Value, reference: Value, offsets: Value, logits: Value
+) -> Value:
     """One GridSample per level, then the softmax-weighted sum over levels and points.
 
-    GridSample has no mode: bilinear is its default, under a name that changed with opset 20.
+    GridSample has no mode: bilinear is its default, under a name that changed with opset 20. Only the number of levels
+    is in the function; their sizes are read from the node.
     """
-    levels = range(len(attributes["spatial_shapes"]) // 2)
-    sampled = "\n".join(
-        f"""
-        level{i} = Constant <value_int: int = {i}> ()
-        level{i}_keys = Transpose <perm: ints = [0, 2, 3, 1]> (level{i}_value)
-        level{i}_hw = Gather (table, level{i})
-        level{i}_plane = Concat <axis: int = 0> (batch_heads, channels, level{i}_hw)
-        level{i}_map = Reshape <allowzero: int = 1> (level{i}_keys, level{i}_plane)
-        level{i}_grid = Gather (grids, level{i})
-        sampled{i} = GridSample <padding_mode: string = "zeros"> (level{i}_map, level{i}_grid)
-        """
-        for i in levels
-    )
-    split_values = ", ".join(f"level{i}_value" for i in levels)
-    all_sampled = ", ".join(f"sampled{i}" for i in levels)
-    return f"""
-    <domain: "uniad", opset_import: ["" : 18]>
-    MultiScaleDeformableAttention <spatial_shapes> (value, reference, offsets, logits) => (output)
-    {{
-        shapes = Constant <value_ints: ints = @spatial_shapes> ()
-        zero = Constant <value_int: int = 0> ()
-        one = Constant <value_int: int = 1> ()
-        one_int = Constant <value_ints: ints = [1]> ()
-        two_int = Constant <value_ints: ints = [2]> ()
-        one_zero = Constant <value_ints: ints = [1, 0]> ()
-        last = Constant <value_ints: ints = [-1]> ()
-        one_float = Constant <value_float: float = 1.0> ()
-        two_float = Constant <value_float: float = 2.0> ()
-        unit = CastLike (one_float, value)
-        two = CastLike (two_float, value)
-        rows = Concat <axis: int = 0> (last, two_int)
-        table = Reshape (shapes, rows)
-        heights = Gather <axis: int = 1> (table, zero)
-        widths = Gather <axis: int = 1> (table, one)
-        areas = Mul (heights, widths)
-        levels = Shape (areas)
-        batch = Shape <start: int = 0, end: int = 1> (value)
-        heads = Shape <start: int = 2, end: int = 3> (value)
-        channels = Shape <start: int = 3, end: int = 4> (value)
-        reference_batch = Shape <start: int = 0, end: int = 1> (reference)
-        queries = Shape <start: int = 1, end: int = 2> (reference)
-        reference_levels = Shape <start: int = 2, end: int = 3> (reference)
-        coordinates = Shape <start: int = 3, end: int = 4> (reference)
-        samples = Shape <start: int = 3, end: int = 4> (logits)
-        batch_heads = Mul (batch, heads)
-        references = Div (coordinates, two_int)
-        points = Div (samples, levels)
-        repeats = Div (points, references)
-        reference_shape = Concat <axis: int = 0>
-            (reference_batch, queries, one_int, reference_levels, one_int, references, two_int)
-        reference7 = Reshape <allowzero: int = 1> (reference, reference_shape)
-        offset_shape = Concat <axis: int = 0> (batch, queries, heads, levels, repeats, references, two_int)
-        offsets7 = Reshape <allowzero: int = 1> (offsets, offset_shape)
-        size_shape = Concat <axis: int = 0> (levels, one_int, one_int, two_int)
-        widths_heights = Gather <axis: int = 1> (table, one_zero)
-        sizes = Reshape (widths_heights, size_shape)
-        sizes_like = CastLike (sizes, value)
-        shifts = Div (offsets7, sizes_like)
-        locations = Add (reference7, shifts)
-        doubled = Mul (locations, two)
-        centred = Sub (doubled, unit)
-        centred_shape = Concat <axis: int = 0> (batch, queries, heads, levels, points, two_int)
-        centred6 = Reshape <allowzero: int = 1> (centred, centred_shape)
-        by_level = Transpose <perm: ints = [3, 0, 2, 1, 4, 5]> (centred6)
-        grid_shape = Concat <axis: int = 0> (levels, batch_heads, queries, points, two_int)
-        grids = Reshape <allowzero: int = 1> (by_level, grid_shape)
-        {split_values} = Split <axis: int = 1> (value, areas)
-        {sampled}
-        samples_all = Concat <axis: int = -1> ({all_sampled})
-        weights = Softmax <axis: int = -1> (logits)
-        weights_heads = Transpose <perm: ints = [0, 2, 1, 3]> (weights)
-        weight_shape = Concat <axis: int = 0> (batch_heads, one_int, queries, samples)
-        weights4 = Reshape <allowzero: int = 1> (weights_heads, weight_shape)
-        weighted = Mul (samples_all, weights4)
-        summed = ReduceSum <keepdims: int = 0> (weighted, last)
-        output_shape = Concat <axis: int = 0> (batch, heads, channels, queries)
-        by_head = Reshape <allowzero: int = 1> (summed, output_shape)
-        output = Transpose <perm: ints = [0, 3, 1, 2]> (by_head)
-    }}
-    """
+    table = op.Reshape(attributes.tensor("spatial_shapes"), [-1, 2])
+    levels = op.Shape(table, start=0, end=1)
+    batch, _, heads, channels = sizes(op, value, 4)
+    reference_batch, queries, reference_levels, coordinates = sizes(op, reference, 4)
+    samples = op.Shape(logits, start=3, end=4)
+    batch_heads, references, points = batch * heads, coordinates / [2], samples / levels
+
+    around = reshape(op, reference, reference_batch, queries, [1], reference_levels, [1], references, [2])
+    moves = reshape(op, offsets, batch, queries, heads, levels, points / references, references, [2])
+    cells = op.CastLike(reshape(op, op.Gather(table, [1, 0], axis=1), levels, [1], [1], [2]), value)
+    grids = reshape(op, (around + moves / cells) * 2.0 - 1.0, batch, queries, heads, levels, points, [2])
+    grids = reshape(op, op.Transpose(grids, perm=[3, 0, 2, 1, 4, 5]), levels, batch_heads, queries, points, [2])
+
+    count = len(attributes["spatial_shapes"]) // 2
+    areas = op.Gather(table, 0, axis=1) * op.Gather(table, 1, axis=1)
+    planes = op.Split(value, areas, axis=1, _outputs=count)
+    sampled = []
+    for level, plane in enumerate(planes if count > 1 else [planes]):
+        shape = (batch_heads, channels, op.Gather(table, level))
+        keys = reshape(op, op.Transpose(plane, perm=[0, 2, 3, 1]), *shape)
+        sampled.append(op.GridSample(keys, op.Gather(grids, level), padding_mode="zeros"))
+    weights = op.Transpose(op.Softmax(logits, axis=-1), perm=[0, 2, 1, 3])
+    weighted = op.Concat(*sampled, axis=-1) * reshape(op, weights, batch_heads, [1], queries, samples)
+    summed = reshape(op, op.ReduceSum(weighted, [-1], keepdims=0), batch, heads, channels, queries)
+    return op.Transpose(summed, perm=[0, 3, 1, 2])
 
 
 def example() -> tuple[Tensor, Tensor, Tensor, Tensor, list[int]]:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from onnx_ir import Value
+from onnxscript import OpBuilder
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from toolkit.ops.cuda import launch_on
 from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
+from toolkit.ops.traced_body import NodeAttributes, TracedBody
 
 
 @torch.library.custom_op("uniad::rotate", mutates_args=())
@@ -43,77 +46,26 @@ def _(image: Tensor, angle: Tensor, center: Tensor, interpolation: str) -> Tenso
     return image.new_empty(output_shape([image.shape], {}))
 
 
-def body(attributes: Attributes) -> str:
+@TracedBody
+def body(op: OpBuilder, attributes: NodeAttributes, image: Value, angle: Value, center: Value) -> Value:
     """The inverse rotation of the pixel grid, then GridSample in the mode of the attribute.
 
     Bilinear is its default, under a name that changed with opset 20.
     """
-    mode = 'mode: string = "nearest", ' if attributes["interpolation"] == "nearest" else ""
-    return f"""
-    <domain: "uniad", opset_import: ["" : 18]>
-    Rotate <interpolation> (image, angle, center) => (output)
-    {{
-        zero = Constant <value_int: int = 0> ()
-        one = Constant <value_int: int = 1> ()
-        first = Constant <value_ints: ints = [0]> ()
-        second = Constant <value_ints: ints = [1]> ()
-        last = Constant <value_ints: ints = [-1]> ()
-        column = Constant <value_ints: ints = [-1, 1]> ()
-        half_float = Constant <value_float: float = 0.5> ()
-        half = CastLike (half_float, image)
-        degree = Constant <value_float: float = -0.017453292519943295> ()
-        degree_like = CastLike (degree, image)
-        radians = Mul (angle, degree_like)
-        cos = Cos (radians)
-        sin = Sin (radians)
-        height = Shape <start: int = 1, end: int = 2> (image)
-        width = Shape <start: int = 2, end: int = 3> (image)
-        height_like = CastLike (height, image)
-        width_like = CastLike (width, image)
-        half_height = Mul (height_like, half)
-        half_width = Mul (width_like, half)
-        center_x = Gather (center, first)
-        center_y = Gather (center, second)
-        cx = Sub (center_x, half_width)
-        cy = Sub (center_y, half_height)
-        rows_count = Squeeze (height)
-        columns_count = Squeeze (width)
-        row_index = Range (zero, rows_count, one)
-        column_index = Range (zero, columns_count, one)
-        row_like = CastLike (row_index, image)
-        column_like = CastLike (column_index, image)
-        row_centre = Sub (half_height, half)
-        column_centre = Sub (half_width, half)
-        y_row = Sub (row_like, row_centre)
-        x = Sub (column_like, column_centre)
-        y = Reshape (y_row, column)
-        cx_cos = Mul (cx, cos)
-        cy_sin = Mul (cy, sin)
-        cx_sin = Mul (cx, sin)
-        cy_cos = Mul (cy, cos)
-        tx_part = Sub (cx, cx_cos)
-        tx = Sub (tx_part, cy_sin)
-        ty_part = Add (cy, cx_sin)
-        ty = Sub (ty_part, cy_cos)
-        x_cos = Mul (x, cos)
-        x_sin = Mul (x, sin)
-        y_cos = Mul (y, cos)
-        y_sin = Mul (y, sin)
-        x_turned = Add (x_cos, y_sin)
-        y_turned = Sub (y_cos, x_sin)
-        source_x = Add (x_turned, tx)
-        source_y = Add (y_turned, ty)
-        grid_x = Div (source_x, half_width)
-        grid_y = Div (source_y, half_height)
-        grid_x3 = Unsqueeze (grid_x, last)
-        grid_y3 = Unsqueeze (grid_y, last)
-        grid3 = Concat <axis: int = -1> (grid_x3, grid_y3)
-        grid = Unsqueeze (grid3, first)
-        batch = Unsqueeze (image, first)
-        sampled = GridSample <{mode}padding_mode: string = "zeros"> (batch, grid)
-        output = Squeeze (sampled, first)
-    }}
-    """
+    mode = {"mode": "nearest"} if attributes["interpolation"] == "nearest" else {}
+    radians = angle * (-math.pi / 180)
+    cos, sin = op.Cos(radians), op.Sin(radians)
+    height, width = op.Shape(image, start=1, end=2), op.Shape(image, start=2, end=3)
+    half_height, half_width = op.CastLike(height, image) * 0.5, op.CastLike(width, image) * 0.5
+    cx, cy = op.Gather(center, [0]) - half_width, op.Gather(center, [1]) - half_height
+    rows, columns = op.Range(0, op.Squeeze(height), 1), op.Range(0, op.Squeeze(width), 1)
+    y = op.Reshape(op.CastLike(rows, image) - (half_height - 0.5), [-1, 1])
+    x = op.CastLike(columns, image) - (half_width - 0.5)
+    source_x = x * cos + y * sin + (cx - cx * cos - cy * sin)
+    source_y = y * cos - x * sin + (cy + cx * sin - cy * cos)
+    axes = (op.Unsqueeze(source_x / half_width, [-1]), op.Unsqueeze(source_y / half_height, [-1]))
+    grid = op.Unsqueeze(op.Concat(*axes, axis=-1), [0])
+    return op.Squeeze(op.GridSample(op.Unsqueeze(image, [0]), grid, padding_mode="zeros", **mode), [0])
 
 
 def example() -> tuple[Tensor, Tensor, Tensor, str]:

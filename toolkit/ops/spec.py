@@ -16,6 +16,7 @@ from torch._library.custom_ops import CustomOpDef
 
 from toolkit.errors import InputError
 from toolkit.ops.kernel import Kernel, Shapes
+from toolkit.ops.traced_body import TracedBody
 
 DOMAIN = "uniad"
 VERSION = 1
@@ -40,17 +41,17 @@ class CustomOp:
     """An operator stated once.
 
     `torch_op` is the eager implementation (a `torch.library.custom_op` with a fake): its tensor arguments are the
-    node's inputs, its other arguments the node's attributes of the same names. `body` gives the local function, in
-    ONNX text syntax, that computes a node with the given attributes by standard ops of opset 18; where these mean the
-    same in another opset, it serves models of that opset too. `example` gives the arguments of one small call of
-    `torch_op`, by which an installation is tested. `output_shape` gives the output's shape from the shapes of the
-    inputs, by ``+ - * //`` alone, because TensorRT asks it about sizes that are yet open; with it and `kernel` the op
-    is a TensorRT plugin too.
+    node's inputs, its other arguments the node's attributes of the same names. `body` is the local function that
+    computes a node by standard ops of opset 18, a `TracedBody` or, from the node's attributes, a text in the syntax of
+    `onnx.parser`; where these ops mean the same in another opset, it serves models of that opset too. `example` gives
+    the arguments of one small call of `torch_op`, by which an installation is tested. `output_shape` gives the output's
+    shape from the shapes of the inputs, by ``+ - * //`` alone, because TensorRT asks it about sizes that are yet open;
+    with it and `kernel` the op is a TensorRT plugin too.
     """
 
     name: str
     torch_op: CustomOpDef
-    body: Callable[[Attributes], str]
+    body: TracedBody | Callable[[Attributes], str]
     kernel: Kernel | None = None
     example: Callable[[], tuple[Any, ...]] | None = None
     output_shape: Callable[[Shapes, Attributes], Sequence[int]] | None = None
@@ -79,6 +80,10 @@ class CustomOp:
 
     def function(self, attributes: Attributes) -> FunctionProto:
         """The local function for a node with these attributes."""
+        if isinstance(self.body, TracedBody):
+            return self.body.function(
+                DOMAIN, self.name, self.inputs, opset=OPSET, kinds=self.attributes, values=attributes
+            )
         return onnx.parser.parse_function(self.body(attributes))
 
     def schema(self) -> OpSchema:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from onnx_ir import Value
+from onnxscript import OpBuilder
 from torch import Tensor
 
 from toolkit.hookspecs import hookimpl
 from toolkit.ops.cuda import launch_on
 from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
+from toolkit.ops.traced_body import NodeAttributes, TracedBody
 
 
 @torch.library.custom_op("uniad::new_op", mutates_args=())
@@ -31,19 +34,10 @@ def _(x: Tensor, slope: float) -> Tensor:
     return x.new_empty(output_shape([x.shape], {}))
 
 
-def body(attributes: Attributes) -> str:
+@TracedBody
+def body(op: OpBuilder, attributes: NodeAttributes, x: Value) -> Value:
     """The same by standard operators of ONNX: what runs where there is no kernel."""
-    return """
-    <domain: "uniad", opset_import: ["" : 18]>
-    NewOp <slope> (x) => (output)
-    {
-        slope_float = Constant <value_float: float = @slope> ()
-        factor = CastLike (slope_float, x)
-        scaled = Mul (x, factor)
-        gate = Sigmoid (scaled)
-        output = Mul (x, gate)
-    }
-    """
+    return x * op.Sigmoid(x * attributes["slope"])
 
 
 def example() -> tuple[Tensor, float]:

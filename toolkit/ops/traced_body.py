@@ -1,0 +1,112 @@
+"""Bodies of custom ops written in Python over the operators of ONNX, as onnxscript records them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+from onnx import FunctionProto
+
+if TYPE_CHECKING:
+    from onnxscript import OpBuilder
+
+KINDS = {
+    "int": ("value_int", ir.AttributeType.INT),
+    "float": ("value_float", ir.AttributeType.FLOAT),
+    "str": ("value_string", ir.AttributeType.STRING),
+    "List[int]": ("value_ints", ir.AttributeType.INTS),
+}
+"""For the type of an attribute in a torch schema: the constant that reads it from a node, and its type in ONNX."""
+
+
+class NodeAttributes(Mapping[str, Any]):
+    """The attributes of the node whose body is recorded: `attributes[name]` is the value, for Python to decide by.
+
+    What is decided by a value is right for that value alone: nodes with other values get a function of their own.
+    `tensor` reads the attribute when the function runs, so that all nodes can share it.
+    """
+
+    def __init__(self, op: OpBuilder, values: Mapping[str, Any], kinds: Mapping[str, str]) -> None:
+        self._op, self._values, self._kinds = op, values, kinds
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def tensor(self, name: str) -> ir.Value:
+        """The node's attribute as a tensor: a scalar, or [N] for a list."""
+        constant, kind = KINDS[self._kinds[name]]
+        value: ir.Value = self._op.Constant(**{constant: ir.RefAttr(constant, name, kind)})
+        return value
+
+
+@dataclass(frozen=True)
+class TracedBody:
+    """`compute(op, attributes, *inputs)` gives the output: `op.Name(…)` and ``+ - * /`` on values record operators.
+
+    Numbers become constants of the type of the other operand, whatever that will be, so that FP16 works too. Loops and
+    conditions of Python are gone when it has run.
+    """
+
+    compute: Callable[..., ir.Value]
+
+    def function(
+        self,
+        domain: str,
+        name: str,
+        inputs: Sequence[str],
+        *,
+        opset: int,
+        kinds: Mapping[str, str],
+        values: Mapping[str, Any],
+    ) -> FunctionProto:
+        """The local function for a node with attributes `values`, whose types in the torch schema are `kinds`."""
+        from onnxscript import build_function
+
+        def record(op: OpBuilder, *given: ir.Value) -> ir.Value:
+            with arithmetic(op):
+                output = self.compute(op, NodeAttributes(op, values, kinds), *given)
+            if any(output is tensor for tensor in given):  # in ONNX, too, an input cannot be an output
+                output = op.Identity(output)
+            output.name = "output"
+            return output
+
+        function = build_function(
+            record,
+            [ir.Value(name=tensor) for tensor in inputs],
+            domain=domain,
+            name=name,
+            attributes=[ir.Attr(attribute, KINDS[kind][1], None) for attribute, kind in kinds.items()],
+            opset_imports={"": opset},
+        )
+        proto: FunctionProto = ir.to_proto(function)
+        return proto
+
+
+@contextmanager
+def arithmetic(op: OpBuilder) -> Iterator[None]:
+    """``+ - * /`` on values record operators in `op`. onnx_ir keeps one such recorder, which is put back."""
+    before = ir.set_value_magic_handler(op)
+    try:
+        yield
+    finally:
+        ir.set_value_magic_handler(before)
+
+
+def sizes(op: OpBuilder, tensor: ir.Value, rank: int) -> tuple[ir.Value, ...]:
+    """The sizes of a tensor of `rank` dimensions when the function runs, [1] each."""
+    return tuple(op.Shape(tensor, start=axis, end=axis + 1) for axis in range(rank))
+
+
+def reshape(op: OpBuilder, tensor: ir.Value, *shape: ir.Value | list[int]) -> ir.Value:
+    """The tensor in a shape put together from sizes, also if one of them is zero."""
+    reshaped: ir.Value = op.Reshape(tensor, op.Concat(*shape, axis=0), allowzero=1)
+    return reshaped
