@@ -32,6 +32,7 @@ setup(
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",
+        "scipy>=1.11",
         "ml-dtypes>=0.4",
         "onnx>=1.17",
         "onnxscript>=0.5",

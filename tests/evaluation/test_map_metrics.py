@@ -1,0 +1,66 @@
+"""IoU of the map, against the reference and by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from plugins.map_segmentation.metrics import NAMES, count_sample, map_metrics
+from tests.evaluation.conftest import Arrays
+
+SAMPLES = 16
+
+
+def sample(arrays: Arrays, number: int) -> list[np.ndarray]:
+    return [arrays[f"s{number}.{name}"] for name in ("pred_lane", "pred_drivable", "gt_labels", "gt_masks")]
+
+
+def test_figures_of_the_reference(golden_maps: Arrays) -> None:
+    """The same counts; the reference divides them in FP32."""
+    figures = map_metrics(*zip(*(sample(golden_maps, number) for number in range(SAMPLES)), strict=True))
+    for name, value in figures.items():
+        assert value == pytest.approx(float(golden_maps[f"agg.{name}_iou"]), rel=1e-7)
+
+
+@pytest.mark.parametrize("number", range(SAMPLES))
+def test_cells_of_the_reference(golden_maps: Arrays, number: int) -> None:
+    counts = count_sample(*sample(golden_maps, number))
+    for name, intersection, union in zip(NAMES, counts.intersection, counts.union, strict=True):
+        assert intersection == golden_maps[f"s{number}.{name}_intersection"]
+        assert union == golden_maps[f"s{number}.{name}_union"]
+
+
+def scene() -> list[np.ndarray]:
+    """Two dividers of four cells each, no crossing, a contour of four; the lower half is drivable."""
+    masks = np.zeros((4, 4, 4), np.uint8)
+    masks[0, 0], masks[1, 1], masks[2, :, 3], masks[3, 2:] = 1, 1, 1, 1
+    lanes = np.zeros((3, 4, 4), bool)
+    lanes[0, :2], lanes[2, :, 3] = True, True
+    return [lanes, masks[3].astype(bool), np.array([0, 0, 2, 3]), masks]
+
+
+def test_the_truth_is_perfect_and_what_never_occurs_is_undefined() -> None:
+    figures = map_metrics(*([part] for part in scene()))
+    assert math.isnan(figures.pop("crossing"))
+    assert figures == dict.fromkeys(figures, 1.0)
+
+
+def test_a_missed_divider_costs_its_cells() -> None:
+    """Four of the eight cells of dividers; of all ten cells of lanes three are gone, as one is the contour's too."""
+    lanes, *others = scene()
+    lanes[0, 1] = False
+    figures = map_metrics([lanes], *([part] for part in others))
+    assert figures["divider"] == 0.5
+    assert figures["lanes"] == 7 / 10
+
+
+def test_samples_add_up() -> None:
+    parts = scene()
+    one, both = count_sample(*parts), map_metrics(*([part, part] for part in parts))
+    assert (one + one).figures()["drivable"] == both["drivable"] == 1.0
+
+
+def test_no_samples() -> None:
+    assert all(math.isnan(value) for value in map_metrics([], [], [], []).values())
