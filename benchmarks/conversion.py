@@ -18,8 +18,9 @@ from toolkit.cli.console import step
 from toolkit.config import ModelConfig
 from toolkit.converter import convert
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
+from toolkit.wiring import join
 
 REFERENCE_NODES = 25_991
 

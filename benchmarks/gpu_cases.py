@@ -16,9 +16,10 @@ from toolkit.anchors import load_motion_anchors
 from toolkit.bundle import Bundle
 from toolkit.config import ModelConfig
 from toolkit.data.probe import probe_frames
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime import official_interface as official
+from toolkit.wiring import join
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import torch
 from toolkit.bundle import Bundle, SubmoduleRecord
 from toolkit.config import ModelConfig
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
+from toolkit.wiring import join
 
 
 def pseudo_network(config: ModelConfig) -> Network:

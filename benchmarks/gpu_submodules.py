@@ -88,7 +88,7 @@ def time_submodule(
     from toolkit.engines.gpu.compiled.network import compile_submodule, run_side_by_side
 
     parts = compile_submodule(network, submodule, precision)
-    inputs = {spec.name: tensors[spec.name].clone() for spec in submodule.inputs}
+    inputs = {name: tensors[name].clone() for name in submodule.reads}
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     with torch.inference_mode():
         graph = FrameGraph(partial(run_side_by_side, parts), inputs)

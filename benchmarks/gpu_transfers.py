@@ -35,11 +35,11 @@ from toolkit.engines.gpu.preprocess import rows_read
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.session import PictureSession
 from toolkit.engines.torch import all_finite
-from toolkit.network import NetworkGraph, join
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.specs import reported_results
 from toolkit.stage_clock import StageClock
+from toolkit.wiring import NetworkGraph, join
 
 GOAL_MS = 1.5
 WARM_UP_FRAMES = 10

@@ -40,9 +40,10 @@ from toolkit.converter import convert
 from toolkit.data.probe import FRAME_SECONDS, SPEED, YAW_RATE, probe_frame
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.engines.session import Session
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
+from toolkit.wiring import join
 
 REDUCED = ModelConfig(
     embed=64,

@@ -16,9 +16,10 @@ from toolkit.config import ModelConfig
 from toolkit.data.probe import probe_frames
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.engines.torch import TorchSession
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
+from toolkit.wiring import join
 
 EXTRACT = Path(__file__).parent / "data" / "extract.npz"
 FRAMES, SCENE_CHANGE = 3, 2

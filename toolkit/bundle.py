@@ -12,10 +12,10 @@ from typing import Any
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
 from toolkit.files import read_json, sha256_file
-from toolkit.network import NetworkGraph
 from toolkit.outputs import new_file
 from toolkit.specs import StateSpec, TensorSpec
 from toolkit.text import one_line
+from toolkit.wiring import NetworkGraph
 
 FORMAT = 1
 MANIFEST = "bundle.json"

@@ -26,13 +26,14 @@ from toolkit.engines.torch import TorchSession
 from toolkit.errors import InputError
 from toolkit.exporter import export_submodule, merge
 from toolkit.files import sha256_file
-from toolkit.network import Network, NetworkGraph, join
+from toolkit.network import Network
 from toolkit.ops.spec import DOMAIN, CustomOp
 from toolkit.outputs import new_folder
 from toolkit.plugin_manager import PluginManager
 from toolkit.selection import select_submodules
 from toolkit.verification.report import Report
 from toolkit.verification.verify import verify
+from toolkit.wiring import NetworkGraph, join
 
 Progress = Callable[[str], AbstractContextManager[None]]
 TOOLS = ("uniad-toolkit", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -77,7 +78,7 @@ def convert(
         pieces: dict[str, ModelProto] = {}
         for submodule in graph.submodules:
             with progress(f"export {submodule.name}"):
-                pieces[submodule.name] = export_submodule(submodule, network.parts[submodule.name], config, ops)
+                pieces[submodule.name] = export_submodule(graph, submodule, network.parts[submodule.name], ops)
         with progress("join and check the ONNX model"):
             metadata = {"checkpoint_sha256": loaded.sha256} | {f"version.{k}": v for k, v in tool_versions().items()}
             model = merge(graph, pieces, ops, metadata)

@@ -17,11 +17,12 @@ from torch import nn
 
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
-from toolkit.network import NetworkGraph, example_inputs
+from toolkit.network import example_inputs
 from toolkit.ops.bodies import attach_bodies
 from toolkit.ops.spec import DOMAIN, OPSET, VERSION, CustomOp, registered_schemas
 from toolkit.simplify import simplify
 from toolkit.specs import Submodule, TensorSpec
+from toolkit.wiring import NetworkGraph
 
 ONNX_TYPES = {
     "float32": onnx.TensorProto.FLOAT,
@@ -32,17 +33,18 @@ ONNX_TYPES = {
 
 
 def export_submodule(
-    submodule: Submodule, module: nn.Module, config: ModelConfig, ops: Sequence[CustomOp]
+    graph: NetworkGraph, submodule: Submodule, module: nn.Module, ops: Sequence[CustomOp]
 ) -> ModelProto:
-    """One submodule as an ONNX model whose inputs and outputs carry the spec's names.
+    """One submodule of a network as an ONNX model whose inputs and outputs carry the spec's names.
 
     Raises InputError, naming the submodule, when the exporter cannot express it or its outputs are not as specified.
     """
+    inputs = graph.inputs_of(submodule)
     with registered_schemas(ops), quiet_exporter():
         try:
             program = torch.onnx.export(
                 module,
-                example_inputs(submodule.inputs, config),
+                example_inputs(inputs, graph.config),
                 dynamo=True,
                 opset_version=OPSET,
                 custom_translation_table={op.overload: op.translation() for op in ops},
@@ -56,9 +58,9 @@ def export_submodule(
             ) from error
         assert program is not None
         model = simplify(program.model)
-        check_outputs(submodule, model.graph.outputs, config)
+        check_outputs(submodule, model.graph.outputs, graph.config)
         # Only now, when no value is both an input and an output, or two outputs, has each a name of its own.
-        for values, specs in ((model.graph.inputs, submodule.inputs), (model.graph.outputs, submodule.outputs)):
+        for values, specs in ((model.graph.inputs, inputs), (model.graph.outputs, submodule.outputs)):
             for value, spec in zip(values, specs, strict=True):
                 value.name = spec.name
         NameFixPass()(model)
@@ -108,7 +110,7 @@ def merge(
     merged.input.extend(value_info(spec, dimensions) for spec in graph.inputs)
     merged.output.extend(value_info(spec, dimensions) for spec in graph.results)
     for submodule in graph.submodules:
-        interface = {spec.name for spec in (*submodule.inputs, *submodule.outputs)}
+        interface = {*submodule.reads, *(spec.name for spec in submodule.outputs)}
         _append(merged, pieces[submodule.name].graph, submodule.name, interface)
     model = onnx.helper.make_model(
         merged,

@@ -55,6 +55,6 @@ def _readers(submodules: Sequence[Submodule], missing: Mapping[str, str]) -> dic
         s.name: f"it reads {name!r} of {lost[name]}"
         for s in submodules
         if s.name not in missing
-        for name in (*(spec.name for spec in s.inputs), *(state.source for state in s.states))
+        for name in (*s.reads, *(state.source for state in s.states))
         if name in lost
     }

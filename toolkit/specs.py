@@ -68,6 +68,9 @@ class StateSpec:
 class Submodule:
     """A part of the network as a plugin states it.
 
+    `inputs` are names of tensors; the core finds out what they are. One that is given as a `TensorSpec` must have that
+    shape and dtype.
+
     `build` makes an `nn.Module` whose `forward` takes the tensors of `inputs` in their order and
     returns those of `outputs` in theirs (a tuple, or one tensor), and whose `state_dict` keys, all under
     `checkpoint_prefixes`, are the official checkpoint's. Entries named in `assets` come from a conversion
@@ -85,7 +88,7 @@ class Submodule:
 
     name: str
     checkpoint_prefixes: tuple[str, ...]
-    inputs: tuple[TensorSpec, ...]
+    inputs: tuple[str | TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     build: Callable[[ModelConfig], torch.nn.Module]
     results: tuple[str, ...] = ()
@@ -96,6 +99,11 @@ class Submodule:
     unused: tuple[str, ...] = ()
     supervised: tuple[str, ...] = ()
     keep_fp32: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        return tuple(item if isinstance(item, str) else item.name for item in self.inputs)
 
     def owns(self, key: str) -> bool:
         """Whether a checkpoint entry belongs to this submodule."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from toolkit.config import ModelConfig
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import Submodule, TensorSpec, frame_input
+from toolkit.specs import Submodule, TensorSpec
 
 ACCELERATION = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
 """Metres per second squared along x (right) and y (forward) for the commands right, left and straight."""
@@ -29,7 +29,7 @@ class StraightPlanner(nn.Module):
         self.register_buffer("times", times, persistent=False)
 
     def forward(self, motion_trajectories: Tensor, motion_log_probs: Tensor, command: Tensor) -> Tensor:
-        """Tensors as in the specs below; the ego is the last row, and its forecast starts at the origin."""
+        """The tensors of motion, and the command; the ego is the last row, and its forecast starts at the origin."""
         probabilities = motion_log_probs[-1].exp()
         first_positions = motion_trajectories[-1, :, 0, :2]
         velocity = probabilities @ first_positions / self.forecast_seconds
@@ -42,16 +42,7 @@ SUBMODULE = Submodule(
     name="straight_planner",
     replaces="planning",
     checkpoint_prefixes=("straight_planner.",),
-    inputs=(
-        TensorSpec(
-            "motion_trajectories",
-            ("agents_and_ego", "modes", "motion_steps", 5),
-            "float32",
-            "forecast of each agent and mode; x, y in metres from the agent's centre, LiDAR axes",
-        ),
-        TensorSpec("motion_log_probs", ("agents_and_ego", "modes"), "float32", "log-probability of each mode"),
-        frame_input("command"),
-    ),
+    inputs=("motion_trajectories", "motion_log_probs", "command"),
     outputs=(TensorSpec("plan", ("plan_steps", 2), "float32", "planned ego positions (x, y) in metres, LiDAR frame"),),
     build=StraightPlanner,
     results=("plan",),

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from plugins.bev_encoder.model import BevEncoder
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import StateSpec, Submodule, TensorSpec, frame_input
+from toolkit.specs import StateSpec, Submodule, TensorSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from toolkit.config import ModelConfig
+
 
 BEV_SHAPE = ("bev_cells", "embed")
+
+
+def build(config: ModelConfig) -> nn.Module:
+    """The BEV encoder with weights to be loaded."""
+    from plugins.bev_encoder.model import BevEncoder
+
+    return BevEncoder(config)
+
 
 SUBMODULE = Submodule(
     name="bev_encoder",
@@ -20,18 +34,7 @@ SUBMODULE = Submodule(
         "pts_bbox_head.bev_embedding.",
         "pts_bbox_head.positional_encoding.",
     ),
-    inputs=(
-        TensorSpec(
-            "image_features",
-            ("cameras", "embed", "feature_height", "feature_width"),
-            "float32",
-            "one feature map per camera, in the camera order of the config",
-        ),
-        frame_input("lidar2img"),
-        frame_input("can_bus"),
-        frame_input("use_previous"),
-        TensorSpec("prev_bev", BEV_SHAPE, "float32", "BEV of the previous frame, in its LiDAR frame"),
-    ),
+    inputs=("image_features", "lidar2img", "can_bus", "use_previous", "prev_bev"),
     outputs=(
         TensorSpec(
             "bev",
@@ -42,7 +45,7 @@ SUBMODULE = Submodule(
         ),
         TensorSpec("bev_position", BEV_SHAPE, "float32", "learned position of each BEV cell, the same in every frame"),
     ),
-    build=BevEncoder,
+    build=build,
     results=("bev",),
     states=(StateSpec("prev_bev", "bev"),),
     keep_fp32=("*",),  # what is lost here comes back with the next frame

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from plugins.image_encoder.model import ImageEncoder
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import Submodule, TensorSpec, frame_input
+from toolkit.specs import Submodule, TensorSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from toolkit.config import ModelConfig
+
+
+def build(config: ModelConfig) -> nn.Module:
+    """The image encoder with weights to be loaded."""
+    from plugins.image_encoder.model import ImageEncoder
+
+    return ImageEncoder(config)
+
 
 SUBMODULE = Submodule(
     name="image_encoder",
     checkpoint_prefixes=("img_backbone.", "img_neck."),
-    inputs=(frame_input("image"),),
+    inputs=("image",),
     outputs=(
         TensorSpec(
             "image_features",
@@ -20,7 +33,7 @@ SUBMODULE = Submodule(
             "one feature map per camera, in the camera order of the config; a cell covers 32x32 image pixels",
         ),
     ),
-    build=ImageEncoder,
+    build=build,
 )
 
 

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from plugins.map_segmentation.merge import postprocess
-from plugins.map_segmentation.model import MapSegmentation
 from toolkit.hookspecs import hookimpl
 from toolkit.specs import Submodule, TensorSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from toolkit.config import ModelConfig
+
+
+def build(config: ModelConfig) -> nn.Module:
+    """Map segmentation with weights to be loaded."""
+    from plugins.map_segmentation.model import MapSegmentation
+
+    return MapSegmentation(config)
+
 
 SUBMODULE = Submodule(
     name="map_segmentation",
     checkpoint_prefixes=("seg_head.",),
-    inputs=(
-        TensorSpec("bev", ("bev_cells", "embed"), "float32", "BEV features, row-major; row follows y, column x"),
-    ),
+    inputs=("bev",),
     outputs=(
         TensorSpec("lane_query", ("lanes", "embed"), "float32", "content of the map queries after the decoder"),
         TensorSpec("lane_query_position", ("lanes", "embed"), "float32", "learned position of the map queries"),
@@ -28,7 +39,7 @@ SUBMODULE = Submodule(
                    "scores >= 0 (they can exceed 1) of the map instances in their order, then of the stuff classes; "
                    "a cell belongs to a mask above the config's mask_threshold", ranked_by="map_scores"),
     ),
-    build=MapSegmentation,
+    build=build,
     results=("map_scores", "map_labels", "map_boxes", "map_mask_scores"),
     postprocess=postprocess,
     unused=(

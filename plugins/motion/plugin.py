@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from plugins.motion.model import Motion
 from toolkit.hookspecs import hookimpl
 from toolkit.specs import Submodule, TensorSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from toolkit.config import ModelConfig
+
+
+def build(config: ModelConfig) -> nn.Module:
+    """Motion forecasting with weights and anchors to be loaded."""
+    from plugins.motion.model import Motion
+
+    return Motion(config)
+
 
 SUBMODULE = Submodule(
     name="motion",
     checkpoint_prefixes=("motion_head.",),
     inputs=(
-        TensorSpec(
-            "bev", ("bev_cells", "embed"), "float32", "BEV features; cell = row * width + column, row follows y"
-        ),
-        TensorSpec(
-            "agent_embedding",
-            ("agents_and_ego", "embed"),
-            "float32",
-            "track embedding of each agent from before the memory bank; the ego is the last row",
-        ),
-        TensorSpec("agent_center", ("agents_and_ego", 3), "float32", "gravity centre, metres, LiDAR frame"),
-        TensorSpec("agent_yaw", ("agents_and_ego",), "float32", "box yaw, radians (heading is -yaw - pi/2)"),
-        TensorSpec("agent_label", ("agents_and_ego",), "int32", "class index; anything in rows that are not valid"),
-        TensorSpec("agent_valid", ("agents_and_ego",), "bool", "rows that hold an agent; always True for the ego"),
-        TensorSpec("lane_query", ("lanes", "embed"), "float32", "last state of each map query"),
-        TensorSpec("lane_query_position", ("lanes", "embed"), "float32", "learned position of each map query"),
+        "bev",
+        "agent_embedding",
+        "agent_center",
+        "agent_yaw",
+        "agent_label",
+        "agent_valid",
+        "lane_query",
+        "lane_query_position",
     ),
     outputs=(
         TensorSpec(
@@ -59,7 +65,7 @@ SUBMODULE = Submodule(
             ranked_by="box_scores",
         ),
     ),
-    build=Motion,
+    build=build,
     results=("motion_trajectories", "motion_log_probs"),
     assets=("motion_head.motion_anchors",),
     unused=("motion_head.layer_track_query_fuser.*",),

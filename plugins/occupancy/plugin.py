@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from plugins.occupancy.model import Occupancy
 from toolkit.hookspecs import hookimpl
 from toolkit.specs import Submodule, TensorSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from toolkit.config import ModelConfig
+
+
+def build(config: ModelConfig) -> nn.Module:
+    """Occupancy with weights to be loaded."""
+    from plugins.occupancy.model import Occupancy
+
+    return Occupancy(config)
+
 
 SUBMODULE = Submodule(
     name="occupancy",
     checkpoint_prefixes=("occ_head.",),
     inputs=(
-        TensorSpec("bev", ("bev_cells", "embed"), "float32", "BEV features, row-major; rows follow y, columns x"),
-        TensorSpec("motion_query", ("agents_and_ego", "modes", "embed"), "float32", "motion queries of the last layer"),
-        TensorSpec("agent_embedding", ("agents_and_ego", "embed"), "float32", "track embeddings, the ego last"),
-        TensorSpec("agent_position", ("agents_and_ego", "embed"), "float32", "embedded box centres"),
-        TensorSpec("agent_label", ("agents_and_ego",), "int32", "class index of each agent"),
-        TensorSpec("agent_score", ("agents_and_ego",), "float32", "detection score in [0, 1]"),
-        TensorSpec("agent_valid", ("agents_and_ego",), "bool", "rows that hold an agent"),
+        "bev",
+        "motion_query",
+        "agent_embedding",
+        "agent_position",
+        "agent_label",
+        "agent_score",
+        "agent_valid",
     ),
     outputs=(
         TensorSpec(
@@ -43,7 +56,7 @@ SUBMODULE = Submodule(
         ),
     ),
     results=("occupancy", "occupancy_scores", "instance_occupancy"),
-    build=Occupancy,
+    build=build,
     unused=("occ_head.transformer_decoder.post_norm.*",),
 )
 

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from plugins.planning.model import Planning
 from toolkit.hookspecs import hookimpl
 from toolkit.specs import Submodule, TensorSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from toolkit.config import ModelConfig
+
+
+def build(config: ModelConfig) -> nn.Module:
+    """The planner with weights to be loaded."""
+    from plugins.planning.model import Planning
+
+    return Planning(config)
+
 
 SUBMODULE = Submodule(
     name="planning",
     checkpoint_prefixes=("planning_head.",),
-    inputs=(
-        TensorSpec(
-            "bev", ("bev_cells", "embed"), "float32", "BEV features; cell = row * width + column, row follows y"
-        ),
-        TensorSpec("bev_position", ("bev_cells", "embed"), "float32", "learned position of each BEV cell"),
-        TensorSpec(
-            "motion_query",
-            ("agents_and_ego", "modes", "embed"),
-            "float32",
-            "last motion state of each agent and mode; the ego is the last row",
-        ),
-        TensorSpec(
-            "agent_embedding",
-            ("agents_and_ego", "embed"),
-            "float32",
-            "track embedding of each agent; the ego is the last row",
-        ),
-        TensorSpec("command", (1,), "int32", "driving command: 0 right, 1 left, 2 straight"),
-    ),
+    inputs=("bev", "bev_position", "motion_query", "agent_embedding", "command"),
     outputs=(
         TensorSpec(
             "plan",
@@ -38,7 +33,7 @@ SUBMODULE = Submodule(
             "planned ego positions (x right, y forward) in metres, LiDAR frame of this instant, every 0.5 s",
         ),
     ),
-    build=Planning,
+    build=build,
     results=("plan",),
 )
 

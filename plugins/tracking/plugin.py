@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from plugins.tracking.model import Tracking
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import StateSpec, Submodule, TensorSpec, frame_input
+from toolkit.specs import StateSpec, Submodule, TensorSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from toolkit.config import ModelConfig
+
 
 TRACKS = (
     TensorSpec("track_query", ("tracks", "query"), "float32",
@@ -27,7 +33,7 @@ TRACKS = (
 )  # fmt: skip
 """What a frame leaves to the next one, besides its time and pose."""
 
-POSE = (frame_input("timestamp"), frame_input("l2g_rotation"), frame_input("l2g_translation"))
+POSE = ("timestamp", "l2g_rotation", "l2g_translation")
 
 RANKING = "box_scores"
 """Boxes and agents come in descending order of these."""
@@ -58,12 +64,15 @@ AGENTS = (
     TensorSpec("agent_valid", ("agents_and_ego",), "bool", "False for padding; always True for the ego"),
 )  # fmt: skip
 
-STATES = tuple(StateSpec(f"prev_{spec.name}", spec.name) for spec in (*POSE, *TRACKS))
+CARRIED = (*POSE, *(spec.name for spec in TRACKS))
+"""What this frame reads of the one before."""
 
 
-def previous(spec: TensorSpec) -> TensorSpec:
-    """The recurrent input that holds this tensor of the previous frame."""
-    return TensorSpec(f"prev_{spec.name}", spec.shape, spec.dtype, f"previous frame: {spec.meaning}")
+def build(config: ModelConfig) -> nn.Module:
+    """Tracking with weights to be loaded."""
+    from plugins.tracking.model import Tracking
+
+    return Tracking(config)
 
 
 SUBMODULE = Submodule(
@@ -80,16 +89,11 @@ SUBMODULE = Submodule(
         "pts_bbox_head.past_traj_reg_branches.",
         "pts_bbox_head.code_weights",
     ),
-    inputs=(
-        TensorSpec("bev", ("bev_cells", "embed"), "float32", "BEV features, row-major from rear to front"),
-        frame_input("use_previous"),
-        *POSE,
-        *(previous(spec) for spec in (*POSE, *TRACKS)),
-    ),
+    inputs=("bev", "use_previous", *POSE, *(f"prev_{name}" for name in CARRIED)),
     outputs=(*TRACKS, *RESULTS, *AGENTS),
-    build=Tracking,
+    build=build,
     results=(*(spec.name for spec in (*TRACKS, *RESULTS)), "agent_center"),
-    states=STATES,
+    states=tuple(StateSpec(f"prev_{name}", name) for name in CARRIED),
     unused=("*.code_weights", "pts_bbox_head.past_traj_reg_branches.*"),
     supervised=("pts_bbox_head.cls_branches.",),
     keep_fp32=("*",),  # scores near a threshold decide which tracks live, in all frames to come

@@ -116,9 +116,9 @@ def states() -> Iterator[Malformed]:
 def state(**changes: np.ndarray) -> Change:
     """Adds an initial state of no tracks, with some of its tensors replaced."""
     from tests.corpus.sample import CONFIG
-    from toolkit.network import join
     from toolkit.plugin_manager import PluginManager
     from toolkit.runtime.official_interface import RECURRENT, TRACK_ROWS
+    from toolkit.wiring import join
 
     def change(arrays: dict[str, Any]) -> None:
         specs = {s.name: s for s in join(PluginManager.load().submodules(), CONFIG).state_inputs}

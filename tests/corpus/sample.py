@@ -25,9 +25,10 @@ from toolkit.data.frame_folder import write_frame
 from toolkit.data.frames import CameraView, Command, Frame, Pose
 from toolkit.data.probe import probe_frames
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.official_interface import FRAME
+from toolkit.wiring import join
 
 PIXELS = 64
 CONFIG = ModelConfig(

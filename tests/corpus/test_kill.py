@@ -15,7 +15,8 @@ from tests.corpus.sample import make_frame
 from tests.toolkit.conftest import ODOMETRY, PLANNER
 from toolkit.config import ModelConfig
 from toolkit.data.frame_folder import write_frame
-from toolkit.network import Network, join
+from toolkit.network import Network
+from toolkit.wiring import join
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "from toolkit.cli.main import main; main()")

@@ -10,9 +10,10 @@ from toolkit.config import ModelConfig
 from toolkit.engines.gpu.compiled.network import compile_network
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.precision import Precision
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.ops.template.op import new_op
 from toolkit.specs import Submodule, TensorSpec, frame_input
+from toolkit.wiring import join
 
 pytest.importorskip("cupy")
 

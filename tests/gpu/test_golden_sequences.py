@@ -17,10 +17,11 @@ from toolkit.config import ModelConfig
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.official_interface import has_no_effect
 from toolkit.runtime.replay import replay
+from toolkit.wiring import join
 
 
 @pytest.mark.parametrize("open_session", [partial(TorchSession, device="cuda"), CudaGraphSession.of_network])

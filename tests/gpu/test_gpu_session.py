@@ -21,10 +21,11 @@ from toolkit.engines.gpu.preprocess import CameraImages
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks, Upload
 from toolkit.engines.torch import TorchSession
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.state_guard import Repairs
 from toolkit.runtime.temporal_runner import TemporalRunner
+from toolkit.wiring import join
 
 Arrays = dict[str, np.ndarray]
 CONFIG = ModelConfig()

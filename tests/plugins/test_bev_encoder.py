@@ -16,6 +16,7 @@ from plugins.bev_encoder.geometry import align_rotation, ego_shift, pillar_point
 from plugins.bev_encoder.model import BevEncoder
 from plugins.bev_encoder.plugin import SUBMODULE
 from plugins.image_encoder.plugin import SUBMODULE as IMAGE_ENCODER
+from tests.joined import inputs_of
 from toolkit.config import BevConfig, ImageConfig, ModelConfig
 
 SMALL = ModelConfig(
@@ -224,7 +225,7 @@ def test_spatial_attention_averages_the_cameras_that_see_the_pillar() -> None:
 
 def small_inputs() -> list[Tensor]:
     dimensions = SMALL.dimensions()
-    return [torch.from_numpy(spec.zeros(dimensions)) for spec in SUBMODULE.inputs]
+    return [torch.from_numpy(spec.zeros(dimensions)) for spec in inputs_of(SUBMODULE)]
 
 
 def test_new_scene_ignores_the_previous_bev() -> None:

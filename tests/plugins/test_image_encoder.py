@@ -11,6 +11,7 @@ from torch import nn
 
 from plugins.image_encoder.model import Bottleneck, ImageEncoder
 from plugins.image_encoder.plugin import SUBMODULE
+from tests.joined import inputs_of
 from toolkit.config import ImageConfig, ModelConfig
 
 SMALL = ModelConfig(embed=16, image=ImageConfig(cameras=("front", "back"), scale=0.04, stage_blocks=(1, 1, 1, 1)))
@@ -40,7 +41,7 @@ def test_each_camera_is_encoded_on_its_own() -> None:
 
 def test_exports_with_the_shapes_of_its_specs() -> None:
     dimensions = SMALL.dimensions()
-    images: Any = torch.from_numpy(SUBMODULE.inputs[0].zeros(dimensions))
+    images: Any = torch.from_numpy(inputs_of(SUBMODULE)[0].zeros(dimensions))
     exported = torch.export.export(SUBMODULE.build(SMALL).eval(), (images,))
     assert not exported.range_constraints, "a shape depends on data"
     assert exported.module()(images).shape == SUBMODULE.outputs[0].resolve(dimensions)

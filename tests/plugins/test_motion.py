@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from plugins.motion.model import Motion, rotation_matrices
 from plugins.motion.plugin import SUBMODULE
+from tests.joined import inputs_of
 from toolkit.config import BevConfig, MapConfig, ModelConfig, TrackingConfig
 
 SMALL = ModelConfig(
@@ -21,7 +22,7 @@ SMALL = ModelConfig(
     map=MapConfig(queries=7),
     tracking=TrackingConfig(agent_capacity=5),
 )
-INPUTS = [spec.name for spec in SUBMODULE.inputs]
+INPUTS = SUBMODULE.reads
 OUTPUTS = [spec.name for spec in SUBMODULE.outputs]
 
 
@@ -44,7 +45,7 @@ def small_inputs() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
     inputs = {
         spec.name: torch.randn(spec.resolve(SMALL.dimensions()), generator=generator)
-        for spec in SUBMODULE.inputs
+        for spec in inputs_of(SUBMODULE)
         if spec.dtype == "float32"
     }
     inputs["agent_center"] *= 20
@@ -193,7 +194,7 @@ def test_rotation_matrices_turn_counter_clockwise() -> None:
 def test_inputs_and_outputs_match_the_specs_and_export(small: Motion, small_inputs: dict[str, Tensor]) -> None:
     dimensions = SMALL.dimensions()
     arguments = tuple(small_inputs[name] for name in INPUTS)
-    assert [spec.resolve(dimensions) for spec in SUBMODULE.inputs] == [x.shape for x in arguments]
+    assert [spec.resolve(dimensions) for spec in inputs_of(SUBMODULE)] == [x.shape for x in arguments]
     expected = small(*arguments)
     assert [spec.resolve(dimensions) for spec in SUBMODULE.outputs] == [x.shape for x in expected]
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from plugins.planning.model import Planning
 from plugins.planning.plugin import SUBMODULE
+from tests.joined import inputs_of
 from toolkit.config import BevConfig, ModelConfig
 
 SMALL = ModelConfig(embed=32, feedforward=48, bev=BevConfig(height=5, width=4))
@@ -97,6 +98,6 @@ def test_order_of_modes_does_not_matter(small: Planning, small_inputs: list[Tens
 
 def test_inputs_and_output_match_the_specs_and_export(small: Planning, small_inputs: list[Tensor]) -> None:
     dimensions = SMALL.dimensions() | {"agents_and_ego": 4}
-    assert [spec.resolve(dimensions) for spec in SUBMODULE.inputs] == [x.shape for x in small_inputs]
+    assert [spec.resolve(dimensions) for spec in inputs_of(SUBMODULE)] == [x.shape for x in small_inputs]
     exported = torch.export.export(small, tuple(small_inputs))
     torch.testing.assert_close(exported.module()(*small_inputs), small(*small_inputs))

@@ -19,6 +19,7 @@ from plugins.tracking.model import Tracking
 from plugins.tracking.plugin import POSE, SUBMODULE, TRACKS
 from plugins.tracking.state import FREE_ID, Pose, Tracks
 from toolkit.config import ModelConfig
+from toolkit.specs import frame_input
 
 Golden = dict[str, np.ndarray]
 
@@ -195,7 +196,7 @@ def empty_sequence() -> tuple[Pose, list[Tensor]]:
     """The state before the first frame: zeros."""
     dimensions = CONFIG.dimensions()
     return (
-        Pose(*(tensor(spec.zeros(dimensions)) for spec in POSE)),
+        Pose(*(tensor(spec.zeros(dimensions)) for spec in map(frame_input, POSE))),
         [tensor(spec.zeros(dimensions)) for spec in TRACKS],
     )
 

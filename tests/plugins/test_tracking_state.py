@@ -16,6 +16,7 @@ from plugins.tracking.model import Tracking
 from plugins.tracking.plugin import SUBMODULE, TRACKS
 from plugins.tracking.selection import where_valid
 from plugins.tracking.state import FREE_ID
+from tests.joined import inputs_of
 from toolkit.config import BevConfig, ModelConfig, TrackingConfig
 from toolkit.specs import TensorSpec
 
@@ -25,7 +26,7 @@ SMALL = ModelConfig(
     bev=BevConfig(height=5, width=4),
     tracking=TrackingConfig(queries=12, layers=2, track_capacity=16, max_reports=16, agent_capacity=3),
 )
-INPUTS = [spec.name for spec in SUBMODULE.inputs]
+INPUTS = SUBMODULE.reads
 OUTPUTS = [spec.name for spec in SUBMODULE.outputs]
 State = dict[str, Tensor]
 
@@ -57,7 +58,7 @@ class Sequence:
     def __init__(self, module: nn.Module, config: ModelConfig) -> None:
         self.module = module
         dimensions = config.dimensions()
-        self.inputs = {spec.name: torch.from_numpy(spec.zeros(dimensions)) for spec in SUBMODULE.inputs}
+        self.inputs = {spec.name: torch.from_numpy(spec.zeros(dimensions)) for spec in inputs_of(SUBMODULE)}
         self.inputs["l2g_rotation"] = torch.eye(3)
 
     def step(self, *, use_previous: bool = True) -> State:
@@ -138,7 +139,7 @@ def carrying_state(config: ModelConfig, ids: list[int], padding: Callable[[Tenso
     dimensions = config.dimensions()
     count = config.tracking.queries + len(ids)
     inputs = {}
-    for spec in SUBMODULE.inputs:
+    for spec in inputs_of(SUBMODULE):
         shape = spec.resolve(dimensions)
         is_row = bool(shape) and spec.name.startswith("prev_track") and shape[0] == dimensions["tracks"]
         drawn = torch.randn((count, *shape[1:]) if is_row else shape, generator=generator)
@@ -205,7 +206,7 @@ def test_the_capacity_does_not_change_the_result(small: Tracking) -> None:
 
 def test_export_has_fixed_shapes(small: Tracking) -> None:
     """Exports without data-dependent shapes; outputs are what the specs say."""
-    arguments = tuple(torch.from_numpy(spec.zeros(SMALL.dimensions())) for spec in SUBMODULE.inputs)
+    arguments = tuple(torch.from_numpy(spec.zeros(SMALL.dimensions())) for spec in inputs_of(SUBMODULE))
     program = torch.export.export(small, arguments)
     for spec, output in zip(SUBMODULE.outputs, program.module()(*arguments), strict=True):
         assert tuple(output.shape) == spec.resolve(SMALL.dimensions()), spec.name

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.joined import inputs_of
 from toolkit.config import ImageConfig, ModelConfig
 from toolkit.network import example_inputs
 from toolkit.plugin_manager import PluginManager
@@ -30,7 +31,7 @@ def reached_parameters(submodule: Submodule) -> tuple[set[str], set[str]]:
     module = submodule.build(config).eval()
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     with torch.enable_grad():
-        outputs = module(*example_inputs(submodule.inputs, config))
+        outputs = module(*example_inputs(inputs_of(submodule), config))
     pending = [o.grad_fn for o in ((outputs,) if isinstance(outputs, Tensor) else outputs) if o.grad_fn is not None]
     seen, reached = set(pending), set[str]()
     while pending:

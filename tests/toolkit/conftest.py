@@ -21,9 +21,10 @@ from toolkit.bundle import Bundle, SubmoduleRecord
 from toolkit.config import BevConfig, ImageConfig, ModelConfig, PlanningConfig, TrackingConfig
 from toolkit.converter import convert
 from toolkit.hookspecs import hookimpl
-from toolkit.network import Network, NetworkGraph, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.specs import StateSpec, Submodule, TensorSpec, frame_input
+from toolkit.wiring import NetworkGraph, join
 
 torch.set_num_threads(1)
 
@@ -83,7 +84,7 @@ ODOMETRY = Submodule(
 PLANNER = Submodule(
     name="planner",
     checkpoint_prefixes=("planner.",),
-    inputs=(MOVED, frame_input("command")),
+    inputs=("moved", "command"),
     outputs=(TensorSpec("plan", ("plan_steps", 2), "float32", "planned positions, metres, LiDAR frame"),),
     build=Planner,
     results=("plan",),

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from toolkit.config import BevConfig, ImageConfig, MapConfig, ModelConfig, MotionConfig, PlanningConfig, TrackingConfig
 from toolkit.data.probe import probe_frames
-from toolkit.network import Network, NetworkGraph, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
+from toolkit.wiring import NetworkGraph, join
 
 SMALL = replace(
     ModelConfig(),

@@ -27,10 +27,11 @@ from toolkit.engines.onnxruntime_profile import OTHER, submodule_seconds
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
 from toolkit.exporter import export_submodule, merge
-from toolkit.network import Network, NetworkGraph
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.stage_clock import StageClock
+from toolkit.wiring import NetworkGraph
 
 STAGES = ["load and decode", "preprocess", "network", "post-process"]
 SUBMODULES = ["image_encoder", "bev_encoder", "tracking", "map_segmentation", "motion", "occupancy", "planning"]
@@ -116,7 +117,7 @@ def test_onnxruntime_tells_submodules_apart(
     bundle: Bundle, graph: NetworkGraph, network: Network, drive: list[dict[str, np.ndarray]]
 ) -> None:
     """Also the nodes of a custom op's function, which have no names, but not one that the runtime adds."""
-    pieces = {s.name: export_submodule(s, network.parts[s.name], graph.config, (INVERSE,)) for s in graph.submodules}
+    pieces = {s.name: export_submodule(graph, s, network.parts[s.name], (INVERSE,)) for s in graph.submodules}
     onnx.save(merge(graph, pieces, (INVERSE,), {}), bundle.path / FUNCTIONAL_ONNX)
     bundle = replace(bundle, files={"functional": FUNCTIONAL_ONNX})
 

@@ -22,10 +22,11 @@ from toolkit.engines.gpu.compiled.failures import compiling
 from toolkit.engines.gpu.compiled.network import CompiledPart, compile_network, compile_submodule
 from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import InputError
-from toolkit.network import Network, example_inputs, join
+from toolkit.network import Network, example_inputs
 from toolkit.ops.template.op import new_op
 from toolkit.plugin_manager import PluginManager
 from toolkit.specs import Submodule, TensorSpec, frame_input
+from toolkit.wiring import join
 
 OURS = torch.ops.uniad_gpu
 ROTATION = {"l2g_rotation": torch.tensor([[1.0, -2, 3], [0, 5, -6], [7, 8, 9]])}
@@ -103,7 +104,7 @@ def test_the_planner_of_the_documentation() -> None:
     whole = Network(join(plugins.submodules(), SMALL))
     (planner,) = (s for s in whole.graph.submodules if s.name == "straight_planner")
     (part,) = compile_submodule(whole, planner, Precision.FP32, inductor=False)
-    tensors = dict(zip(part.inputs, example_inputs(planner.inputs, SMALL), strict=True))
+    tensors = dict(zip(part.inputs, example_inputs(whole.graph.inputs_of(planner), SMALL), strict=True))
     for name in ("motion_trajectories", "motion_log_probs"):
         tensors[name].normal_()
     torch.testing.assert_close(part(tensors), whole.run_submodule(planner, tensors))

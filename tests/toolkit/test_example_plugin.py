@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from toolkit.checkpoint import match_weights
 from toolkit.config import ModelConfig
 from toolkit.exporter import export_submodule
-from toolkit.network import NetworkGraph, join
 from toolkit.plugin_manager import PluginManager
 from toolkit.specs import Submodule
+from toolkit.wiring import NetworkGraph, join
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/straight_planner.py"
 RIGHT, LEFT, STRAIGHT = range(3)
@@ -107,6 +107,6 @@ def test_command_bends_the_path(module: nn.Module) -> None:
     np.testing.assert_allclose(plan(module, standing, LEFT)[-1], [-4.5, 0], atol=1e-5)
 
 
-def test_it_exports(module: nn.Module, planner: Submodule) -> None:
-    piece = export_submodule(planner, module, ModelConfig(), ())
+def test_it_exports(graph: NetworkGraph, module: nn.Module, planner: Submodule) -> None:
+    piece = export_submodule(graph, planner, module, ())
     assert [output.name for output in piece.graph.output] == ["plan"]

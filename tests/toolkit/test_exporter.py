@@ -16,9 +16,10 @@ from custom_ops.inverse.op import INVERSE
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
 from toolkit.exporter import export_submodule, merge
-from toolkit.network import Network, NetworkGraph, join
+from toolkit.network import Network
 from toolkit.ops.spec import DOMAIN
 from toolkit.specs import Submodule, TensorSpec, frame_input
+from toolkit.wiring import NetworkGraph, join
 
 OPS = (INVERSE,)
 
@@ -26,7 +27,7 @@ OPS = (INVERSE,)
 def export(network: Network) -> ModelProto:
     """The whole network as one checked ONNX model."""
     graph = network.graph
-    pieces = {s.name: export_submodule(s, network.parts[s.name], graph.config, OPS) for s in graph.submodules}
+    pieces = {s.name: export_submodule(graph, s, network.parts[s.name], OPS) for s in graph.submodules}
     model = merge(graph, pieces, OPS, {"checkpoint": "tiny.pth"})
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -179,4 +180,4 @@ def test_submodule_that_cannot_be_exported_is_named(
 ) -> None:
     part = submodule(function, "given")
     with pytest.raises(InputError, match=f"^submodule 'tiny' {message}"):
-        export_submodule(part, part.build(config), config, OPS)
+        export_submodule(join((part,), config), part, part.build(config), OPS)

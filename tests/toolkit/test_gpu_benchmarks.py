@@ -35,10 +35,11 @@ from toolkit.data.probe import probe_frames
 from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.torch import TorchSession
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.verification.metrics import measure as measure_errors
 from toolkit.verification.report import Report
+from toolkit.wiring import join
 
 WORK = GpuWork(kernels=300, copies=2, busy_milliseconds=4.0)
 

@@ -17,9 +17,10 @@ from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.gpu.transfer import Download
 from toolkit.engines.torch import TorchSession
 from toolkit.errors import InputError
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.runtime.state_guard import Repairs
 from toolkit.runtime.temporal_runner import TemporalRunner
+from toolkit.wiring import join
 
 Frames = list[dict[str, np.ndarray]]
 

@@ -13,9 +13,9 @@ import pytest
 
 from toolkit import hookspecs
 from toolkit.config import ModelConfig
-from toolkit.network import join
 from toolkit.plugin_manager import PluginManager
 from toolkit.specs import FRAME_INPUTS, Submodule, TensorSpec
+from toolkit.wiring import join
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTATION = (REPOSITORY / "docs/submodule-plugins.md").read_text(encoding="utf-8")

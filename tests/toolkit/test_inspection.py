@@ -27,9 +27,10 @@ from toolkit.inspection.files import weights_of
 from toolkit.inspection.onnx_model import Tensor as OnnxTensor
 from toolkit.inspection.onnx_model import inspect_onnx
 from toolkit.inspection.weights import Oddity, Share, find_oddities, identify, inspect_checkpoint
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.specs import Submodule
+from toolkit.wiring import join
 
 BEV = "pts_bbox_head.bev_embedding.weight"
 STAGE_2_HEADS = ("motion_head.", "occ_head.", "planning_head.")

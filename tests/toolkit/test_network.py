@@ -11,8 +11,9 @@ from torch import nn
 
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
-from toolkit.network import Network, NetworkGraph, example_inputs, join
-from toolkit.specs import StateSpec, Submodule, TensorSpec
+from toolkit.network import Network, example_inputs
+from toolkit.specs import StateSpec, Submodule, TensorSpec, frame_input
+from toolkit.wiring import NetworkGraph, join
 
 
 def scalar(name: str) -> TensorSpec:
@@ -78,8 +79,27 @@ def test_state_clashes_with_its_source(odometry: Submodule, config: ModelConfig)
         join((wrong,), config)
 
 
+def test_a_name_as_input_takes_whatever_its_producer_gives(
+    odometry: Submodule, planner: Submodule, config: ModelConfig
+) -> None:
+    graph = join((odometry, replace(planner, inputs=("moved", "command"))), config)
+    assert graph.inputs_of(graph.submodules[1]) == (odometry.outputs[0], frame_input("command"))
+
+
+def test_state_input_is_what_it_follows(graph: NetworkGraph) -> None:
+    """In shape and dtype; the meaning says that it is older."""
+    assert graph.state_inputs[1] == TensorSpec(
+        "prev_driven", (1,), "float32", "previous frame: distance driven in this scene, metres"
+    )
+
+
+def test_submodules_keep_their_order_where_nothing_speaks_against_it(config: ModelConfig) -> None:
+    chain = [part(f"{i}", reads=reads, gives=f"t{i}") for i, reads in enumerate(["t2", "timestamp", "timestamp"])]
+    assert [s.name for s in join(chain, config).submodules] == ["1", "2", "0"]
+
+
 def test_cycle(config: ModelConfig) -> None:
-    with pytest.raises(InputError, match="cycle: hen -> egg"):
+    with pytest.raises(InputError, match="cycle: hen -> egg -> hen"):
         join((part("hen", reads="egg", gives="hen"), part("egg", reads="hen", gives="egg")), config)
 
 

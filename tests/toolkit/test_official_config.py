@@ -17,8 +17,9 @@ from toolkit.config import BevConfig, ImageConfig, ModelConfig, MotionConfig
 from toolkit.config_check import RULES, check_config_against, check_values
 from toolkit.config_file import load_config, to_toml
 from toolkit.errors import InputError
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
+from toolkit.wiring import join
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from custom_ops.inverse.op import INVERSE
-from toolkit.network import NetworkGraph
 from toolkit.ops.calls import Call, network_calls
 from toolkit.ops.precompile import calls_to_compile
 from toolkit.ops.spec import CustomOp
 from toolkit.plugin_manager import PluginManager
+from toolkit.wiring import NetworkGraph
 
 
 @pytest.fixture(scope="module")

@@ -22,13 +22,13 @@ from toolkit.data.drive.frames import write_drive
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.frames import FrameSource
 from toolkit.errors import InputError
-from toolkit.network import join
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.replay import replay
 from toolkit.runtime.results import write_result
 from toolkit.runtime.sequence import run_sequence
 from toolkit.selection import select_submodules
 from toolkit.specs import StateSpec, Submodule, TensorSpec
+from toolkit.wiring import join
 
 STAGE_1 = ("image_encoder", "bev_encoder", "tracking", "map_segmentation")
 STAGE_2 = ("motion", "occupancy", "planning")

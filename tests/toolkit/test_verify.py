@@ -19,12 +19,13 @@ from toolkit.bundle import Bundle
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
 from toolkit.errors import CheckFailed
-from toolkit.network import Network, NetworkGraph
+from toolkit.network import Network
 from toolkit.verification.bisection import Origin
 from toolkit.verification.policy import FP32, policy_of
 from toolkit.verification.report import Report
 from toolkit.verification.table import print_report
 from toolkit.verification.verify import verify
+from toolkit.wiring import NetworkGraph
 
 Tensors = Mapping[str, Tensor]
 Change = Callable[[Tensors, Tensors], dict[str, Tensor]]

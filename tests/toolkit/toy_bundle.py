@@ -13,8 +13,9 @@ from toolkit.config import CAMERAS, BevConfig, ImageConfig, ModelConfig, Trackin
 from toolkit.data.frame_folder import write_frame
 from toolkit.data.frames import CameraView, Command, Frame, Pose
 from toolkit.files import sha256_file
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
+from toolkit.wiring import join
 
 CONFIG = ModelConfig(
     embed=32,

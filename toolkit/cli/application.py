@@ -15,6 +15,7 @@ from toolkit.cli.console import print_error, print_trace, print_warning
 from toolkit.cli.main import BAD_INPUT, CHECK_FAILED
 from toolkit.errors import GPU_FAILURE, CheckFailed, InputError
 from toolkit.plugin_manager import PluginManager
+from toolkit.plugin_sources import PACKAGE, package_version
 from toolkit.text import one_line
 
 PROGRAM = "uniad-toolkit"
@@ -95,11 +96,21 @@ def make_app(plugins: PluginManager) -> typer.Typer:
         strict_plugins: Annotated[
             bool, typer.Option("--strict-plugins", help="Stop if an installed plugin fails, rather than skip it.")
         ] = False,
+        version: Annotated[
+            bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=show_version)
+        ] = False,
     ) -> None:
         """Options of every command; plugins have been loaded by now, for they may add commands."""
 
     plugins.add_commands(app)
     return app
+
+
+def show_version(wanted: bool) -> None:
+    """Print the toolkit's version instead of running a command."""
+    if wanted:
+        typer.echo(package_version(PACKAGE))
+        raise typer.Exit
 
 
 def split_plugin_options(arguments: Sequence[str]) -> tuple[PluginOptions, list[str]]:

@@ -38,9 +38,9 @@ def compile_command(
 
     from toolkit.claims import claim_folder
     from toolkit.config import ModelConfig
-    from toolkit.network import join
     from toolkit.ops.precompile import calls_to_compile, compile_calls, parse_architectures, write_kernels
     from toolkit.outputs import new_folder
+    from toolkit.wiring import join
 
     architectures = parse_architectures(arch)
     ops = context.obj.custom_ops()

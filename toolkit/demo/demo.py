@@ -19,7 +19,7 @@ from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.frames import Frame
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.outputs import new_folder
 from toolkit.plugin_manager import PluginManager
 from toolkit.report.collect import collect_report
@@ -32,6 +32,7 @@ from toolkit.stage_clock import Stage, StageClock
 from toolkit.visualize.canvas import Picture
 from toolkit.visualize.frame_picture import draw_frame, write_picture
 from toolkit.visualize.video import frame_rate, write_video
+from toolkit.wiring import join
 
 ASSET = "motion_head.motion_anchors"
 DRIVE = DriveSettings(scenes=1, keyframes=8)

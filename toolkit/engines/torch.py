@@ -11,10 +11,11 @@ from torch import Tensor
 from toolkit.bundle import Bundle
 from toolkit.checkpoint import match_weights
 from toolkit.errors import InputError
-from toolkit.network import Network, join
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.specs import Submodule
 from toolkit.text import one_line
+from toolkit.wiring import join
 
 
 class TorchSession:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toolkit.graph.cleanup.casts import REMOVE_DUPLICATE_CASTS
-from toolkit.graph.cleanup.common_subexpressions import MERGE_COMMON_SUBEXPRESSIONS
-from toolkit.graph.cleanup.constants import FOLD_CONSTANTS
-from toolkit.graph.cleanup.dead_nodes import REMOVE_DEAD_NODES
-from toolkit.graph.cleanup.duplicate_initializers import MERGE_DUPLICATE_INITIALIZERS
-from toolkit.graph.cleanup.identities import REMOVE_IDENTITIES
-from toolkit.graph.deformable_attention.fuse import FUSE_DEFORMABLE_ATTENTION
 from toolkit.graph.graph_pass import GraphPass
-from toolkit.graph.replacements.masks import MASK_INSTEAD_OF_POSITIONS
-from toolkit.graph.replacements.operators import REPLACE_MISSING_OPERATORS
-from toolkit.graph.vendor.recognition import RECOGNISE_VENDOR_NODES
-from toolkit.graph.vendor.spelling import TO_VENDOR_SPELLINGS
 from toolkit.hookspecs import hookimpl
 
 
 @hookimpl
 def uniad_graph_passes() -> Sequence[GraphPass]:
     """Cleaning first, so that patterns show; then what replaces them; then what that leaves double."""
+    from toolkit.graph.cleanup.casts import REMOVE_DUPLICATE_CASTS
+    from toolkit.graph.cleanup.common_subexpressions import MERGE_COMMON_SUBEXPRESSIONS
+    from toolkit.graph.cleanup.constants import FOLD_CONSTANTS
+    from toolkit.graph.cleanup.dead_nodes import REMOVE_DEAD_NODES
+    from toolkit.graph.cleanup.duplicate_initializers import MERGE_DUPLICATE_INITIALIZERS
+    from toolkit.graph.cleanup.identities import REMOVE_IDENTITIES
+    from toolkit.graph.deformable_attention.fuse import FUSE_DEFORMABLE_ATTENTION
+    from toolkit.graph.replacements.masks import MASK_INSTEAD_OF_POSITIONS
+    from toolkit.graph.replacements.operators import REPLACE_MISSING_OPERATORS
+    from toolkit.graph.vendor.recognition import RECOGNISE_VENDOR_NODES
+    from toolkit.graph.vendor.spelling import TO_VENDOR_SPELLINGS
+
     return (
         REMOVE_DEAD_NODES,
         FOLD_CONSTANTS,

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from toolkit.network import Network, NetworkGraph, example_inputs
+from toolkit.network import Network, example_inputs
 from toolkit.ops.kernel import Launch, Shapes
 from toolkit.ops.spec import CustomOp
+from toolkit.wiring import NetworkGraph
 
 
 @dataclass(frozen=True)

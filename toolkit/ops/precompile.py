@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import InputError
-from toolkit.network import NetworkGraph
 from toolkit.ops.calls import Call, network_calls
 from toolkit.ops.kernel import SCALARS, code_name
 from toolkit.ops.nvrtc import compile_kernel, supported_architectures
 from toolkit.ops.spec import CustomOp
+from toolkit.wiring import NetworkGraph
 
 INDEX_FILE = "kernels.json"
 

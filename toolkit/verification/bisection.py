@@ -122,7 +122,7 @@ def find_fault(bundle: Bundle, policy: Policy, eager: TorchSession, wrong: Compa
     faults: list[tuple[set[str], Comparison]] = []
     for submodule in eager.submodules:
         computed = eager.run_submodule(submodule, tensors)
-        earlier = {name for spec in submodule.inputs for name in unseen.get(spec.name, ())}
+        earlier = {name for read in submodule.reads for name in unseen.get(read, ())}
         expected = {name: eager.download(tensor) for name, tensor in computed.items()}
         faults += [(earlier, c) for c in compare(bundle, policy, wrong.frame, expected, seen.outputs)]
         if submodule.name == wrong.submodule or not all(c.passed for _, c in faults):

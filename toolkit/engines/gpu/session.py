@@ -17,9 +17,10 @@ from toolkit.engines.gpu.preprocess import CameraImages, rows_read
 from toolkit.engines.gpu.transfer import Download, Layout, PictureUpload, Upload
 from toolkit.engines.torch import all_finite, load_network
 from toolkit.errors import InputError
-from toolkit.network import Network, NetworkGraph
+from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.specs import reported_results
+from toolkit.wiring import NetworkGraph
 
 DEVICE = torch.device("cuda")
 LARGEST, PACKED = "(largest)", "(packed)"

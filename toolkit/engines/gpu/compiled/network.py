@@ -69,14 +69,14 @@ def compile_submodule(
     """
     part = network.parts[submodule.name]
     device = _device_of(network)
-    examples = [x.to(device) for x in example_inputs(submodule.inputs, network.graph.config)]
+    examples = [x.to(device) for x in example_inputs(network.graph.inputs_of(submodule), network.graph.config)]
     own_precision = Precision.FP32 if "*" in submodule.keep_fp32 else precision
     outputs = [spec.name for spec in submodule.outputs]
     late, awaited = _latest_inputs(network, submodule), _awaited_outputs(network, submodule)
     with preparing(submodule.name), torch.no_grad(), tf32(False):
         module = export_graph(part, examples)
         optimize(module, own_precision)
-        parts = split_at(module, [spec.name for spec in submodule.inputs], outputs, late, awaited)
+        parts = split_at(module, submodule.reads, outputs, late, awaited)
     # A module's `forward`, not the module: when that fails, it looks at the failure in ways torch.compile fails at.
     functions = [_fused(part.module.forward) if inductor else part.module for part in parts]
     return [
@@ -113,14 +113,14 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 def _latest_inputs(network: Network, submodule: Submodule) -> set[str]:
     """The inputs that come from the last of the submodules that this one waits for."""
-    names = {spec.name for spec in submodule.inputs}
+    names = set(submodule.reads)
     producers = [names.intersection(o.name for o in s.outputs) for s in network.graph.submodules]
     return next((found for found in reversed(producers) if found), set())
 
 
 def _awaited_outputs(network: Network, submodule: Submodule) -> set[str]:
     """The outputs that other submodules read."""
-    read = {spec.name for other in network.graph.submodules for spec in other.inputs if other is not submodule}
+    read = {name for other in network.graph.submodules for name in other.reads if other is not submodule}
     return read.intersection(spec.name for spec in submodule.outputs)
 
 
