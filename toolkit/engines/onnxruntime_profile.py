@@ -6,7 +6,9 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from onnx import ModelProto, inliner
+from onnx import ModelProto
+
+from toolkit.graph.functions import inline_functions
 
 OTHER = "other nodes"
 """What the runtime itself adds, such as changes of layout between submodules."""
@@ -19,7 +21,7 @@ def inline_named(model: ModelProto) -> ModelProto:
 
     A function's nodes have no names of their own; they follow, in the model's order, other nodes of their submodule.
     """
-    inlined = inliner.inline_local_functions(model)
+    inlined = inline_functions(model)
     submodule = OTHER
     for number, node in enumerate(inlined.graph.node):
         if "/" in node.name:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import onnx
-import onnx.inliner
 import onnx.shape_inference
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from toolkit.graph.constants import lift_constants
+from toolkit.graph.functions import inline_functions
 from toolkit.graph.topology import all_nodes
 from toolkit.graph.weights import with_weights_as_inputs
 from toolkit.ops.bodies import attach_bodies, detach_bodies
@@ -39,9 +39,7 @@ def to_graph(model: ModelProto, ops: Sequence[CustomOp]) -> gs.Graph:
 
     light, weights = with_weights_as_inputs(model)
     detach_bodies(light)
-    if light.functions:
-        light = onnx.inliner.inline_local_functions(light)
-    light = infer_shapes(light, ops)
+    light = infer_shapes(inline_functions(light), ops)
     own_inputs = {value.name for value in model.graph.input}
     added = [value for value in light.graph.input if value.name not in own_inputs]
     for value in added:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx
-import onnx.inliner
 import onnx.version_converter
 from onnx import ModelProto
 
 from toolkit.errors import InputError
 from toolkit.graph.conversion import name_nodes
+from toolkit.graph.functions import inline_functions
 from toolkit.graph.weights import with_weights_as_inputs
 from toolkit.ops.bodies import attach_bodies, body_opset, detach_bodies
 from toolkit.ops.spec import CustomOp
@@ -28,8 +28,7 @@ def raise_opset(model: ModelProto, opset: int, ops: Sequence[CustomOp]) -> Model
         return model
     light, weights = with_weights_as_inputs(model)
     detach_bodies(light)
-    if light.functions:
-        light = onnx.inliner.inline_local_functions(light)
+    light = inline_functions(light)
     name_nodes(light)
     metadata = {node.name: list(node.metadata_props) for node in light.graph.node}
     try:
