@@ -1,4 +1,5 @@
 # `make demo` and `make test` do all set-up on a fresh machine with Python 3.11.
+# `make check` takes a minute and is for every commit; `make lint test` is what continuous integration runs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -6,7 +7,10 @@ INSTALLED = $(VENV)/.installed
 STUBS = $(VENV)/stubs
 DEMO ?= out/demo
 
-.PHONY: demo test lint clean
+# Two processes of one thread each; a file's tests stay together, for they share what they prepare.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: check demo test lint clean
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,7 +22,10 @@ demo: $(INSTALLED)
 	$(BIN)/uniad-toolkit demo -o $(DEMO) --force
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+check: lint
+	$(PYTEST) -m 'not converts and not slow and not gpu'
 
 # Types to check against: those of NumPy 2, whichever is installed (the nuScenes devkit asks for NumPy 1), and those of
 # TensorRT, whose package requires TensorRT itself and names parameters `in`, which is no Python.

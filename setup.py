@@ -67,6 +67,8 @@ setup(
             "transformers>=4.50",
             "tensorrt-cu13-bindings>=11",
             "pytest>=8",
+            "pytest-xdist>=3.8",
+            "filelock>=3.12",
             "hypothesis>=6",
             "jsonschema>=4.18",
             "ruff>=0.6",

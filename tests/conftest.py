@@ -6,11 +6,11 @@ need it skip.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.session_cache import SessionCache
 from toolkit.anchors import load_motion_anchors
 from toolkit.bundle import Bundle
 from toolkit.config import ModelConfig
@@ -30,6 +31,8 @@ from toolkit.specs import Submodule
 from toolkit.untrusted import load_numpy_pickle
 
 SHARED = Path(os.environ.get("UNIAD_SHARED", Path(__file__).parents[2] / "shared"))
+IMPLIED_MARKS = {"conversions": "converts", "state_dict_a": "slow"}
+"""The marks of tests that ask for a fixture, be it through others."""
 torch.set_grad_enabled(False)
 
 
@@ -40,6 +43,24 @@ def load_script(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they ask for, and put slow files first, so that no process is left alone with one."""
+    for item in items:
+        for fixture in IMPLIED_MARKS.keys() & getattr(item, "fixturenames", ()):
+            item.add_marker(IMPLIED_MARKS[fixture])
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def conversions(tmp_path_factory: pytest.TempPathFactory) -> SessionCache:
+    """Converted models that the processes of a run share; tests that ask for it bear the mark `converts`."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "conversions"
+    folder.mkdir(exist_ok=True)
+    return SessionCache(folder)
 
 
 @pytest.fixture(scope="session")
@@ -66,21 +87,18 @@ def plugins() -> PluginManager:
 
 
 @pytest.fixture(scope="session")
-def convert_seed(
-    golden: Path, plugins: PluginManager, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Bundle]:
+def convert_seed(golden: Path, plugins: PluginManager, conversions: SessionCache) -> Callable[[str], Bundle]:
     """By seed ("A", "C"): the bundle of a golden sequence's pseudo-trained checkpoint, converted once per run."""
 
-    @functools.cache
-    def convert_once(seed: str) -> Bundle:
-        folder = tmp_path_factory.mktemp(f"seed{seed}")
+    def make(seed: str, folder: Path) -> None:
         script, manifest = load_script(golden / "pseudo_checkpoint.py"), str(golden / "state_dict_manifest.json")
         torch.save({"state_dict": script.make_state_dict(manifest, seed), "meta": {"seed": seed}}, folder / "seed.pth")
         anchors = load_motion_anchors(golden / "motion_anchor_infos_mode6.pkl", ModelConfig())
         assets = {"motion_head.motion_anchors": anchors}
-        return convert(folder / "seed.pth", folder / "bundle", plugins, assets=assets)
+        bundle = convert(folder / "seed.pth", folder / "bundle", plugins, assets=assets)
+        assert Bundle.read(bundle.path) == bundle
 
-    return convert_once
+    return lambda seed: Bundle.read(conversions.once(f"seed{seed}", partial(make, seed)) / "bundle")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from toolkit.bundle import Bundle
@@ -20,6 +21,8 @@ from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.wiring import join
+
+pytestmark = pytest.mark.slow
 
 EXTRACT = Path(__file__).parent / "data" / "extract.npz"
 FRAMES, SCENE_CHANGE = 3, 2

@@ -7,10 +7,11 @@ import torch
 
 from tests.corpus.case import Sample
 from tests.corpus.sample import make_sample
+from tests.session_cache import SessionCache
 
 
 @pytest.fixture(scope="session")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+def sample(conversions: SessionCache) -> Sample:
     """Converted once per run, in about half a minute."""
     torch.set_num_threads(1)
-    return make_sample(tmp_path_factory.mktemp("sample"))
+    return Sample(conversions.once("sample", make_sample))

@@ -47,7 +47,7 @@ CONFIG = ModelConfig(
 """Every submodule, with one layer each."""
 
 
-def make_sample(folder: Path) -> Sample:
+def make_sample(folder: Path) -> None:
     """Write checkpoint, anchors, config, bundle, frames and official inputs."""
     sample, plugins = Sample(folder), PluginManager.load()
     weights = pseudo_trained_weights(Network(join(plugins.submodules(), CONFIG)))
@@ -59,7 +59,6 @@ def make_sample(folder: Path) -> Sample:
     for number in range(2):
         write_frame(make_frame(number), sample.frames)
     np.savez(sample.inputs, **official_inputs(2))
-    return sample
 
 
 def make_frame(number: int) -> Frame:

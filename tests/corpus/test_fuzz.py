@@ -23,6 +23,8 @@ from toolkit.errors import InputError
 from toolkit.runtime.official_interface import FRAME, RECURRENT
 from toolkit.runtime.replay import read_inputs
 
+pytestmark = pytest.mark.slow
+
 Result = TypeVar("Result")
 relaxed = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)

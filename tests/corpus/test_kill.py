@@ -18,6 +18,8 @@ from toolkit.data.frame_folder import write_frame
 from toolkit.network import Network
 from toolkit.wiring import join
 
+pytestmark = pytest.mark.converts
+
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "from toolkit.cli.main import main; main()")
 OFFICIAL = ("image_encoder", "bev_encoder", "tracking", "map_segmentation", "motion", "occupancy", "planning")

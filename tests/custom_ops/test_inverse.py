@@ -78,6 +78,7 @@ def test_node_has_one_input_and_no_attributes() -> None:
     assert INVERSE.attributes == {}
 
 
+@pytest.mark.converts
 def test_exports_as_one_node(exported_nodes: Callable[..., list[NodeProto]]) -> None:
     (node,) = exported_nodes(INVERSE, matrices(4, 3, 3))
     assert (node.domain, node.op_type) == ("uniad", "Inverse")

@@ -151,6 +151,7 @@ def test_node_has_four_inputs_and_the_geometry() -> None:
     assert MODULATED_DEFORMABLE_CONVOLUTION.attributes == {"stride": "int", "padding": "int", "dilation": "int"}
 
 
+@pytest.mark.converts
 def test_exports_as_one_node(exported_nodes: Callable[..., list[NodeProto]]) -> None:
     case = CASES["dilated"]
     (node,) = exported_nodes(MODULATED_DEFORMABLE_CONVOLUTION, *case.inputs(), **case.attributes)

@@ -153,6 +153,7 @@ def test_node_has_four_inputs_and_the_sizes_of_the_levels() -> None:
     assert MULTI_SCALE_DEFORMABLE_ATTENTION.attributes == {"spatial_shapes": "List[int]"}
 
 
+@pytest.mark.converts
 def test_exports_as_one_node(exported_nodes: Callable[..., list[NodeProto]]) -> None:
     case = CASES["two levels"]
     (node,) = exported_nodes(MULTI_SCALE_DEFORMABLE_ATTENTION, *case.inputs(), spatial_shapes=case.spatial_shapes)

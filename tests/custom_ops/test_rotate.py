@@ -122,6 +122,7 @@ def test_node_has_three_inputs_and_the_interpolation() -> None:
     assert ROTATE.attributes == {"interpolation": "str"}
 
 
+@pytest.mark.converts
 def test_exports_as_one_node(exported_nodes: Callable[..., list[NodeProto]]) -> None:
     (node,) = exported_nodes(ROTATE, image(), *tensors(30, (4, 3)), interpolation="nearest")
     assert (node.domain, node.op_type) == ("uniad", "Rotate")

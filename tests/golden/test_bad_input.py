@@ -19,6 +19,8 @@ from toolkit.cli.main import run
 from toolkit.data.drive.dataset import DriveSettings
 from toolkit.data.drive.frames import write_drive
 
+pytestmark = pytest.mark.slow
+
 Damage = Callable[[Path], object]
 
 

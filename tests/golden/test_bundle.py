@@ -10,6 +10,8 @@ import pytest
 from toolkit.bundle import Bundle
 from toolkit.ops.spec import DOMAIN
 
+pytestmark = pytest.mark.slow
+
 NODE_LIMIT = 6500
 SIZE_LIMIT = 800e6
 FORBIDDEN = {"NonZero", "If", "Loop", "Scan", "Compress", "Unique"}

@@ -26,10 +26,13 @@ from toolkit.engines.tensorrt.sidecar import EngineTensor, Sidecar, log_path
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
 from toolkit.plugin_manager import PluginManager
 
-pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(package) is None for package in (BINDINGS, LIBRARIES)),
-    reason="TensorRT for RTX is not installed; install it with: pip install 'uniad-toolkit[tensorrt-rtx]'",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(package) is None for package in (BINDINGS, LIBRARIES)),
+        reason="TensorRT for RTX is not installed; install it with: pip install 'uniad-toolkit[tensorrt-rtx]'",
+    ),
+]
 
 LARGEST = {Precision.FP32: 400, Precision.FP16: 260}
 """MiB that an engine may take."""

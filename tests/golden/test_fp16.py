@@ -19,6 +19,8 @@ from benchmarks.gpu_precision import Pair, compare_sessions, faults_of
 from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.torch import TorchSession
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 2
 """Tracks are born in the first; in the second some live on and some go unreported."""
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from toolkit.bundle import Bundle
 from toolkit.cli.main import run
 from toolkit.data.frame_folder import write_frame
 from toolkit.data.frames import Frame
+
+pytestmark = pytest.mark.slow
 
 
 def results(bundle: Bundle, frames: Path, output: Path, session: str) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from toolkit.data.drive.dataset import DriveSettings
 from toolkit.data.drive.frames import write_drive
 from toolkit.files import sha256_file
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[2] / "configs" / "uniad_tiny_compact.toml"
 PLANNER = Path(__file__).parents[2] / "docs" / "examples" / "straight_planner.py"
 DRIVE = DriveSettings(scenes=2, keyframes=1)

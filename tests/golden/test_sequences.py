@@ -16,6 +16,8 @@ from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.official_interface import has_no_effect
 from toolkit.runtime.replay import replay
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", [SessionKind.ONNXRUNTIME, SessionKind.TORCH])
 @pytest.mark.parametrize("seed", ["A", "C"])

@@ -21,6 +21,8 @@ from toolkit.graph.random_inputs import random_inputs
 from toolkit.ops.spec import DOMAIN
 from toolkit.plugin_manager import PluginManager
 
+pytestmark = pytest.mark.converts
+
 NODE = "MultiScaleDeformableAttention"
 OPEN = {"queries": {0: "batch", 1: "query"}, "keys": {0: "batch"}, "reference": {0: "batch", 1: "query"}}
 """Open dimensions of the inputs."""

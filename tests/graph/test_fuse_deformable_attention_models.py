@@ -15,6 +15,8 @@ from toolkit.graph.equivalence import outputs_of
 pytest.importorskip("transformers")
 from tests.graph import third_party_models as models
 
+pytestmark = pytest.mark.slow
+
 NODE = "MultiScaleDeformableAttention"
 
 

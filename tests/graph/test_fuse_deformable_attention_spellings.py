@@ -8,6 +8,8 @@ from tests.graph import deformable_attentions as ways
 from tests.graph.rewriting import exported, op_types, rewritten
 from toolkit.graph.deformable_attention.fuse import FUSE_DEFORMABLE_ATTENTION
 
+pytestmark = pytest.mark.converts
+
 DYNAMIC = {"queries": {0: "batch", 1: "query"}, "keys": {0: "batch"}, "reference": {0: "batch", 1: "query"}}
 WAYS = (
     ways.Einsum,

@@ -16,6 +16,8 @@ from toolkit.graph.pipeline import Rewritten, rewrite
 from toolkit.graph.plugin import uniad_graph_passes
 from toolkit.graph.selection import select_passes
 
+pytestmark = pytest.mark.converts
+
 
 class Function(nn.Module):
     """A function as a module."""

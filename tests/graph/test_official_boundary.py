@@ -175,6 +175,7 @@ def expected(bundle_a: Bundle, frames: list[dict[str, np.ndarray]]) -> list[dict
     return list(replay(bundle_a, OnnxRuntimeSession(bundle_a), frames))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padded", [False, True])
 def test_sequence_equals_replay(
     padded: bool,

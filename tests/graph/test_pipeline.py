@@ -91,6 +91,7 @@ BREAKING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("apply", "reason"), BREAKING.values(), ids=BREAKING)
 def test_a_pass_that_breaks_the_model_is_named(apply: Callable[[gs.Graph], None], reason: str) -> None:
     passes = [HARMLESS, edit("culprit", apply), edit("innocent", lambda graph: None)]

@@ -32,6 +32,8 @@ from toolkit.verification.gates import check_gates
 from toolkit.verification.policy import FP32 as FP32_TOLERANCES
 from toolkit.verification.sense import sense_failures
 
+pytestmark = pytest.mark.slow
+
 Outputs = list[dict[str, np.ndarray]]
 
 

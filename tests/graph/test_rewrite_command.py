@@ -93,6 +93,7 @@ def test_forms(tmp_path: Path, form: str, functions: int) -> None:
     assert len(onnx.load(out).functions) == functions
 
 
+@pytest.mark.slow
 def test_a_pass_that_breaks_the_model_writes_nothing(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

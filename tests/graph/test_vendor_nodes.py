@@ -19,6 +19,8 @@ from toolkit.graph.vendor.recognition import RECOGNISE_VENDOR_NODES
 from toolkit.graph.vendor.spelling import TO_VENDOR_SPELLINGS
 from toolkit.plugin_manager import PluginManager
 
+pytestmark = pytest.mark.converts
+
 ATTENTION = """m (float[1, 20, 2, 4] value, float[1, 5, 1, 4] reference, float[1, 5, 2, 16] offsets,
     float[1, 5, 2, 8] logits) => (float[1, 5, 2, 4] y) {
     y = MultiScaleDeformableAttnTRT (value, shapes, reference, offsets, logits)

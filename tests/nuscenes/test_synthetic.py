@@ -14,6 +14,8 @@ from toolkit.config import ImageConfig
 from toolkit.data.preprocess import sequence_inputs
 from toolkit.data.sources import open_frames
 
+pytestmark = pytest.mark.slow
+
 VERSION = "v1.0-mini"
 
 

@@ -240,6 +240,7 @@ def test_new_scene_ignores_the_previous_bev() -> None:
     assert not torch.equal(fresh, continued)
 
 
+@pytest.mark.converts
 def test_exports_with_the_shapes_of_its_specs() -> None:
     inputs = tuple(small_inputs())
     exported = torch.export.export(SUBMODULE.build(SMALL).eval(), inputs)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -39,6 +40,7 @@ def test_each_camera_is_encoded_on_its_own() -> None:
     torch.testing.assert_close(encoder(images)[1:], encoder(images[1:]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.converts
 def test_exports_with_the_shapes_of_its_specs() -> None:
     dimensions = SMALL.dimensions()
     images: Any = torch.from_numpy(inputs_of(SUBMODULE)[0].zeros(dimensions))

@@ -162,6 +162,7 @@ def test_outputs_are_as_specified() -> None:
         assert str(output.dtype) == f"torch.{spec.dtype}", spec.name
 
 
+@pytest.mark.converts
 def test_graph_has_fixed_shapes() -> None:
     program = torch.export.export(SUBMODULE.build(TINY).eval(), (torch.randn(TINY.bev.cells, TINY.embed),))
     targets = {str(node.target) for node in program.graph.nodes}

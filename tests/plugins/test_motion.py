@@ -191,6 +191,7 @@ def test_rotation_matrices_turn_counter_clockwise() -> None:
     torch.testing.assert_close(turn @ torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
 
 
+@pytest.mark.converts
 def test_inputs_and_outputs_match_the_specs_and_export(small: Motion, small_inputs: dict[str, Tensor]) -> None:
     dimensions = SMALL.dimensions()
     arguments = tuple(small_inputs[name] for name in INPUTS)

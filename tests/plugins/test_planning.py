@@ -96,6 +96,7 @@ def test_order_of_modes_does_not_matter(small: Planning, small_inputs: list[Tens
     torch.testing.assert_close(small(*small_inputs), shuffled)
 
 
+@pytest.mark.converts
 def test_inputs_and_output_match_the_specs_and_export(small: Planning, small_inputs: list[Tensor]) -> None:
     dimensions = SMALL.dimensions() | {"agents_and_ego": 4}
     assert [spec.resolve(dimensions) for spec in inputs_of(SUBMODULE)] == [x.shape for x in small_inputs]

@@ -204,6 +204,7 @@ def test_the_capacity_does_not_change_the_result(small: Tracking) -> None:
         torch.testing.assert_close(actual[name][: len(expected[name])], expected[name], msg=name)
 
 
+@pytest.mark.converts
 def test_export_has_fixed_shapes(small: Tracking) -> None:
     """Exports without data-dependent shapes; outputs are what the specs say."""
     arguments = tuple(torch.from_numpy(spec.zeros(SMALL.dimensions())) for spec in inputs_of(SUBMODULE))

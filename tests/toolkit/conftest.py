@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from custom_ops.inverse.op import INVERSE, inverse
+from tests.session_cache import SessionCache
 from toolkit.bundle import Bundle, SubmoduleRecord
 from toolkit.config import BevConfig, ImageConfig, ModelConfig, PlanningConfig, TrackingConfig
 from toolkit.converter import convert
@@ -163,11 +164,14 @@ def tiny_plugins(odometry: Submodule, planner: Submodule) -> PluginManager:
 
 
 @pytest.fixture(scope="session")
-def converted(graph: NetworkGraph, tiny_plugins: PluginManager, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def converted(graph: NetworkGraph, tiny_plugins: PluginManager, conversions: SessionCache) -> Path:
     """A bundle of the tiny network on disk."""
-    folder = tmp_path_factory.mktemp("tiny")
-    torch.save({"state_dict": Network(graph).weights(), "meta": {}}, folder / "tiny.pth")
-    return convert(folder / "tiny.pth", folder / "bundle", tiny_plugins, config=graph.config).path
+
+    def make(folder: Path) -> None:
+        torch.save({"state_dict": Network(graph).weights(), "meta": {}}, folder / "tiny.pth")
+        convert(folder / "tiny.pth", folder / "bundle", tiny_plugins, config=graph.config)
+
+    return conversions.once("tiny", make) / "bundle"
 
 
 @pytest.fixture(scope="session")

@@ -113,6 +113,7 @@ def test_made_up_pictures_become_the_probe_frames_again(tmp_path: Path) -> None:
             np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_onnxruntime_tells_submodules_apart(
     bundle: Bundle, graph: NetworkGraph, network: Network, drive: list[dict[str, np.ndarray]]
 ) -> None:

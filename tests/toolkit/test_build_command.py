@@ -40,6 +40,7 @@ def written(bundle: Bundle) -> Bundle:
     return Bundle.read(bundle.path)
 
 
+@pytest.mark.slow
 @needs_tensorrt_rtx
 def test_bundle(written: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     """One engine for several GPUs, with a plugin in place of the function; its sidecar, its log and its record."""
@@ -68,6 +69,7 @@ def test_bundle(written: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.slow
 @needs_tensorrt_rtx
 def test_model_with_open_sizes_elsewhere(written: Bundle, tmp_path: Path) -> None:
     """The functions of standard operators serve too; an engine outside the bundle's folder is not recorded there."""
@@ -83,6 +85,7 @@ def test_model_with_open_sizes_elsewhere(written: Bundle, tmp_path: Path) -> Non
     assert Bundle.read(written.path).engines == ()
 
 
+@pytest.mark.slow
 @needs_tensorrt_rtx
 def test_model_that_tensorrt_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, the log, and nothing else."""

@@ -100,6 +100,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(item, (*path, key))
 
 
+@pytest.mark.slow
 def test_any_damage_shows(written: Bundle) -> None:
     """Whatever is replaced: even what reads as a good value no longer describes the network beside it."""
     manifest = intact(written)

@@ -18,6 +18,8 @@ from toolkit.engines.gpu.precision import Precision
 from toolkit.network import Network
 from toolkit.specs import Submodule
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def network() -> Network:

@@ -12,6 +12,8 @@ from toolkit.engines.gpu.compiled.pipeline import REWRITES, optimize
 from toolkit.engines.gpu.precision import Precision
 from toolkit.specs import TensorSpec
 
+pytestmark = pytest.mark.slow
+
 EXPECTED = {
     "image_encoder": {"fold_batch_norm"},
     "bev_encoder": {"merge_linears"},

@@ -149,11 +149,13 @@ def test_driver(script: str | None, status: Status, found: str, tmp_path: Path) 
 # Custom ops
 
 
+@pytest.mark.converts
 def test_custom_ops_are_exported_and_compared(ops: Sequence[CustomOp]) -> None:
     checks = check_custom_ops(ops)
     assert statuses(checks) == {op.name: Status.OK for op in ops}
 
 
+@pytest.mark.slow
 def test_wrong_conversions_are_told_apart(ops: Sequence[CustomOp]) -> None:
     """One op computes something else, one has no valid body, one no example, one is fine."""
     attention, rotate, inverse, *_ = ops
@@ -226,6 +228,7 @@ def test_root_that_is_no_folder(tmp_path: Path) -> None:
 # The command
 
 
+@pytest.mark.slow
 def test_command_prints_every_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor"]) == 0
     printed = capsys.readouterr().out
@@ -234,6 +237,7 @@ def test_command_prints_every_section(capsys: pytest.CaptureFixture[str]) -> Non
     assert "failed" not in printed
 
 
+@pytest.mark.slow
 def test_command_fails_when_the_main_job_cannot_be_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Here without weights and anchors; there are no ops to test, which saves time."""
     assert run(["doctor", "--root", str(tmp_path), "--disable-plugin", "custom_ops.plugin"]) == 1

@@ -16,6 +16,8 @@ from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.nuscenes.dataroot import read_dataroot
 from toolkit.data.preprocess import sequence_inputs
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_DEVKIT = """
 import sys
 from pathlib import Path

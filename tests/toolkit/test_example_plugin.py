@@ -107,6 +107,7 @@ def test_command_bends_the_path(module: nn.Module) -> None:
     np.testing.assert_allclose(plan(module, standing, LEFT)[-1], [-4.5, 0], atol=1e-5)
 
 
+@pytest.mark.converts
 def test_it_exports(graph: NetworkGraph, module: nn.Module, planner: Submodule) -> None:
     piece = export_submodule(graph, planner, module, ())
     assert [output.name for output in piece.graph.output] == ["plan"]

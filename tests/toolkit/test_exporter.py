@@ -21,6 +21,8 @@ from toolkit.ops.spec import DOMAIN
 from toolkit.specs import Submodule, TensorSpec, frame_input
 from toolkit.wiring import NetworkGraph, join
 
+pytestmark = pytest.mark.converts
+
 OPS = (INVERSE,)
 
 

@@ -78,6 +78,7 @@ def test_work_on_several_streams_counts_once(intervals: list[tuple[float, float]
     assert covered(intervals) == length
 
 
+@pytest.mark.slow
 def test_a_session_is_measured(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames to warm up are run and not counted; the network's objects are those of the frames that are."""
     profiled: list[bool] = []
@@ -277,6 +278,7 @@ def test_golden_data_must_be_there(tmp_path: Any) -> None:
         next(gpu_cases.golden_cases(tmp_path, ["A"]))
 
 
+@pytest.mark.slow
 def test_a_golden_case_has_the_networks_and_the_frames_of_its_sequence(golden: Any) -> None:
     """Its frames are those that the reference ran."""
     (case,) = gpu_cases.golden_cases(golden, ["A"])
@@ -287,6 +289,7 @@ def test_a_golden_case_has_the_networks_and_the_frames_of_its_sequence(golden: A
     assert measure_errors(case.frames[0]["image"], case.frames[1]["image"]).norm > 0
 
 
+@pytest.mark.slow
 def test_every_submodule_is_timed(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the tensors of a frame with state fed back; a GPU adds the graph, the compiler and the clock."""
 

@@ -15,6 +15,8 @@ from toolkit.ops.kernel import cached_code, code_name
 from toolkit.ops.precompile import INDEX_FILE
 from toolkit.plugin_manager import PluginManager
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURES = {"sm_86", "sm_120"}
 OPS = {op.name: op for op in PluginManager.load().custom_ops()}
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.soak import Soak, convert_reduced, drive, soak
+from tests.session_cache import SessionCache
 from toolkit.bundle import Bundle
 from toolkit.cli import run_job
 from toolkit.cli.main import run
@@ -61,9 +62,10 @@ class SpoiledSession:
 
 
 @pytest.fixture(scope="module")
-def reduced(tmp_path_factory: pytest.TempPathFactory, plugins: PluginManager) -> Bundle:
+def reduced(conversions: SessionCache, plugins: PluginManager) -> Bundle:
     """The submodules that hold state, converted: a BEV of 20 x 20 cells, 61 queries, 101 track rows."""
-    return convert_reduced(tmp_path_factory.mktemp("reduced"), plugins, RECURRENT)
+    folder = conversions.once("reduced", lambda folder: convert_reduced(folder, plugins, RECURRENT))
+    return Bundle.read(folder / "bundle")
 
 
 @pytest.fixture
@@ -74,6 +76,7 @@ def spoil(reduced: Bundle, plugins: PluginManager) -> Callable[..., SpoiledSessi
     return spoil
 
 
+@pytest.mark.slow
 @both_sessions
 def test_sixty_frames_with_scene_changes(kind: SessionKind, reduced: Bundle, plugins: PluginManager) -> None:
     """`python -m benchmarks.soak` runs thousands. One frame's results take 0.5 MB; none may stay behind."""
@@ -137,6 +140,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "frames"
 
 
+@pytest.mark.slow
 def test_run_reports_repairs(
     reduced: Bundle,
     frames: Path,

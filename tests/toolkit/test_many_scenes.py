@@ -67,6 +67,7 @@ class TestScenes:
     def test_of_no_frames(self) -> None:
         assert list(split_scenes([])) == []
 
+    @pytest.mark.slow
     def test_give_the_same_results_alone_as_in_a_sequence(self, folder: Path) -> None:
         """Ego motion refers to the scene before; ids start at 0."""
         bundle, plugins = Bundle.read(folder / "bundle"), PluginManager.load()
@@ -96,12 +97,14 @@ class TestShards:
         with pytest.raises(InputError, match="is not INDEX/COUNT with INDEX from 0 to COUNT - 1, such as 0/4"):
             Shard.parse(text)
 
+    @pytest.mark.slow
     def test_give_together_what_one_run_gives(self, folder: Path) -> None:
         assert [run_toy(folder, f"shard{i}", "--shard", f"{i}/2") for i in range(2)] == [0, 0]
         assert frames_of(folder / "shard1") == ["frame2", "frame3"]
         assert contents(folder / "shard0") | contents(folder / "shard1") == contents(folder / "whole")
 
 
+@pytest.mark.slow
 def test_two_workers_give_what_one_gives(folder: Path) -> None:
     """To the last byte, pictures included; the record has the frames in the same order."""
     assert run_toy(folder, "two", "--workers", "2") == 0
@@ -132,6 +135,7 @@ class Trouble:
 SCENES: Sequence[Scene] = list(split_scenes(FRAMES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [

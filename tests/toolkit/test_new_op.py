@@ -66,6 +66,7 @@ def test_generated_op_is_named_throughout(tmp_path: Path) -> None:
     assert {"soft_gate", "SoftGate", "SOFT_GATE"} <= set(re.findall(r"\w+", text))
 
 
+@pytest.mark.slow
 def test_walk_through(tmp_path: Path) -> None:
     """Every piece of code on the page, in its order; the first is the op as generated, and its test."""
     for language, file, text in BLOCKS:

@@ -121,6 +121,7 @@ def test_without_a_gpu(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @without_gpu
 def test_workers_without_a_gpu(command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The error is a worker's; it takes seconds, for workers import torch."""

@@ -102,6 +102,8 @@ def test_stage_1_makes_tracking_and_map(plugins: PluginManager, golden: Path) ->
     assert {"boxes", "map_scores"} <= {spec.name for spec in graph.results}
 
 
+@pytest.mark.converts
+@pytest.mark.slow
 def test_stage_1_converts_and_runs(
     state_dict_a: dict[str, Tensor],
     frame_inputs_a: list[dict[str, np.ndarray]],
@@ -156,6 +158,7 @@ class ZeroSession:
         return all(np.isfinite(tensor).all() for tensor in tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("heads", "has_map"), [(("seg_head.",), True), ((), False)], ids=["stage 1", "tracking alone"])
 def test_frames_run_through_a_part_of_the_network(
     heads: tuple[str, ...], has_map: bool, plugins: PluginManager, frames: FrameSource, tmp_path: Path

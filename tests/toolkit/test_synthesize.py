@@ -29,6 +29,8 @@ from toolkit.data.drive.dataset import DriveSettings, synthesize
 from toolkit.data.drive.versions import SCENES, scene_name
 from toolkit.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 KEYFRAMES = 6
 
 

@@ -17,6 +17,8 @@ from nuscenes.eval.tracking.utils import category_to_tracking_name
 
 from toolkit.data.drive.dataset import DriveSettings, synthesize
 
+pytestmark = pytest.mark.slow
+
 META = {"use_camera": True, "use_lidar": False, "use_radar": False, "use_map": False, "use_external": False}
 
 

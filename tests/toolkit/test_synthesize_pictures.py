@@ -20,6 +20,8 @@ from toolkit.data.drive.versions import LOCATIONS
 from toolkit.data.drive.world.geometry import Array, oriented_corners
 from toolkit.data.drive.world.town import Town, build_town
 
+pytestmark = pytest.mark.slow
+
 WHITE = (255, 255, 255)
 SHADOW_MARGIN = 3
 
