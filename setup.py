@@ -34,6 +34,7 @@ setup(
         "numpy>=1.26",
         "scipy>=1.11",
         "ml-dtypes>=0.4",
+        "msgspec>=0.22",
         "onnx>=1.17",
         "onnxscript>=0.5",
         "onnx-graphsurgeon>=0.5.8",

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from toolkit.config import ModelConfig
+from toolkit.config_check import check_values
 from toolkit.errors import InputError
-from toolkit.files import read_json, sha256_file
+from toolkit.files import sha256_file
+from toolkit.json_file import read_format, refusing
 from toolkit.outputs import new_file
 from toolkit.specs import StateSpec, TensorSpec
-from toolkit.text import one_line
+from toolkit.text import quoted
+from toolkit.typed import Misfit, completed, decode
 from toolkit.wiring import NetworkGraph
 
 FORMAT = 1
 MANIFEST = "bundle.json"
 FUNCTIONAL_ONNX = "model.onnx"
 WEIGHTS = "weights.safetensors"
+MAX_NAME_BYTES = 255
+"""Of a file, in the usual file systems."""
+MAX_ELEMENTS = 2**28
+"""Of a tensor; the largest of UniAD have a tenth."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +99,11 @@ class Bundle:
 
     @property
     def onnx(self) -> Path:
-        return self.path / self.files["functional"]
+        return self.path / self._file("functional")
 
     @property
     def weights(self) -> Path:
-        return self.path / self.files["weights"]
+        return self.path / self._file("weights")
 
     @property
     def identity(self) -> str:
@@ -108,7 +116,7 @@ class Bundle:
 
     def digests(self, form: str) -> dict[str, str]:
         """The recorded digest of every file of a form."""
-        name = self.files[form]
+        name = self._file(form)
         return {file: digest for file, digest in self.sha256.items() if file in (name, f"{name}.data")}
 
     def require_intact(self, form: str) -> None:
@@ -124,10 +132,8 @@ class Bundle:
 
     def write(self) -> None:
         """Write `bundle.json` into the bundle's folder, whole or not at all."""
-        values = {"format": FORMAT} | {f.name: getattr(self, f.name) for f in fields(self) if f.name != "path"}
-        values["config"] = self.config.to_dict()
-        for name in ("submodules", "frame_inputs", "state_inputs", "states", "results", "wires", "engines"):
-            values[name] = [asdict(item) for item in values[name]]
+        values = {"format": FORMAT} | asdict(self)
+        del values["path"]
         if not self.engines:  # as in bundles of versions that built none
             del values["engines"]
         values["digest"] = content_digest(values)
@@ -137,30 +143,28 @@ class Bundle:
     @classmethod
     def read(cls, path: Path) -> Bundle:
         """Open a bundle folder. Raises InputError if it is none, is incomplete or edited, or has another format."""
-        if not (path / MANIFEST).is_file():
+        manifest = path / MANIFEST
+        if not manifest.is_file():
             raise InputError(f"{path} is not a bundle: it has no {MANIFEST}; make one with `uniad-toolkit convert`")
-        values = read_json(path / MANIFEST, "convert again")
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise InputError(f"{path / MANIFEST}: format is not {FORMAT}; convert again with this version")
-        parts: dict[str, Any] = {}
-        for name, read in _READERS.items():
-            if name in OPTIONAL and name not in values:
-                continue
-            if name not in values:
-                raise InputError(f"{path / MANIFEST}: field {name!r} is missing; convert again")
-            try:
-                parts[name] = read(values[name])
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
-                raise InputError(
-                    f"{path / MANIFEST} is damaged in {name!r}: {one_line(error)}; convert again"
-                ) from error
-        if parts.pop("digest") != content_digest(values):
-            raise InputError(f"{path / MANIFEST} was changed since the conversion; convert again")
-        bundle = cls(path=path, **parts)
+        values = read_format(manifest, FORMAT, "convert again")
+        with refusing(manifest, "convert again", "is damaged in {field!r}"):
+            if "digest" not in values:
+                raise Misfit("$", "field 'digest' is missing")
+            content = {name: value for name, value in values.items() if name != "digest"}
+            bundle = decode(cls, completed(content, "$", path=path))
+            _require_file_names(bundle)
+            _require_sense(bundle)
+        if values["digest"] != content_digest(values | {"format": FORMAT}):
+            raise InputError(f"{manifest} was changed since the conversion; convert again")
         for file in sorted({*bundle.files.values(), *bundle.sha256}):
             if not (path / file).is_file():
                 raise InputError(f"bundle {path}: file {file} is missing; convert again")
         return bundle
+
+    def _file(self, form: str) -> str:
+        if form not in self.files:
+            raise InputError(f"bundle {self.path} does not hold the form {form!r} of its network; convert again")
+        return self.files[form]
 
 
 def content_digest(manifest: Mapping[str, Any]) -> str:
@@ -169,39 +173,31 @@ def content_digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _submodules(values: list[dict[str, Any]]) -> tuple[SubmoduleRecord, ...]:
-    return tuple(SubmoduleRecord(**v | {"outputs": tuple(v["outputs"])}) for v in values)
+def _require_file_names(bundle: Bundle) -> None:
+    """Raise Misfit for a path that would lead out of the bundle, or could not be one."""
+    names = {f"$.files.{form}": name for form, name in bundle.files.items()}
+    names |= {f"$.engines[{i}].file": engine.file for i, engine in enumerate(bundle.engines)}
+    for place, name in (*names.items(), *(("$.sha256", name) for name in bundle.sha256)):
+        inside = name not in ("", ".", "..") and not set(name) & set("/\\\0")
+        if not inside or len(name.encode()) > MAX_NAME_BYTES:
+            raise Misfit(place, f"expected the name of a file in the bundle, found {quoted(name)}")
 
 
-def _specs(values: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(**v | {"shape": tuple(v["shape"])}) for v in values)
-
-
-def _states(values: list[dict[str, Any]]) -> tuple[StateSpec, ...]:
-    return tuple(StateSpec(**v) for v in values)
-
-
-def _engines(values: list[dict[str, Any]]) -> tuple[EngineRecord, ...]:
-    return tuple(EngineRecord(**v | {"capabilities": tuple(v["capabilities"])}) for v in values)
-
-
-_READERS: Mapping[str, Callable[[Any], Any]] = {
-    "config": ModelConfig.from_dict,
-    "submodules": _submodules,
-    "frame_inputs": _specs,
-    "state_inputs": _specs,
-    "states": _states,
-    "results": _specs,
-    "wires": _specs,
-    "custom_ops": tuple,
-    "files": dict,
-    "sha256": dict,
-    "provenance": dict,
-    "parity": dict,
-    "engines": _engines,
-    "digest": str,
-}
-"""Every field of a manifest but the format, and how its JSON becomes the bundle's value."""
-
-OPTIONAL = ("engines",)
-"""Fields that a manifest need not have."""
+def _require_sense(bundle: Bundle) -> None:
+    """Raise Misfit for a configuration or tensors with which there can be no network."""
+    try:
+        check_values(bundle.config)
+    except InputError as error:
+        raise Misfit("$.config", str(error)) from error
+    produced = {tensor for submodule in bundle.submodules for tensor in submodule.outputs}
+    for name in ("frame_inputs", "state_inputs", "results", "wires"):
+        for i, spec in enumerate(getattr(bundle, name)):
+            place = f"$.{name}[{i}]"
+            try:
+                shape = spec.resolve(bundle.config.dimensions())
+            except ValueError as error:
+                raise Misfit(f"{place}.shape", str(error)) from error
+            if min(shape, default=1) < 0 or math.prod(shape) > MAX_ELEMENTS:
+                raise Misfit(f"{place}.shape", f"expected at most {MAX_ELEMENTS} elements, found {quoted(shape)}")
+            if name in ("results", "wires") and spec.name not in produced:
+                raise Misfit(f"{place}.name", f"{quoted(spec.name)} is the output of no submodule")

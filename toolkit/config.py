@@ -6,10 +6,8 @@ Defaults are those of the official UniAD-tiny end-to-end configuration.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, cast, get_args, get_origin, get_type_hints
-
-from toolkit.text import quoted
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 CLASS_NAMES = (
     "car", "truck", "construction_vehicle", "bus", "trailer",
@@ -180,40 +178,5 @@ class ModelConfig:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form; `from_dict` inverts it."""
+        """JSON-ready form; `toolkit.typed.decode` inverts it."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """Rebuild from `to_dict`; ValueError names a field that is unknown or of the wrong type."""
-        config: ModelConfig = _from_dict(cls, values, "config")
-        return config
-
-
-def _from_dict(cls: type[Any], values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected an object, found {type(values).__name__}")
-    known = {f.name for f in fields(cls)}
-    unknown = sorted(str(key) for key in values.keys() - known)
-    if unknown:
-        raise ValueError(f"{where}: unknown field {quoted(unknown[0])}; known fields: {', '.join(sorted(known))}")
-    hints = get_type_hints(cls)
-    return cls(**{key: _typed(hints[key], value, f"{where}.{key}") for key, value in values.items()})
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    """The value as its type hint wants it: lists become tuples, whole numbers floats. ValueError for another type."""
-    if is_dataclass(hint):
-        return _from_dict(cast(type[Any], hint), value, where)
-    if get_origin(hint) is tuple:
-        items = get_args(hint)
-        if not isinstance(value, list | tuple) or (items[-1] is not ... and len(value) != len(items)):
-            size = "a list" if items[-1] is ... else f"a list of {len(items)}"
-            raise ValueError(f"{where}: expected {size}, found {quoted(value)}")
-        hints = items[:1] * len(value) if items[-1] is ... else items
-        return tuple(_typed(hints[i], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if hint is float and type(value) is int and abs(value) < 2**63:
-        return float(value)
-    if type(value) is not hint:
-        raise ValueError(f"{where}: expected {hint.__name__}, found {quoted(value)}")
-    return value

@@ -12,6 +12,7 @@ from toolkit.config_check import check_values
 from toolkit.errors import InputError
 from toolkit.official.config import load_official_config
 from toolkit.regular_file import open_regular, readable_file
+from toolkit.typed import decode
 
 MAX_BYTES = 2**16
 
@@ -40,7 +41,7 @@ def load_toml(path: Path) -> ModelConfig:
     if len(data) > MAX_BYTES:
         raise InputError(f"config {path} is larger than {MAX_BYTES} bytes; give a config file")
     try:
-        return ModelConfig.from_dict(tomllib.loads(data.decode()))
+        return decode(ModelConfig, tomllib.loads(data.decode()), root="config", largest=None)
     except (ValueError, RecursionError) as error:
         raise InputError(f"config {path}: {error!s:.300}; see docs/configs.md") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 from safetensors.torch import load_file, save_file
 
-from tests.corpus.case import Malformed, Sample, edit_manifest, link_tree, nothing, replace_file
+from tests.corpus.case import Malformed, Sample, edit_manifest, link_tree, nothing, replace_file, resign_manifest
 from toolkit.bundle import FUNCTIONAL_ONNX, MANIFEST, WEIGHTS, Bundle
 from toolkit.files import sha256_file
 
@@ -34,6 +34,7 @@ def malformed_bundles() -> Iterator[Malformed]:
     yield from manifest_fields()
     yield from manifest_values()
     yield from manifest_texts()
+    yield from resigned_manifests()
     yield from missing_files()
     yield from altered_files()
     yield from forgeries()
@@ -118,6 +119,35 @@ def manifest_texts() -> Iterator[Malformed]:
     for name, data in texts.items():
         yield bundle(f"manifest {name}", with_file(MANIFEST, content(data)), MANIFEST, "convert again")
     yield bundle("manifest of 8 GiB", huge_manifest, MANIFEST, "larger than", "convert again")
+
+
+def resigned_manifests() -> Iterator[Malformed]:
+    """Manifests whose digest is right, but which describe nothing."""
+    changes: dict[tuple[str | int, ...], tuple[Any, str]] = {
+        ("files", "functional"): (5, "$.files.functional: expected str, found 5"),
+        ("files", "weights"): ([], "$.files.weights: expected str, found []"),
+        ("files",): ({}, "does not hold the form"),
+        ("sha256", WEIGHTS): (None, "$.sha256['weights.safetensors']: expected str, found None"),
+        ("sha256", "../secret"): ("0" * 64, "$.sha256: expected the name of a file in the bundle, found '../secret'"),
+        ("config", "bev", "height"): (10**9, "$.config: bev.height is 1000000000; it must lie between"),
+        ("config", "bev", "width"): ("8", "$.config.bev.width: expected int, found '8'"),
+        ("config", "bev", "radar"): (1, "$.config.bev: unknown field 'radar'; known fields: height"),
+        ("submodules", 0, "outputs"): ([], ".name: 'image_features' is the output of no submodule"),
+        ("results", 0, "shape"): (["nowhere"], "$.results[0].shape: tensor 'bev': unknown dimension 'nowhere'"),
+        ("wires", 0, "shape"): ([10**6, 10**6], "$.wires[0].shape: expected at most 268435456 elements"),
+        ("wires", 0, "shape", 0): (True, "$.wires[0].shape[0]: expected int or str, found True"),
+        ("frame_inputs", 0, "dtype"): ("object", "$.frame_inputs[0]: tensor 'image': dtype 'object' is not one of"),
+        ("states", 0, "source"): (..., "$.states[0]: field 'source' is missing"),
+        ("provenance", "meta"): (10**400, "$.provenance.meta: expected a number of 64 bits"),
+        ("path",): ("/", "unknown field 'path'"),
+    }
+    for keys, (value, words) in changes.items():
+        where = ".".join(map(str, keys))
+        yield bundle(f"{where} forged as {value!r:.9}", resign_manifest(*keys, value=value), words, "convert again")
+    for name in ("", ".", "..", "/etc/passwd", "../../etc/passwd", "sub/model.onnx", "a\0b", "x" * 5000, "\ud800"):
+        make = resign_manifest("files", "functional", value=name)
+        where = "$.files.functional: expected"
+        yield bundle(f"functional file named {name!r:.20}", make, where, "convert again")
 
 
 def huge_manifest(folder: Path, sample: Sample) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.bundle import MANIFEST
+from toolkit.bundle import MANIFEST, content_digest
 
 MARK = "code-was-run"
 """A file that hostile inputs try to create in the working folder."""
@@ -92,5 +92,16 @@ def edit_manifest(*keys: str | int, value: Any) -> Callable[[Path, Sample], obje
     def make(folder: Path, sample: Sample) -> None:
         link_tree(sample.bundle, folder / "bundle")
         change_json(folder / "bundle" / MANIFEST, keys, value)
+
+    return make
+
+
+def resign_manifest(*keys: str | int, value: Any) -> Callable[[Path, Sample], object]:
+    """Makes a bundle whose manifest was edited by a program that knows how its digest is made."""
+
+    def make(folder: Path, sample: Sample) -> None:
+        edit_manifest(*keys, value=value)(folder, sample)
+        manifest = folder / "bundle" / MANIFEST
+        change_json(manifest, ("digest",), content_digest(json.loads(manifest.read_text())))
 
     return make

@@ -138,6 +138,31 @@ def test_damaged_record_of_an_engine(written: Bundle) -> None:
             Bundle.read(written.path)
 
 
+def test_a_file_may_be_a_link(written: Bundle, tmp_path: Path) -> None:
+    """As long as it lies in the bundle itself."""
+    elsewhere = tmp_path.parent / "elsewhere.onnx"
+    elsewhere.touch()
+    written.onnx.unlink()
+    written.onnx.symlink_to(elsewhere)
+    assert Bundle.read(written.path) == written
+
+
+@pytest.mark.parametrize("name", ["", "..", "/etc/passwd", "../other.onnx", "sub/model.onnx", "x" * 5000, "a\0b"])
+def test_no_file_lies_outside(name: str, written: Bundle) -> None:
+    """Whoever wrote the manifest."""
+    replace(written, files={"functional": name, "weights": "weights.safetensors"}).write()
+    with pytest.raises(
+        InputError, match=r"\$\.files\.functional: expected the name of a file in the bundle, found .*; con"
+    ):
+        Bundle.read(written.path)
+
+
+def test_a_bundle_without_a_form(written: Bundle) -> None:
+    replace(written, files={"weights": "weights.safetensors"}).write()
+    with pytest.raises(InputError, match="does not hold the form 'functional' of its network; convert again"):
+        _ = Bundle.read(written.path).onnx
+
+
 def test_files_are_those_of_the_conversion(written: Bundle) -> None:
     """An ONNX model has a second file, beside it."""
     (written.path / "model.onnx.data").write_bytes(b"weights")

@@ -13,6 +13,7 @@ import numpy as np
 from toolkit.data.frames import Command, Float64Array, Pose
 from toolkit.errors import InputError
 from toolkit.text import quoted
+from toolkit.typed import number_array
 
 _ROTATION_TOLERANCE = 1e-3
 """Largest deviation of RᵀR from the identity, or of a quaternion's norm from 1: rounding to four decimals is fine."""
@@ -50,12 +51,10 @@ def object_field(
 
 def array_field(value: Any, where: str, shape: tuple[int, ...]) -> Float64Array:
     """Finite numbers in nested lists, or an array, of this shape."""
-    if not _has_shape(value, shape):
-        raise InputError(f"{where}: expected {' x '.join(map(str, shape))} numbers, found {quoted(value)}")
     try:
-        array = np.array(value, np.float64)
-    except OverflowError:  # an integer of hundreds of digits
-        array = np.full(shape, 10 * _LARGEST)
+        array = number_array(value, shape)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
     if not np.isfinite(array).all():
         raise InputError(f"{where}: holds a value that is not finite; leave the frame out or repair its calibration")
     if np.abs(array).max() > _LARGEST:
@@ -104,12 +103,3 @@ def command_field(value: Any, where: str) -> Command:
         if value == command.name.lower() or (type(value) in (int, float) and value == command):
             return command
     raise InputError(f'{where}: expected "right", "left", "straight" or 0, 1, 2 in this order, found {quoted(value)}')
-
-
-def _has_shape(value: Any, shape: tuple[int, ...]) -> bool:
-    """Whether nested lists of numbers, or an array, have this shape; looks at no more values than it has."""
-    if isinstance(value, np.ndarray):
-        return value.shape == shape and value.dtype.kind in "iuf"
-    if not shape:
-        return type(value) in (int, float)
-    return isinstance(value, list | tuple) and len(value) == shape[0] and all(_has_shape(v, shape[1:]) for v in value)

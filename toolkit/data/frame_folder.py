@@ -17,7 +17,7 @@ from toolkit.config import CAMERAS
 from toolkit.data.fields import array_field, command_field, intrinsics_field, object_field, pose_field, text_field
 from toolkit.data.frames import CameraView, CanReading, Frame, Pose
 from toolkit.errors import InputError
-from toolkit.files import read_json
+from toolkit.json_file import read_json
 from toolkit.outputs import new_file
 from toolkit.text import quoted
 

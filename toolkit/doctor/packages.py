@@ -38,6 +38,7 @@ REQUIRED = (
     Package("torch", "torch"),
     Package("numpy", "numpy"),
     Package("ml_dtypes", "ml-dtypes"),
+    Package("msgspec", "msgspec"),
     Package("onnx", "onnx"),
     Package("onnxscript", "onnxscript"),
     Package("onnxruntime", "onnxruntime"),

@@ -27,6 +27,7 @@ from toolkit.official.keys import (
 )
 from toolkit.official.python_config import read_python_config
 from toolkit.text import quoted
+from toolkit.typed import Misfit, decode
 
 SURVIVORS = 249
 """Track rows that the deployed reference has beyond its queries: 1150 in all."""
@@ -37,7 +38,7 @@ def load_official_config(path: Path | str) -> ModelConfig:
     values = read_python_config(path)
     try:
         return from_official(values)
-    except InputError as error:
+    except (InputError, Misfit) as error:
         raise InputError(f"config {path}: {error}") from error
 
 
@@ -63,7 +64,7 @@ def from_official(values: Mapping[str, Any]) -> ModelConfig:
     if not absent_heads:
         found["occupancy.cell_metres"] = occupancy_cell(found)
     found["tracking.track_capacity"] = max(found["tracking.queries"] + SURVIVORS, found["tracking.max_reports"])
-    return ModelConfig.from_dict(nested(found | image_settings(values)))
+    return decode(ModelConfig, nested(found | image_settings(values)), root="config", largest=None)
 
 
 def find_absent_heads(values: Mapping[str, Any]) -> tuple[str, ...]:

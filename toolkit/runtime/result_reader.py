@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.fields import array_field, command_field, object_field, text_field
 from toolkit.errors import InputError
-from toolkit.files import read_json
+from toolkit.json_file import read_json
 from toolkit.regular_file import open_regular
 from toolkit.runtime.results import (
     FrameResult,

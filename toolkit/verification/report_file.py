@@ -11,7 +11,7 @@ from typing import Any
 
 from toolkit.bundle import Bundle
 from toolkit.errors import InputError
-from toolkit.files import read_json
+from toolkit.json_file import read_json
 from toolkit.outputs import new_file
 from toolkit.text import one_line, quoted
 from toolkit.verification.comparison import Comparison

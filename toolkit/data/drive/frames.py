@@ -16,7 +16,7 @@ from toolkit.data.frames import CameraView, Frame, Pose
 from toolkit.data.nuscenes.can_bus import can_reading
 from toolkit.data.nuscenes.dataroot import sensor_to_lidar
 from toolkit.data.nuscenes.key_frames import KeyFrame, frames_of
-from toolkit.files import read_json
+from toolkit.json_file import read_json
 
 
 def write_drive(dataroot: Path, folder: Path, settings: DriveSettings) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError
-from toolkit.files import read_json, sha256_file
+from toolkit.files import sha256_file
+from toolkit.json_file import read_json
 from toolkit.outputs import new_file
 from toolkit.regular_file import readable_file
 from toolkit.text import one_line
