@@ -1,6 +1,6 @@
 """The cuda session's FP16, emulated on the CPU, makes the same sense as FP32 on golden sequence A with state fed back.
 
-Measured: BEV 7e-4, objects move 0.02 m and points of the plan 0.003 m (docs/gpu-session.md has all six frames). Half
+Measured: BEV 7e-4, objects move 0.02 m and points of the plan 0.003 m (docs/precision.md has all six frames). Half
 a minute, mostly to export the network, for what no smaller network shows: real sizes, and scores near thresholds.
 """
 

@@ -40,7 +40,7 @@ def benchmark_command(
     """Measure each stage of a frame, from the camera's files to typed results, and the memory.
 
     The bundle alone is enough: made-up frames are written as JPEG files and run. A first frame is not counted.
-    docs/benchmark.md says what the stages are.
+    docs/performance.md says what the stages are.
 
     Example: [bold]uniad-toolkit benchmark bundle --frames 20 --json benchmark.json[/]
     """
