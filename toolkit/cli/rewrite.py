@@ -65,6 +65,11 @@ def rewrite_command(
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Prove the result equal to the model on random inputs.")
     ] = True,
+    check_seconds: Annotated[
+        float | None,
+        typer.Option(min=1, help="Most that the proof may take; by default it goes by the size of the model."),
+    ] = None,
+    check_memory: Annotated[float | None, typer.Option(min=0.1, help="Most memory for it, in GB; likewise.")] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what each pass changed, and what it left alone and why.")
     ] = False,
@@ -77,6 +82,7 @@ def rewrite_command(
 
     Example: [bold]uniad-toolkit rewrite detector.onnx -o detector.plugin.onnx --form plugin --explain[/]
     """
+    from toolkit.bounded.limits import Limits
     from toolkit.cli.rewrite_tables import show_explanation, show_passes, show_runs
     from toolkit.errors import InputError
     from toolkit.graph.model_file import model_path, read_model, write_model
@@ -85,6 +91,7 @@ def rewrite_command(
     from toolkit.graph.pipeline import rewrite
     from toolkit.graph.precision.policy import POLICIES
     from toolkit.graph.precision.precision_pass import precision_pass
+    from toolkit.graph.proof import default_limits
     from toolkit.graph.selection import select_passes
 
     offered = context.obj.graph_passes()
@@ -108,7 +115,9 @@ def rewrite_command(
         passes = (*passes, precision_pass(policy.with_exceptions(context.obj.submodules())))
     if interface is not None:
         passes = (*passes, official_boundary(padded=interface is Interface.nvidia_padded))
-    result = rewrite(proto, passes, ops, form=form.value, check=check, progress=step)
+    limits = default_limits(proto)
+    limits = Limits(check_seconds or limits.seconds, int(1e9 * check_memory) if check_memory else limits.bytes)
+    result = rewrite(proto, passes, ops, form=form.value, check=check, limits=limits, progress=step)
     show_runs(result.log)
     if explain:
         show_explanation(result.log)

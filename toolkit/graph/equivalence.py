@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto
 
+from toolkit.bounded.limits import is_out_of_memory
 from toolkit.graph.edits import RANDOM_OPS
 from toolkit.graph.random_inputs import random_inputs
 from toolkit.graph.topology import all_nodes
@@ -35,18 +36,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class Examination:
-    """What came out of a comparison: `fault` is empty if the model may stand; `finding` is a sentence for the user.
-
-    `reference` is what the next rewrite is compared with; None if that is yet to be computed.
-    """
+    """What came out of a comparison: `fault` is empty if the model may stand; `finding` is a sentence for the user."""
 
     fault: str
     finding: str = ""
-    reference: Reference | None = None
 
 
 def reference_of(model: ModelProto) -> Reference:
-    """Run a model on random inputs."""
+    """Run a model on random inputs. Raises an exception for want of memory alone."""
     fault = checker_fault(model)
     random_op = next((node.op_type for node in all_nodes(model.graph) if is_random(node)), None)
     if random_op is not None:
@@ -55,6 +52,8 @@ def reference_of(model: ModelProto) -> Reference:
         inputs = random_inputs(model)
         return Reference(fault, inputs, outputs_of(model, inputs))
     except Exception as error:  # a model of unknown origin can fail in any way
+        if is_out_of_memory(error):
+            raise
         return Reference(fault, {}, {}, f"ONNX Runtime cannot run the model: {one_line(error)}")
 
 
@@ -64,16 +63,18 @@ def is_random(node: NodeProto) -> bool:
 
 
 def examine(reference: Reference, model: ModelProto, tolerance: float) -> Examination:
-    """Compare a rewritten model with what it was before."""
+    """Compare a rewritten model with what it was before. Raises an exception for want of memory alone."""
     if not reference.fault and (fault := checker_fault(model)):
         return Examination(f"ONNX's checker refuses it: {fault}")
     if math.isinf(tolerance):
-        return Examination("", "not compared: what the passes change cannot be, by their own account", None)
+        return Examination("", "not compared: what the passes change cannot be, by their own account")
     if reference.unknown:
-        return Examination("", f"not compared: {reference.unknown}", reference)
+        return Examination("", f"not compared: {reference.unknown}")
     try:
         outputs = outputs_of(model, reference.inputs)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return Examination(f"ONNX Runtime cannot run it any more: {one_line(error)}")
     changes = {name: difference(array, outputs.get(name)) for name, array in reference.outputs.items()}
     for name, change in changes.items():
@@ -86,7 +87,7 @@ def examine(reference: Reference, model: ModelProto, tolerance: float) -> Examin
     )
     if empty := [name for name, array in outputs.items() if is_nowhere_finite(array)]:
         finding += f"; of no account are {len(empty)} that hold no finite number, such as {empty[0]!r}"
-    return Examination("", finding, Reference(reference.fault, reference.inputs, outputs))
+    return Examination("", finding)
 
 
 def is_nowhere_finite(array: object) -> bool:
@@ -111,6 +112,7 @@ def outputs_of(model: ModelProto, inputs: Arrays) -> dict[str, np.ndarray]:
     light, weights = with_weights_as_inputs(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # they take twice the memory, for later runs
     options.log_severity_level = 4  # an error comes as an exception too
     session = onnxruntime.InferenceSession(light.SerializeToString(), options, providers=["CPUExecutionProvider"])
     fed = {**inputs, **{name: onnx.numpy_helper.to_array(weight) for name, weight in weights.items()}}

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 from onnx import ModelProto
 
+from toolkit.bounded.limits import Limits
+from toolkit.bounded.process import BoundedProcess
 from toolkit.errors import CheckFailed, InputError
 from toolkit.graph.conversion import to_graph, to_model
-from toolkit.graph.equivalence import Reference, examine, reference_of
 from toolkit.graph.graph_pass import GraphPass
 from toolkit.graph.order import sort_nodes
+from toolkit.graph.proof import default_limits, prove
 from toolkit.graph.provenance import PassRun, every_node, record_passes, stamp_nodes
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
 from toolkit.ops.spec import DOMAIN, CustomOp
@@ -44,6 +46,7 @@ def rewrite(
     *,
     form: Form = "functional",
     check: bool = True,
+    limits: Limits | None = None,
     progress: Progress = lambda step: nullcontext(),
 ) -> Rewritten:
     """Run passes over a model, which itself stays as it is; `ops` are what nodes of domain ``uniad`` may be.
@@ -51,30 +54,27 @@ def rewrite(
     Passes in a row that have the same tolerance are checked together: by ONNX's checker and, on random inputs, by ONNX
     Runtime, where these accept the model as it was. Only if the check fails are they repeated, one more each time, to
     find the one at fault. A pass of infinite tolerance may change inputs and outputs, so what follows it is compared
-    with its result.
+    with its result. Each check may take `limits`, which by default go by the size of the model.
 
-    Raises CheckFailed, naming the pass, if one fails or breaks the model; InputError for a custom op of no plugin.
+    Raises CheckFailed, naming the pass, if one fails or breaks the model; InputError for a custom op of no plugin, and
+    for a model that the check cannot run within its limits.
     """
     log: list[PassRun] = []
     checks = []
     model = with_bodies(model, ops)
     stages = [tuple(stage) for _, stage in groupby(passes, key=lambda graph_pass: graph_pass.tolerance)] or [()]
-    reference = None
-    for stage in stages:
-        if check and reference is None:
-            with progress("run the model as it is"):
-                reference = reference_of(model)
-        with progress("run the passes"):
-            rewritten, runs = run_passes(model, stage, ops)
-        if reference is not None:
-            with progress("compare"):
-                examination = examine(reference, rewritten, tolerance_of(stage))
-                if examination.fault:
-                    raise CheckFailed(blame(model, stage, ops, reference) or examination.fault)
-            checks.append(examination.finding)
-            reference = examination.reference
-        log += runs
-        model = rewritten
+    with BoundedProcess(limits or default_limits(model)) as process:
+        for stage in stages:
+            with progress("run the passes"):
+                rewritten, runs = run_passes(model, stage, ops)
+            if check:
+                with progress("run the model before and after"):
+                    examination = prove(model, rewritten, tolerance_of(stage), process)
+                    if examination.fault:
+                        raise CheckFailed(blame(model, stage, ops, process) or examination.fault)
+                checks.append(examination.finding)
+            log += runs
+            model = rewritten
     record_passes(model, log)
     if form == "plugin":
         detach_bodies(model)
@@ -141,11 +141,11 @@ def tolerance_of(stage: Sequence[GraphPass]) -> float:
     return stage[0].tolerance if stage else 1e-6
 
 
-def blame(model: ModelProto, stage: Sequence[GraphPass], ops: Sequence[CustomOp], reference: Reference) -> str:
+def blame(model: ModelProto, stage: Sequence[GraphPass], ops: Sequence[CustomOp], process: BoundedProcess) -> str:
     """Which pass breaks the model, and how."""
     for count in range(len(stage) + 1):
         rewritten, _ = run_passes(model, stage[:count], ops)
-        fault = examine(reference, rewritten, tolerance_of(stage)).fault
+        fault = prove(model, rewritten, tolerance_of(stage), process).fault
         if fault:
             culprit = f"pass {stage[count - 1].name!r}" if count else "onnx-graphsurgeon"
             return f"{culprit} breaks the model: {fault}; nothing was written"

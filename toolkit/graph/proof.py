@@ -1,0 +1,77 @@
+"""The proof that a rewritten model still computes the same, in a process that cannot take all time or memory."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import onnx
+from onnx import ModelProto, TensorProto
+
+from toolkit.bounded.limits import CallFailed, LimitExceeded, Limits
+from toolkit.bounded.process import BoundedProcess
+from toolkit.errors import CheckFailed, InputError
+from toolkit.graph.equivalence import Examination, Reference, checker_fault, examine, reference_of
+from toolkit.graph.weights import split_weights
+
+SECONDS, SECONDS_PER_MB = 12.0, 0.25
+"""Of a proof: UniAD-tiny has 358 MB of weights and takes 13 s on two cores, 35 s when they are shared by four."""
+BYTES, BYTES_PER_BYTE = 768 * 2**20, 4
+"""Of its process: UniAD-tiny takes 1.7 GB, of which its weights, before and after, are 0.7; SegFormer-B0 on an image of
+1024x1024 takes 0.8 GB with 15 MB of weights, which is more than of other detectors at 1280x1280."""
+
+Messages = list[bytes | pickle.PickleBuffer]
+"""Buffers, which arrive in another process as bytes."""
+
+
+def default_limits(model: ModelProto) -> Limits:
+    """What the proof of a model of this size may take."""
+    size = weight_bytes(model)
+    return Limits(SECONDS + SECONDS_PER_MB * size / 1e6, BYTES + BYTES_PER_BYTE * size)
+
+
+def weight_bytes(model: ModelProto) -> int:
+    """Size of the model's message, all its weights included; protobuf itself cannot tell beyond 2 GB."""
+    light, weights = split_weights(model)
+    return int(light.ByteSize()) + sum(int(weight.ByteSize()) for weight in weights.values())
+
+
+def prove(before: ModelProto, after: ModelProto, tolerance: float, process: BoundedProcess) -> Examination:
+    """Compare a rewritten model with what it was before, in a process with limits; see `examine`.
+
+    Raises InputError if that takes more than it may, and CheckFailed if it cannot be carried out.
+    """
+    try:
+        return process.call(compare, pack(before), pack(after), tolerance)
+    except LimitExceeded as reason:
+        raise InputError(
+            f"the proof that the rewritten model computes the same {reason}; allow it more with --check-seconds and "
+            "--check-memory, or leave it out with --no-check; nothing was written"
+        ) from reason
+    except CallFailed as reason:
+        raise CheckFailed(
+            f"the proof that the rewritten model computes the same fails: {reason}; nothing was written"
+        ) from reason
+
+
+def compare(before: Messages, after: Messages, tolerance: float) -> Examination:
+    """What `prove` does, in that process."""
+    original = unpack(before)
+    comparable = not math.isinf(tolerance)
+    reference = reference_of(original) if comparable else Reference(checker_fault(original), {}, {})
+    return examine(reference, unpack(after), tolerance)
+
+
+def pack(model: ModelProto) -> Messages:
+    """A model in messages, each of which may have the 2 GB that protobuf allows."""
+    light, weights = split_weights(model)
+    messages = [light.SerializeToString(), *(weight.SerializeToString() for weight in weights.values())]
+    return [pickle.PickleBuffer(message) for message in messages]
+
+
+def unpack(messages: Messages) -> ModelProto:
+    """The model of such messages, which are forgotten one by one: two copies would be much."""
+    model = onnx.load_from_string(bytes(messages.pop(0)))
+    while messages:
+        model.graph.initializer.append(TensorProto.FromString(bytes(messages.pop())))
+    return model
