@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from toolkit.engines.tensorrt.request import BuildRequest
 from toolkit.engines.tensorrt.settings import BuildSettings
 from toolkit.engines.tensorrt.sidecar import Sidecar
 from toolkit.errors import CheckFailed, InputError
+from toolkit.remains import is_running
 
 
 def request(folder: Path) -> BuildRequest:
@@ -63,14 +67,14 @@ def test_process_that_ends_without_a_word(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("signal", "name"), [("SIGSEGV", "SIGSEGV"), ("SIGKILL", "SIGKILL, perhaps for want of memory")]
+    ("ended_by", "name"), [("SIGSEGV", "SIGSEGV"), ("SIGKILL", "SIGKILL, perhaps for want of memory")]
 )
-def test_process_that_is_ended_by_a_signal(signal: str, name: str, tmp_path: Path) -> None:
+def test_process_that_is_ended_by_a_signal(ended_by: str, name: str, tmp_path: Path) -> None:
     script = f"""
 import os, resource, signal, sys
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 print("[INTERNAL_ERROR] heap is damaged", file=sys.stderr, flush=True)
-os.kill(os.getpid(), signal.{signal})
+os.kill(os.getpid(), signal.{ended_by})
 """
     with pytest.raises(CheckFailed, match=rf"was ended by {name}; its last word was: heap is damaged; its log is "):
         run(tmp_path, script)
@@ -81,10 +85,77 @@ def test_process_that_is_ended_in_the_middle_of_a_report(tmp_path: Path) -> None
         run(tmp_path, """import os; print('{"phases": [', end="", flush=True); os.kill(os.getpid(), 15)""")
 
 
-def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_log_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "m.engine.log").mkdir()
-    with pytest.raises(InputError, match=r"cannot write .*m\.engine\.log: Is a directory; choose a writable output"):
+    with pytest.raises(InputError, match=r"cannot write .*m\.engine\.log: Is a directory; name a file in it"):
         run(tmp_path, "")
+
+
+BUILDER = """
+import sys
+from pathlib import Path
+from toolkit.engines.tensorrt.library import Target
+from toolkit.engines.tensorrt.process import run_build
+from toolkit.engines.tensorrt.request import BuildRequest
+from toolkit.engines.tensorrt.settings import BuildSettings
+from toolkit.stops import stops_interrupt
+with stops_interrupt() as stop:
+    request = BuildRequest(Path("m.onnx"), Path("m.engine").absolute(), BuildSettings(Target.TENSORRT_RTX))
+    run_build(request, print, (sys.executable, "-c", sys.argv[1]))
+sys.exit(stop.status)
+"""
+WORKER = """
+import os, sys, tempfile, time
+from pathlib import Path
+from toolkit.remains import partial_path
+from toolkit.stops import end_with_parent
+end_with_parent(int(sys.argv[2]))
+print("building", file=sys.stderr, flush=True)
+tempfile.mkdtemp()
+partial_path(Path("m.engine")).touch()
+Path("worker").write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> subprocess.Popen[str]:
+    """A process that builds in the working folder, where `worker` tells the number of the process that it starts."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return subprocess.Popen([sys.executable, "-c", BUILDER, WORKER], stdout=subprocess.PIPE, text=True)
+
+
+def stop(build: subprocess.Popen[str], number: int) -> None:
+    """Send a signal when the work has begun, and wait until both processes are gone."""
+    deadline = time.monotonic() + 60
+    while not (worker := Path("worker")).exists() or not worker.read_text():
+        assert time.monotonic() < deadline
+        assert build.poll() is None
+    build.send_signal(number)
+    build.wait()
+    while is_running(int(worker.read_text())):
+        assert time.monotonic() < deadline
+    worker.unlink()
+
+
+def test_stopped_build_leaves_nothing(build: subprocess.Popen[str], tmp_path: Path) -> None:
+    """Neither the process that builds, nor what that had begun, nor a log."""
+    stop(build, signal.SIGTERM)
+    assert build.returncode == 143
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent ended")
+def test_killed_build_takes_its_process_with_it(build: subprocess.Popen[str], tmp_path: Path) -> None:
+    """What is left is hidden, and removed by the next build."""
+    stop(build, signal.SIGKILL)
+    assert len(remains := list(tmp_path.iterdir())) == 3
+    assert all(path.name.startswith(".") for path in remains)
+    with pytest.raises(InputError, match="no good"):
+        run(tmp_path, """print('{"error": "no good"}'); raise SystemExit(2)""")
+    assert not list(tmp_path.iterdir())
 
 
 def test_phases_are_nested() -> None:

@@ -40,7 +40,9 @@ def scene_workers(job: Job, scenes: Sequence[Scene], workers: int) -> Iterator[I
     # Torch and ONNX Runtime have threads by now, which a forked process would lack.
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
-        yield chain.from_iterable(executor.map(_run_scene, repeat(job), scenes))
+        with _interrupts_blocked():
+            records = executor.map(_run_scene, repeat(job), scenes)
+        yield chain.from_iterable(records)
         executor.shutdown()
     except BrokenProcessPool as error:
         raise CheckFailed(
@@ -53,9 +55,18 @@ def scene_workers(job: Job, scenes: Sequence[Scene], workers: int) -> Iterator[I
         executor.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes that are started in the block never see Ctrl-C: it is the main process' matter, which ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker() -> None:
-    """Ctrl-C is the main process' matter: it ends the workers, and they end with it if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Have the worker end with the main process, even if that is killed."""
     threading.Thread(target=_end_with_main_process, daemon=True).start()
 
 

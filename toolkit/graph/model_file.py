@@ -85,7 +85,7 @@ def write_model(model: ModelProto, path: Path) -> tuple[Path, ...]:
         with new_file(path) as work, work.open("wb") as file:
             file.write(model.SerializeToString())
         return (path,)
-    beside = path.with_name(path.name + ".data")
+    beside = weights_path(path)
     with new_file(path) as work, new_file(beside) as data:
         with data.open("wb") as file:
             for weight in weights.values():
@@ -95,6 +95,11 @@ def write_model(model: ModelProto, path: Path) -> tuple[Path, ...]:
                 file.write(raw)
         work.write_bytes(light.SerializeToString())
     return path, beside
+
+
+def weights_path(model: Path) -> Path:
+    """Where a model's large weights are written."""
+    return model.with_name(model.name + ".data")
 
 
 def reference_to(weight: TensorProto, location: str, offset: int, length: int) -> TensorProto:

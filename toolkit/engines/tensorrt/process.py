@@ -7,32 +7,44 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from toolkit.claims import unguarded_file
 from toolkit.engines.tensorrt.progress import Phase
 from toolkit.engines.tensorrt.request import BuildRequest
 from toolkit.engines.tensorrt.sidecar import Sidecar, log_path
 from toolkit.errors import CheckFailed, InputError
-from toolkit.outputs import scratch_folder
+from toolkit.outputs import new_file, scratch_folder
+from toolkit.remains import remove_remains
 
 WORKER = (sys.executable, "-m", "toolkit.engines.tensorrt.worker")
-"""Its argument is a folder to work in."""
+"""Its arguments are a folder to work in, and the number of this process, with which it ends."""
+LOG = "log"
+BUILD = "uniad-toolkit-build"
 ERROR_MARKS = ("[ERROR]", "[INTERNAL_ERROR]")
 
 
 def run_build(request: BuildRequest, report: Callable[[list[Phase]], None], worker: Sequence[str] = WORKER) -> Sidecar:
     """Build the engine of a request; its sidecar, written like the engine. `report` gets the phases of the build.
 
-    What the process and TensorRT say is kept in the engine's log, if they say anything, whatever comes of it. Raises
-    InputError for a request that cannot be carried out, and CheckFailed, with the last error and the log's path, if
-    the build fails or its process is ended.
+    What the process and TensorRT say is kept in the engine's log, if they say anything, unless the build is stopped.
+    Raises InputError for a request that cannot be carried out, and CheckFailed, with the last error and the log's path,
+    if the build fails or its process is ended.
     """
     log = log_path(request.engine)
-    with scratch_folder(request.engine) as folder:
-        status, failure = run_worker((*worker, str(folder)), request, log, report)
+    begun = [unguarded_file(path) for path in (log, *request.outputs())]
+    try:
+        with scratch_folder(request.engine) as folder, scratch_folder(Path(tempfile.gettempdir()) / BUILD) as temporary:
+            command = (*worker, str(folder), str(os.getpid()))
+            status, failure = run_worker(command, request, folder / LOG, temporary, report)
+            keep_log(folder / LOG, log)
+    finally:  # the process may have been killed
+        for output in begun:
+            remove_remains(output.path)
     if status == 0:
         return Sidecar.read(request.engine)
     if status == 2 and failure:
@@ -46,14 +58,17 @@ def run_build(request: BuildRequest, report: Callable[[list[Phase]], None], work
 
 
 def run_worker(
-    command: Sequence[str], request: BuildRequest, log: Path, report: Callable[[list[Phase]], None]
+    command: Sequence[str], request: BuildRequest, log: Path, temporary: Path, report: Callable[[list[Phase]], None]
 ) -> tuple[int, str]:
-    """Run the process that builds; its exit status, and what it said of its failure."""
+    """Run the process that builds; its exit status, and what it said of its failure.
+
+    `temporary` is for temporary files that it cannot remove when it is killed.
+    """
     pipe = subprocess.PIPE
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(temporary)}
     failure = ""
     with (
-        new_log(log) as stream,
+        log.open("wb") as stream,
         subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stream, text=True, env=environment) as process,
     ):
         assert process.stdin is not None
@@ -75,19 +90,13 @@ def run_worker(
     return process.returncode, failure
 
 
-@contextmanager
-def new_log(path: Path) -> Iterator[BinaryIO]:
-    """A file that is written as it goes, and gone at the end of the block if nothing was."""
-    try:
-        stream = path.open("wb")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose a writable output") from error
-    try:
-        with stream:
-            yield stream
-    finally:
-        if not path.stat().st_size:
-            path.unlink()
+def keep_log(written: Path, log: Path) -> None:
+    """Give a log its name, in place of an earlier one; there is none if nothing was said."""
+    if written.stat().st_size:
+        with new_file(log) as work:
+            written.rename(work)
+    else:
+        log.unlink(missing_ok=True)
 
 
 def ending(number: int) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, Precision, ShapeRange
+from toolkit.engines.tensorrt.sidecar import sidecar_path
+from toolkit.graph.model_file import weights_path
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,15 @@ class BuildRequest:
     plugin_files: tuple[Path, ...] = ()
     disabled: tuple[str, ...] = ()
     kept_model: Path | None = None
+
+    def outputs(self) -> tuple[Path, ...]:
+        """The files that the build writes."""
+        files = [self.engine, sidecar_path(self.engine)]
+        if self.settings.timing_cache is not None:
+            files.append(self.settings.timing_cache)
+        if self.kept_model is not None:
+            files += (self.kept_model, weights_path(self.kept_model))
+        return tuple(files)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=_plain)

@@ -1,8 +1,9 @@
 """The process that builds one engine: TensorRT can damage its memory, end it, and write to its output as it likes.
 
-Its argument is a folder to work in, its standard input a `BuildRequest`. Its standard output carries one JSON object a
-line, for the process that started it: the phases of the build, or the reason why there is no engine. Everything else
-that is written goes to the standard error output, which is kept as the log.
+Its arguments are a folder to work in and the number of the process that started it, its standard input a
+`BuildRequest`. Its standard output carries one JSON object a line, for the process that started it: the phases of the
+build, or the reason why there is no engine. Everything else that is written goes to the standard error output, which is
+kept as the log.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from toolkit.ops.spec import CustomOp
 from toolkit.outputs import new_file
 from toolkit.plugin_manager import PluginManager
 from toolkit.plugin_sources import PACKAGE, package_version
+from toolkit.stops import end_with_parent
 from toolkit.text import one_line
 
 MODEL = "model.onnx"
@@ -43,6 +45,7 @@ MODEL = "model.onnx"
 
 def main() -> int:
     """Build what is asked for; 0 done, 1 TensorRT failed, 2 the request cannot be carried out."""
+    end_with_parent(int(sys.argv[2]))
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
