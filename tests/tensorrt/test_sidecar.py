@@ -44,12 +44,24 @@ def test_field_that_is_missing(engine: Path) -> None:
         ({"tensors": [{"name": "x"}]}, r"m\.engine\.json is damaged: "),
         ({"plugins": 7}, r"m\.engine\.json is damaged: "),
         ({"layers": [1]}, r"m\.engine\.json is damaged: "),
+        ({"seconds": "1.5"}, r"is damaged: \$\.seconds: expected float, found '1\.5'; build the engine again"),
+        ({"layers": {"CONVOLUTION": 2.5}}, r"is damaged: \$\.layers\.CONVOLUTION: expected int, found 2\.5; build the"),
+        ({"colour": "red"}, r"json: unknown field 'colour'; known fields: sha256, .*; build the engine again"),
     ],
 )
 def test_sidecar_that_is_damaged(change: dict[str, Any], message: str, engine: Path) -> None:
     (engine.parent / "m.engine.json").write_text(json.dumps(asdict(sidecar()) | {"format": 1} | change))
     with pytest.raises(InputError, match=message):
         Sidecar.read(engine)
+
+
+def test_inspect_refuses_what_is_damaged(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line."""
+    (engine.parent / "m.engine.json").write_text(json.dumps(asdict(sidecar()) | {"format": 1, "bytes": "6"}))
+    assert run(["inspect", str(engine)]) == 2
+    assert capsys.readouterr().err.endswith(
+        "m.engine.json is damaged: $.bytes: expected int, found '6'; build the engine again\n"
+    )
 
 
 def test_inspect_shows_it(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from toolkit.engines.tensorrt.library import Target
-from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, Precision, ShapeRange
+from toolkit.engines.tensorrt.settings import BuildSettings
 from toolkit.engines.tensorrt.sidecar import sidecar_path
 from toolkit.graph.model_file import weights_path
+from toolkit.typed import decode
 
 
 @dataclass(frozen=True)
@@ -45,36 +44,8 @@ class BuildRequest:
     @classmethod
     def from_json(cls, text: str) -> BuildRequest:
         """The request that `to_json` wrote."""
-        values = json.loads(text)
-        settings = values["settings"]
-        return cls(
-            model=Path(values["model"]),
-            engine=Path(values["engine"]),
-            settings=BuildSettings(
-                **settings
-                | {
-                    "target": Target(settings["target"]),
-                    "precision": Precision(settings["precision"]),
-                    "keep_fp32": tuple(settings["keep_fp32"]),
-                    "custom_ops": CustomOps(settings["custom_ops"]),
-                    "capabilities": tuple(settings["capabilities"]),
-                    "profiles": {name: _range(value) for name, value in settings["profiles"].items()},
-                    "timing_cache": _optional_path(settings["timing_cache"]),
-                }
-            ),
-            plugin_files=tuple(map(Path, values["plugin_files"])),
-            disabled=tuple(values["disabled"]),
-            kept_model=_optional_path(values["kept_model"]),
-        )
+        return decode(cls, json.loads(text))
 
 
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else str(value)
-
-
-def _range(shapes: Mapping[str, list[int]]) -> ShapeRange:
-    return ShapeRange(**{name: tuple(shape) for name, shape in shapes.items()})
-
-
-def _optional_path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from toolkit.errors import InputError
 from toolkit.files import sha256_file
-from toolkit.json_file import read_json
+from toolkit.json_file import read_format, refusing
 from toolkit.outputs import new_file
 from toolkit.regular_file import readable_file
-from toolkit.text import one_line
+from toolkit.typed import decode
 
 FORMAT = 1
 ENGINE_SUFFIX = ".engine"
@@ -78,16 +77,9 @@ class Sidecar:
         path = sidecar_path(engine)
         if not path.is_file():
             raise InputError(f"{engine} has no sidecar {path.name}; copy both files, or build the engine again")
-        values = read_json(path, "build the engine again")
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise InputError(f"{path}: format is not {FORMAT}; build the engine again with this version")
-        missing = [field.name for field in fields(cls) if field.name not in values]
-        if missing:
-            raise InputError(f"{path}: field {missing[0]!r} is missing; build the engine again")
-        try:
-            return cls(**{field.name: _READERS.get(field.name, _as_it_is)(values[field.name]) for field in fields(cls)})
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path} is damaged: {one_line(error)}; build the engine again") from error
+        values = read_format(path, FORMAT, "build the engine again")
+        with refusing(path, "build the engine again"):
+            return decode(cls, values)
 
     def require_engine(self, engine: Path) -> None:
         """Raise InputError unless the engine file is the one that the sidecar was written with."""
@@ -102,25 +94,3 @@ def sidecar_path(engine: Path) -> Path:
 def log_path(engine: Path) -> Path:
     """Where the log of an engine's build is kept."""
     return engine.with_name(engine.name + LOG_SUFFIX)
-
-
-def _tensors(values: list[dict[str, Any]]) -> tuple[EngineTensor, ...]:
-    return tuple(EngineTensor(**value | {"shape": tuple(value["shape"])}) for value in values)
-
-
-def _plugins(values: list[dict[str, Any]]) -> tuple[RequiredPlugin, ...]:
-    return tuple(RequiredPlugin(**value) for value in values)
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-_READERS: Mapping[str, Callable[[Any], Any]] = {
-    "onnx": dict,
-    "capabilities": tuple,
-    "tensors": _tensors,
-    "plugins": _plugins,
-    "layers": dict,
-}
-"""How the JSON of a field becomes its value, where it is not a plain one."""
