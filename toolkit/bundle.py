@@ -13,7 +13,7 @@ from typing import Any
 from toolkit.config import ModelConfig
 from toolkit.config_check import check_values
 from toolkit.errors import InputError
-from toolkit.files import sha256_file
+from toolkit.files import is_file_name, sha256_file
 from toolkit.json_file import read_format, refusing
 from toolkit.outputs import new_file
 from toolkit.specs import StateSpec, TensorSpec
@@ -25,8 +25,6 @@ FORMAT = 1
 MANIFEST = "bundle.json"
 FUNCTIONAL_ONNX = "model.onnx"
 WEIGHTS = "weights.safetensors"
-MAX_NAME_BYTES = 255
-"""Of a file, in the usual file systems."""
 MAX_ELEMENTS = 2**28
 """Of a tensor; the largest of UniAD have a tenth."""
 
@@ -178,8 +176,7 @@ def _require_file_names(bundle: Bundle) -> None:
     names = {f"$.files.{form}": name for form, name in bundle.files.items()}
     names |= {f"$.engines[{i}].file": engine.file for i, engine in enumerate(bundle.engines)}
     for place, name in (*names.items(), *(("$.sha256", name) for name in bundle.sha256)):
-        inside = name not in ("", ".", "..") and not set(name) & set("/\\\0")
-        if not inside or len(name.encode()) > MAX_NAME_BYTES:
+        if not is_file_name(name):
             raise Misfit(place, f"expected the name of a file in the bundle, found {quoted(name)}")
 
 

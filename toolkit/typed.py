@@ -23,6 +23,8 @@ from toolkit.text import quoted, shown
 T = TypeVar("T")
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Duration = Annotated[float, msgspec.Meta(ge=0)]
+"""Seconds."""
 LARGEST = sys.float_info.max
 MAX_DEPTH = 64
 """No document of the toolkit comes near."""

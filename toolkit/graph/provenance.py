@@ -12,6 +12,7 @@ import onnx
 from onnx import ModelProto
 
 from toolkit.graph.graph_pass import Outcome
+from toolkit.json_file import parse_json
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -67,7 +68,7 @@ def record_passes(model: ModelProto, runs: Sequence[PassRun]) -> None:
 def earlier_passes(recorded: str) -> list[object]:
     """The entries of earlier rewrites; none if the metadata are not ours."""
     try:
-        entries = json.loads(recorded)
+        entries = parse_json(recorded.encode())
     except ValueError:
         return []
     return entries if isinstance(entries, list) else []

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toolkit.data.fields import object_field, text_field
 from toolkit.errors import InputError
+from toolkit.files import is_file_name
+from toolkit.json_file import parse_json, read_bytes, refusing
 from toolkit.outputs import new_file
-from toolkit.regular_file import read_regular
 from toolkit.runtime.results import FrameResult
 from toolkit.stage_clock import Stage
-from toolkit.text import one_line, quoted
+from toolkit.text import quoted
+from toolkit.typed import Count, Duration, Misfit, Text, decode
 
 RUN_RECORD = "run.jsonl"
 """First a line about the run, then one for each frame. No frame's results can have this name."""
@@ -29,12 +29,12 @@ class FrameRecord:
 
     frame: str
     scene: str
-    boxes: int
-    dropped_tracks: int
-    dropped_agents: int
+    boxes: Count
+    dropped_tracks: Count
+    dropped_agents: Count
     repairs: str
     left_out: bool
-    seconds: Mapping[Stage, float] = field(default_factory=dict)
+    seconds: Mapping[Stage, Duration] = field(default_factory=dict)
 
     @classmethod
     def of_result(cls, result: FrameResult, seconds: Mapping[Stage, float], *, left_out: bool) -> FrameRecord:
@@ -73,42 +73,36 @@ class RunRecord:
         path = folder / RUN_RECORD
         if not path.is_file():
             raise InputError(f"{folder} holds no {RUN_RECORD}; give a folder that `uniad-toolkit run` wrote")
-        try:
-            head, *frames = [json.loads(line) for line in read_regular(path, MAX_BYTES).decode().splitlines()]
-            run = object_field(head, f"{path}: line 1: ", ("bundle", "session", "precision"))
-            return cls(
-                bundle=text_field(run["bundle"], "bundle"),
-                session=text_field(run["session"], "session"),
-                frames=tuple(_frame(values) for values in frames),
-                precision=text_field(run["precision"], "precision"),
-            )
-        except (
-            OSError,
-            InputError,
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            ArithmeticError,
-            RecursionError,
-        ) as error:
-            raise InputError(f"{path} is damaged: {one_line(error)}; run the frames again") from error
+        lines = read_bytes(path, MAX_BYTES, "run the frames again").splitlines() or [b""]
+        with refusing(path, "run the frames again"):
+            head, *frames = [_parsed(line, number) for number, line in enumerate(lines, 1)]
+            run = decode(_Run, head, root=_place(1))
+            records = tuple(_frame(values, number) for number, values in enumerate(frames, 2))
+        return cls(run.bundle, run.session, records, run.precision)
 
 
-def _frame(values: Any) -> FrameRecord:
-    frame = str(values["frame"])
-    if Path(frame).name != frame:
-        raise ValueError(f"{quoted(frame)} is no name of a frame")
-    seconds = {Stage(stage): float(time) for stage, time in values["seconds"].items()}
-    if not all(0 <= time < math.inf for time in seconds.values()):
-        raise ValueError("a time is not a number of seconds")
-    return FrameRecord(
-        frame=frame,
-        scene=str(values["scene"]),
-        boxes=int(values["boxes"]),
-        dropped_tracks=int(values["dropped_tracks"]),
-        dropped_agents=int(values["dropped_agents"]),
-        repairs=str(values["repairs"]),
-        left_out=bool(values["left_out"]),
-        seconds=seconds,
-    )
+@dataclass(frozen=True)
+class _Run:
+    """The first line."""
+
+    bundle: Text
+    session: Text
+    precision: Text
+
+
+def _parsed(line: bytes, number: int) -> Any:
+    try:
+        return parse_json(line)
+    except ValueError as error:
+        raise Misfit(_place(number), f"is not valid JSON: {error}") from error
+
+
+def _frame(values: Any, number: int) -> FrameRecord:
+    record = decode(FrameRecord, values, root=_place(number))
+    if not is_file_name(record.frame):
+        raise Misfit(f"{_place(number)}.frame", f"expected the name of a frame, found {quoted(record.frame)}")
+    return record
+
+
+def _place(line: int) -> str:
+    return f"line {line}: $"

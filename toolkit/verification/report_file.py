@@ -11,14 +11,16 @@ from typing import Any
 
 from toolkit.bundle import Bundle
 from toolkit.errors import InputError
-from toolkit.json_file import read_json
+from toolkit.json_file import read_json, refusing
 from toolkit.outputs import new_file
-from toolkit.text import one_line, quoted
+from toolkit.typed import Misfit, decode
 from toolkit.verification.comparison import Comparison
-from toolkit.verification.decisions import Decisions, OccupancyDecisions, PlanDecisions, TrackDecisions
-from toolkit.verification.metrics import Errors
+from toolkit.verification.decisions import Decisions
 from toolkit.verification.policy import Tolerance
 from toolkit.verification.report import Report
+
+_NOT_READ = ("passed", "first_divergence", "diagnosis", "gate_failures")
+"""Fields of a report that nothing is made of; most follow from others."""
 
 
 @dataclass(frozen=True)
@@ -45,56 +47,29 @@ def write_reports(reports: Sequence[Report], bundle: Bundle, path: Path) -> None
 def read_reports(path: Path) -> tuple[WrittenReport, ...]:
     """What `write_reports` wrote. Raises InputError for another file, or a damaged one."""
     values = read_json(path, "verify again")
-    try:
-        reports = tuple(_report(report) for report in values)
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(f"{path} is no report of `verify --json`: {one_line(error)}; verify again") from error
+    with refusing(path, "verify again", "is no report of `verify --json`"):
+        for report in values if isinstance(values, list) else ():
+            _restore_infinity(report)
+        reports = decode(tuple[WrittenReport, ...], values, largest=math.inf, ignored=_NOT_READ)
+        for i, report in enumerate(reports):
+            for j, comparison in enumerate(report.comparisons):
+                if comparison.tolerance == Tolerance():
+                    raise Misfit(f"$[{i}].comparisons[{j}].tolerance", "holds no bound")
     if not reports:
         raise InputError(f"{path} holds no report; verify again")
     return reports
 
 
-def _report(values: dict[str, Any]) -> WrittenReport:
-    return WrittenReport(
-        bundle=str(values["bundle"]),
-        reference=str(values["reference"]),
-        candidate=str(values["candidate"]),
-        precision=str(values["precision"]),
-        frames=int(values["frames"]),
-        failure=None if values["failure"] is None else str(values["failure"]),
-        comparisons=tuple(_comparison(comparison) for comparison in values["comparisons"]),
-        decisions=tuple(_decisions(decisions) for decisions in values["decisions"]),
-    )
+def _restore_infinity(report: Any) -> None:
+    """JSON has no infinity: where a number was expected, it was written as null."""
+    measured = [(comparison, "errors") for comparison in _objects(report, "comparisons")]
+    measured += [(taken, kind) for taken in _objects(report, "decisions") for kind in ("tracks", "occupancy", "plan")]
+    for part, name in measured:
+        if isinstance(numbers := part.get(name), dict):
+            part[name] = {key: math.inf if number is None else number for key, number in numbers.items()}
 
 
-def _comparison(values: dict[str, Any]) -> Comparison:
-    errors = {name: _number(error) for name, error in values["errors"].items() if name != "non_finite"}
-    tolerance = {name: None if bound is None else float(bound) for name, bound in values["tolerance"].items()}
-    if not any(bound is not None for bound in tolerance.values()):
-        raise ValueError("a comparison without a bound")
-    expected, actual = values["errors"]["non_finite"]
-    return Comparison(
-        frame=int(values["frame"]),
-        submodule=str(values["submodule"]),
-        tensor=str(values["tensor"]),
-        errors=Errors(**errors, non_finite=(int(expected), int(actual))),
-        tolerance=Tolerance(**tolerance),
-    )
-
-
-def _decisions(values: dict[str, Any]) -> Decisions:
-    kinds = {"tracks": TrackDecisions, "occupancy": OccupancyDecisions, "plan": PlanDecisions}
-    taken: dict[str, Any] = {
-        name: None if values[name] is None else kind(**{key: _number(item) for key, item in values[name].items()})
-        for name, kind in kinds.items()
-    }
-    return Decisions(frame=int(values["frame"]), **taken)
-
-
-def _number(value: Any) -> float:
-    """JSON has no infinity: it was written as null."""
-    if value is None:
-        return math.inf
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{quoted(value)} is not a number")
-    return value if isinstance(value, int) and abs(value) < 2**63 else float(value)
+def _objects(part: Any, name: str) -> list[dict[str, Any]]:
+    """The objects in a list of an object, as far as all of them are such."""
+    listed = part.get(name) if isinstance(part, dict) else None
+    return [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
