@@ -9,8 +9,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from toolkit.errors import InputError
@@ -30,12 +31,21 @@ Inode = tuple[int, int]
 class FileOutput:
     """A file that may be written: `path` without links and `..`, and what was there when it was claimed, if anything.
 
-    A `shared` one belongs to a cache: whoever writes it last wins.
+    `given` is the name that the user knows it by, whose suffix tells the format. A `shared` one belongs to a cache:
+    whoever writes it last wins.
     """
 
     path: Path
     before: Identity | None
+    given: Path
     shared: bool = False
+
+    @property
+    def suffix(self) -> str:
+        return self.given.suffix
+
+    def __str__(self) -> str:
+        return str(self.given)
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,11 @@ class FolderOutput:
 
     path: Path
     before: Identity | None
+    given: Path
     kind: str | None
+
+    def __str__(self) -> str:
+        return str(self.given)
 
 
 Output = FileOutput | FolderOutput
@@ -59,8 +73,8 @@ def claim_file(
     folder, a device, a pipe or a socket, a place that cannot be written, and what `keep_apart` refuses.
     """
     place = _resolve(path, "output")
-    keep_apart(FileOutput(place, None), inputs, others)
-    remove_remains(place)
+    keep_apart(FileOutput(place, None, path), inputs, others)
+    remove_remains(place, path.suffix)
     return unguarded_file(path, shared=shared)
 
 
@@ -77,9 +91,9 @@ def claim_folder(
     Raises InputError as `claim_file` does, and for a folder that may not be replaced.
     """
     place = _resolve(path, "output folder")
-    keep_apart(FolderOutput(place, None, kind), inputs, others)
+    keep_apart(FolderOutput(place, None, path, kind), inputs, others)
     remove_remains(place)
-    output = FolderOutput(place, identity(place), kind)
+    output = FolderOutput(place, identity(place), path, kind)
     with writing(path, "output folder"):
         _require_replaceable(path, kind, force)
     return output
@@ -90,20 +104,20 @@ def unguarded_file(path: Path, *, shared: bool = False) -> FileOutput:
     place = _resolve(path, "output")
     if place.is_dir():
         raise InputError(f"cannot write {path}: Is a directory; name a file in it")
-    return FileOutput(place, identity(place), shared)
+    return FileOutput(place, identity(place), path, shared)
 
 
 def keep_apart(output: Output, inputs: Iterable[Path | None], others: Iterable[Output | None] = ()) -> None:
     """Raise InputError if an output is, contains or lies inside an input, by whatever name, or is another output.
 
-    Inputs that are None or do not exist are passed over.
+    Inputs that are None or do not exist are passed over. What links in an input folder lead to is an input as well.
     """
     for other in others:
         if other is not None and other.path == output.path:
-            raise InputError(f"{output.path} is named for two outputs; choose another for one of them")
+            raise InputError(f"{output} is named for two outputs; choose another for one of them")
     own, around = _inode(output.path), {_inode(folder) for folder in output.path.parents}
     above: dict[Path, set[Inode | None]] = {}
-    for place in inputs:
+    for place in chain.from_iterable(map(_with_links, inputs)):
         found = None if place is None else _inode(place)
         if place is None or found is None:
             continue
@@ -119,7 +133,7 @@ def keep_apart(output: Output, inputs: Iterable[Path | None], others: Iterable[O
             relation = "contains"
         else:
             continue
-        raise InputError(f"{output.path} {relation} {place}, an input of this command; choose another output")
+        raise InputError(f"{output} {relation} {place}, an input of this command; choose another output")
 
 
 def identity(path: Path) -> Identity | None:
@@ -183,6 +197,15 @@ def _require_replaceable(path: Path, kind: str | None, force: bool) -> None:
         raise InputError(f"{path} was not written by this toolkit, so --force keeps it; choose another output folder")
     if found and found != kind:
         raise InputError(f"{path} holds {found}, not {kind}, so --force keeps it; choose another output folder")
+
+
+def _with_links(place: Path | None) -> Iterator[Path | None]:
+    """An input, and the links that it holds if it is a folder."""
+    yield place
+    with suppress(OSError, ValueError):
+        if place is not None and place.is_dir():
+            with os.scandir(place) as entries:
+                yield from [Path(entry) for entry in entries if entry.is_symlink()]
 
 
 def _inode(path: Path) -> Inode | None:

@@ -11,6 +11,7 @@ from toolkit.config import ModelConfig
 from toolkit.config_check import check_values
 from toolkit.errors import InputError
 from toolkit.official.config import load_official_config
+from toolkit.official.python_config import files_of_python_config
 from toolkit.regular_file import open_regular, readable_file
 from toolkit.typed import decode
 
@@ -32,6 +33,14 @@ def load_config(path: Path | str) -> ModelConfig:
     except InputError as error:
         raise InputError(f"config {path}: {error}") from error
     return config
+
+
+def config_files(path: Path) -> list[Path]:
+    """The files that a configuration is read from: itself, and those that an official one is based on.
+
+    Raises InputError as `load_config` does.
+    """
+    return files_of_python_config(path) if path.suffix == ".py" else [path]
 
 
 def load_toml(path: Path) -> ModelConfig:

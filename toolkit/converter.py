@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 import torch
 from onnx import ModelProto
-from safetensors.torch import save_file
 from torch import Tensor
 
 from toolkit.bundle import FUNCTIONAL_ONNX, WEIGHTS, Bundle, SubmoduleRecord
@@ -33,6 +32,7 @@ from toolkit.plugin_manager import PluginManager
 from toolkit.selection import select_submodules
 from toolkit.verification.report import Report
 from toolkit.verification.verify import verify
+from toolkit.weight_files import write_safetensors
 from toolkit.wiring import NetworkGraph, join
 
 Progress = Callable[[str], AbstractContextManager[None]]
@@ -50,17 +50,20 @@ def convert(
     config_file: Path | None = None,
     assets: Mapping[str, np.ndarray] | None = None,
     force: bool = False,
+    inputs: Sequence[Path] = (),
     progress: Progress = lambda step: nullcontext(),
 ) -> Bundle:
     """Convert a trained checkpoint into a bundle at `output`.
 
     Submodules that the checkpoint has no entries for are left out; the bundle's provenance says so under `left_out`.
-    `config_file` is where `config` was read from, for the record.
+    `config_file` is where `config` was read from, for the record. `inputs` are files that other arguments were read
+    from, which `output` may not replace either.
     `assets` maps state-dict keys that submodules take from a conversion input to their arrays. Raises InputError for
     bad input, CheckFailed when the converted network diverges from the checkpoint's; either way nothing is written.
     """
     config = config or ModelConfig()
-    with new_folder(claim_folder(output, "bundle", force=force)) as folder:
+    read = [checkpoint, config_file, *inputs, *plugins.files]
+    with new_folder(claim_folder(output, "bundle", force=force, inputs=read)) as folder:
         with progress("read the checkpoint"):
             loaded = load_checkpoint(checkpoint)
             selection = select_submodules(plugins.submodules(), plugins.filter_checkpoint(loaded.state_dict, config))
@@ -83,7 +86,7 @@ def convert(
             metadata = {"checkpoint_sha256": loaded.sha256} | {f"version.{k}": v for k, v in tool_versions().items()}
             model = merge(graph, pieces, ops, metadata)
             write_model(model, folder / FUNCTIONAL_ONNX)
-            save_file(network.weights(), folder / WEIGHTS)
+            write_safetensors(folder / WEIGHTS, network.weights())
         bundle = describe(folder, graph, plugins, used_ops(model, ops), provenance)
         with progress("verify against the torch network, state fed back"):
             report = verify_conversion(bundle, network)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from toolkit.errors import InputError
 from toolkit.regular_file import readable_file
@@ -13,6 +13,17 @@ from toolkit.text import one_line
 
 MAX_BYTES = 2**31
 """The largest file that protobuf reads; weights that need more lie in a file of their own."""
+
+
+def external_names(model: ModelProto) -> list[str]:
+    """The files that hold weights of a model, relative to its folder, whether or not they are there."""
+    weights = [weight for weight in model.graph.initializer if weight.data_location == TensorProto.EXTERNAL]
+    return sorted({entry.value for weight in weights for entry in weight.external_data if entry.key == "location"})
+
+
+def model_files(path: Path) -> list[Path]:
+    """An ONNX file and those that hold its weights. Raises InputError as `parse_model` does."""
+    return [path, *(path.parent / name for name in external_names(parse_model(path)))]
 
 
 def parse_model(path: Path) -> ModelProto:

@@ -26,7 +26,7 @@ def new_folder(output: FolderOutput) -> Iterator[Path]:
     since the claim: that is kept.
     """
     work = partial_path(output.path)
-    with writing(output.path, "output folder"):
+    with writing(output.given, "output folder"):
         work.parent.mkdir(parents=True, exist_ok=True)
         work.mkdir()
         try:
@@ -55,8 +55,8 @@ def new_file(output: FileOutput | Path) -> Iterator[Path]:
 def new_files(*outputs: FileOutput | Path) -> Iterator[tuple[Path, ...]]:
     """Like `new_file`, for several of which all appear or none."""
     claimed = [output if isinstance(output, FileOutput) else unguarded_file(output) for output in outputs]
-    works = tuple(partial_path(output.path, output.path.suffix) for output in claimed)
-    with writing(claimed[0].path, "output"):
+    works = tuple(partial_path(output.path, output.suffix) for output in claimed)
+    with writing(claimed[0].given, "output"):
         try:
             for work in works:
                 work.parent.mkdir(parents=True, exist_ok=True)
@@ -121,8 +121,7 @@ def _place(work: Path, output: Output) -> None:
             raise FileExistsError
     except FileExistsError as error:
         raise InputError(
-            f"{output.path} was made or changed by someone else meanwhile, and is kept; choose another output, and try "
-            "again"
+            f"{output} was made or changed by someone else meanwhile, and is kept; choose another output, and try again"
         ) from error
 
 

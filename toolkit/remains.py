@@ -17,13 +17,13 @@ def partial_path(path: Path, suffix: str = "") -> Path:
     return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial{suffix}")
 
 
-def remove_remains(path: Path) -> None:
+def remove_remains(path: Path, suffix: str = "") -> None:
     """Remove what killed processes of this machine left of an output.
 
     If one was killed between putting the former output aside and the new one in its place, the former one comes back.
     """
     name = re.compile(
-        re.escape(f".{path.name}.{platform.node()}-") + rf"(\d{{1,9}})\.partial({re.escape(path.suffix)})?(\.old)?"
+        re.escape(f".{path.name}.{platform.node()}-") + rf"(\d{{1,9}})\.partial({re.escape(suffix)})?(\.old)?"
     )
     with suppress(OSError):
         for found in path.parent.iterdir():

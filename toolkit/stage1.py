@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from toolkit.claims import FileOutput
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
 from toolkit.outputs import new_file
+from toolkit.weight_files import write_pth, write_safetensors
 
 DETECTION_QUERIES = "pts_bbox_head.query_embedding.weight"
 TRACK_QUERIES = "query_embedding.weight"
@@ -41,18 +42,18 @@ def stage1_weights(state_dict: Mapping[str, Tensor], config: ModelConfig) -> dic
     return prepared | {TRACK_QUERIES: torch.cat((detection, detection[-1:]))}
 
 
-def write_weights(path: Path, state_dict: Mapping[str, Tensor], meta: Mapping[str, object]) -> None:
+def write_weights(output: FileOutput | Path, state_dict: Mapping[str, Tensor], meta: Mapping[str, object]) -> None:
     """Write a checkpoint that `load_checkpoint` and training read; of `meta`, safetensors keeps what is text.
 
     Raises InputError for a name that ends neither in .pth nor in .safetensors, or a place that cannot be written.
     """
-    if path.suffix not in (".pth", ".safetensors"):
-        raise InputError(f"output {path} must end in .pth or .safetensors")
-    with new_file(path) as work:
-        if path.suffix == ".pth":
-            torch.save({"state_dict": dict(state_dict), "meta": dict(meta)}, work)
+    if output.suffix not in (".pth", ".safetensors"):
+        raise InputError(f"output {output} must end in .pth or .safetensors")
+    with new_file(output) as work:
+        if output.suffix == ".pth":
+            write_pth(work, {"state_dict": dict(state_dict), "meta": dict(meta)})
         else:
             texts = {key: value for key, value in meta.items() if isinstance(value, str)}
             # The format refuses tensors that share memory.
             own = {key: value.clone(memory_format=torch.contiguous_format) for key, value in state_dict.items()}
-            save_file(own, work, texts)
+            write_safetensors(work, own, texts)

@@ -177,5 +177,5 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="it is a directory"):
+    with pytest.raises(InputError, match="Is a directory; name a file in it"):
         write_model(model(), tmp_path)

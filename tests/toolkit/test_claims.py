@@ -7,10 +7,13 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from toolkit.bundle import MANIFEST
-from toolkit.claims import KIND_BY_CONTENT, MARKER, Output, claim_file, claim_folder
+from toolkit.claims import KIND_BY_CONTENT, MARKER, Output, claim_file, claim_folder, keep_apart
+from toolkit.data.frames import CameraView, Command, Frame, Pose
+from toolkit.data.sources import address_paths, image_files
 from toolkit.errors import InputError
 from toolkit.outputs import new_file, new_folder
 from toolkit.runtime.run_record import RUN_RECORD
@@ -172,7 +175,7 @@ def test_output_beside_an_input(claim: Claim, data: Path) -> None:
 
 def test_two_outputs_are_not_one(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("out")
-    with pytest.raises(InputError, match="out is named for two outputs; choose another for one"):
+    with pytest.raises(InputError, match="link is named for two outputs; choose another for one"):
         claim_file(tmp_path / "link", others=[None, claim_file(tmp_path / "out")])
 
 
@@ -209,3 +212,31 @@ def test_folder_without_a_kind_is_never_replaced(tmp_path: Path) -> None:
         (work / "op.py").touch()
     with pytest.raises(InputError, match="not written by this toolkit"):
         claim_folder(tmp_path / "my_op", "results", force=True)
+
+
+@pytest.mark.parametrize(
+    ("address", "paths"),
+    [
+        (None, []),
+        ("data/frames", ["data/frames"]),
+        ("nuscenes:data/set?version=v1.0-mini&split=mini_val", ["data/set"]),
+        ("infos:val.pkl?dataroot=data/set&command=left", ["val.pkl", "data/set"]),
+        ("trt-input:", []),
+    ],
+)
+def test_paths_of_an_address(address: str | None, paths: list[str]) -> None:
+    """The address itself may be a folder too."""
+    assert [str(path) for path in address_paths(address) if str(path) != address or ":" not in address] == paths
+
+
+def test_pictures_of_frames_are_inputs(tmp_path: Path) -> None:
+    """Wherever they are."""
+    image = tmp_path / "image.jpg"
+    image.touch()
+    view = CameraView(image, np.eye(3), Pose.from_matrix(np.eye(3), np.zeros(3)))
+    pose = view.sensor2lidar
+    drawn = CameraView(np.zeros((2, 2, 3), np.uint8), np.eye(3), pose)
+    frame = Frame("0", "a", 0.0, {"one": view, "two": drawn}, pose, pose, Command.LEFT)
+    assert list(image_files([frame])) == [image]
+    with pytest.raises(InputError, match=r"image\.jpg is .*image\.jpg, an input"):
+        keep_apart(claim_file(image), image_files([frame]))

@@ -30,4 +30,4 @@ def test_the_model_of_a_bundle_is_rewritten(written: Bundle, tmp_path: Path) -> 
 
 def test_a_bundle_keeps_its_model(written: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["rewrite", str(written.path), "-o", str(written.onnx)]) == 2
-    assert "is the model to rewrite" in capsys.readouterr().err
+    assert "an input of this command; choose another output" in capsys.readouterr().err

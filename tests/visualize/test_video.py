@@ -13,7 +13,7 @@ from PIL import Image, ImageSequence
 
 from toolkit.errors import InputError
 from toolkit.visualize.canvas import Picture, blank
-from toolkit.visualize.video import frame_rate, write_video
+from toolkit.visualize.video import frame_rate, video_path, write_video
 
 
 def pictures(count: int = 5, width: int = 320, height: int = 180) -> Iterator[Picture]:
@@ -24,7 +24,8 @@ def pictures(count: int = 5, width: int = 320, height: int = 180) -> Iterator[Pi
 
 def test_mp4(tmp_path: Path) -> None:
     pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed")
-    assert write_video(pictures(), tmp_path / "drive.mp4", 4.0) == tmp_path / "drive.mp4"
+    assert video_path(tmp_path / "drive.mp4") == tmp_path / "drive.mp4"
+    write_video(pictures(), tmp_path / "drive.mp4", 4.0)
     film = cv2.VideoCapture(str(tmp_path / "drive.mp4"))
     assert film.get(cv2.CAP_PROP_FPS) == pytest.approx(4.0)
     frames = [film.read()[1] for _ in range(int(film.get(cv2.CAP_PROP_FRAME_COUNT)))]
@@ -52,7 +53,8 @@ def test_gif(tmp_path: Path) -> None:
 def test_without_ffmpeg_a_gif_takes_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     warnings: list[str] = []
-    assert write_video(pictures(), tmp_path / "drive.mp4", 2.0, warnings.append) == tmp_path / "drive.gif"
+    path = video_path(tmp_path / "drive.mp4", warnings.append)
+    write_video(pictures(), path, 2.0)
     assert [path.name for path in tmp_path.iterdir()] == ["drive.gif"]
     (warning,) = warnings
     assert "so the video becomes a GIF" in warning
@@ -69,6 +71,8 @@ def test_no_picture_is_no_video(name: str, tmp_path: Path) -> None:
 def test_another_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a video is written as \.mp4 or \.gif"):
         write_video(pictures(), tmp_path / "drive.avi", 2.0)
+    with pytest.raises(InputError, match=r"a video is written as \.mp4 or \.gif"):
+        video_path(tmp_path / "drive.avi")
 
 
 @pytest.mark.parametrize("name", ["drive.mp4", "drive.gif"])

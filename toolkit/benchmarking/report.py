@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from toolkit.benchmarking.measure import WARM_UP, Benchmark, Timing
+from toolkit.claims import FileOutput
 from toolkit.outputs import new_file
 from toolkit.text import shown
 
@@ -47,7 +48,7 @@ def facts(result: Benchmark) -> dict[str, str]:
     }
 
 
-def write_json(result: Benchmark, precision: str, command: str, path: Path) -> None:
+def write_json(result: Benchmark, precision: str, command: str, output: FileOutput | Path) -> None:
     """Everything, with the `precision` of the session and the `command` that measured it.
 
     Raises InputError if the file cannot be written.
@@ -66,7 +67,7 @@ def write_json(result: Benchmark, precision: str, command: str, path: Path) -> N
         ],
         "environment": dict(result.environment),
     }
-    with new_file(path) as work:
+    with new_file(output) as work:
         work.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 

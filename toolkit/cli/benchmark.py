@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from toolkit.claims import claim_file
 from toolkit.cli.console import console, plain, print_warning, print_written, step
 from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, open_session, used_precision
-from toolkit.data.sources import ADDRESSES
+from toolkit.data.sources import ADDRESSES, address_paths
 from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
@@ -54,15 +55,19 @@ def benchmark_command(
     from toolkit.bundle import Bundle
     from toolkit.data.sources import open_frames
 
+    source = None if frames.isdecimal() else frames
+    target = None
+    if output is not None:
+        target = claim_file(output, inputs=[bundle, *address_paths(source), *context.obj.files])
     opened = Bundle.read(bundle)
     command = shlex.join([context.find_root().info_name or "", *sys.argv[1:]])
     with TemporaryDirectory() as folder:
-        if frames.isdecimal():
+        if source is None:
             with step("write made-up frames"):
                 chosen = write_probe_frames(opened.config, probe_count(frames, length) + WARM_UP, Path(folder))
         else:
             with step("read frames"):
-                chosen = list(open_frames(frames, opened.config.image, print_warning))[: length and length + WARM_UP]
+                chosen = list(open_frames(source, opened.config.image, print_warning))[: length and length + WARM_UP]
             if len(chosen) < WARM_UP + (length or 1):
                 raise InputError(f"{frames} holds {len(chosen)} frames, the first of which is not counted; give more")
         with step(f"load the {session.value} session"):
@@ -73,9 +78,9 @@ def benchmark_command(
     console.print(timing_table(result, used))
     for name, value in (facts(result) | {"command": command}).items():
         console.print(f"  [dim]{plain(name)}:[/] {plain(value, LONGEST_LINE)}", soft_wrap=True)
-    if output is not None:
-        write_json(result, used, command, output)
-        print_written(output, "figures")
+    if target is not None:
+        write_json(result, used, command, target)
+        print_written(target.given, "figures")
 
 
 def probe_count(frames: str, length: int | None) -> int:

@@ -70,6 +70,7 @@ def build_command(
     Example: [bold]uniad-toolkit build bundle --target tensorrt-rtx --precision fp16[/]
     """
     from toolkit.bundle import MANIFEST, Bundle
+    from toolkit.engines.tensorrt.claim import claim_build
     from toolkit.engines.tensorrt.process import run_build
     from toolkit.engines.tensorrt.registration import register_engine
     from toolkit.engines.tensorrt.request import BuildRequest
@@ -96,8 +97,6 @@ def build_command(
     engine = output or (model.with_suffix(f".{name}") if bundle is None else bundle.path / name)
     if engine.suffix != ENGINE_SUFFIX:
         raise InputError(f"-o {engine} must end in {ENGINE_SUFFIX}, by which engines are known")
-    if keep_model is not None and keep_model.resolve() == model.resolve():
-        raise InputError(f"--keep-model {keep_model} is the model to build from; name another file")
     request = BuildRequest(
         model=model,
         engine=engine.absolute(),
@@ -106,6 +105,7 @@ def build_command(
         disabled=context.obj.disabled,
         kept_model=keep_model,
     )
+    claim_build(request, bundle, list(context.obj.files))
     with progress_bar(f"build {engine.name}") as report:
         sidecar = run_build(request, report)
     print_written(engine, f"engine of {sidecar.bytes / 2**20:.1f} MiB for {', '.join(sidecar.capabilities)}")

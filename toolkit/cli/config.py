@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.claims import claim_file, keep_apart
 from toolkit.cli.console import console, print_written
 from toolkit.hookspecs import hookimpl
 
@@ -18,6 +19,7 @@ def uniad_commands(app: typer.Typer) -> None:
 
 
 def config_command(
+    context: typer.Context,
     config: Annotated[Path, typer.Argument(help="Official config (.py), or one of the toolkit (.toml).")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="TOML file to write, instead of printing it.")
@@ -27,13 +29,15 @@ def config_command(
 
     Example: [bold]uniad-toolkit config projects/configs/stage2_e2e/tiny_imgx0.25_e2e.py -o model.toml[/]
     """
-    from toolkit.config_file import load_config, to_toml
+    from toolkit.config_file import config_files, load_config, to_toml
     from toolkit.outputs import new_file
 
+    target = None if output is None else claim_file(output, inputs=[config, *context.obj.files])
     text = to_toml(load_config(config))
-    if output is None:
+    if target is None:
         console.print(text, markup=False, soft_wrap=True, end="")
         return
-    with new_file(output) as work:
+    keep_apart(target, config_files(config))
+    with new_file(target) as work:
         work.write_text(text, encoding="utf-8")
-    print_written(output, "model configuration")
+    print_written(target.given, "model configuration")

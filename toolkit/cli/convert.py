@@ -48,15 +48,25 @@ def convert_command(
     data/others/motion_anchor_infos_mode6.pkl -o bundle[/]
     """
     from toolkit.anchors import load_motion_anchors
-    from toolkit.config_file import load_config
+    from toolkit.config_file import config_files, load_config
     from toolkit.converter import convert
 
     model = with_capacities(ModelConfig() if config is None else load_config(config), track_capacity, agent_capacity)
+    inputs = [] if config is None else config_files(config)
     assets = {}
     if motion_anchors is not None:
+        inputs.append(motion_anchors)
         assets["motion_head.motion_anchors"] = load_motion_anchors(motion_anchors, model)
     bundle = convert(
-        checkpoint, output, context.obj, config=model, config_file=config, assets=assets, force=force, progress=step
+        checkpoint,
+        output,
+        context.obj,
+        config=model,
+        config_file=config,
+        assets=assets,
+        force=force,
+        inputs=inputs,
+        progress=step,
     )
     print_written(bundle.path, "bundle")
     for name, reason in bundle.provenance["left_out"].items():

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.claims import claim_file
 from toolkit.cli.console import console, print_written
 from toolkit.config import ModelConfig
 from toolkit.hookspecs import hookimpl
@@ -19,6 +20,7 @@ def uniad_commands(app: typer.Typer) -> None:
 
 
 def init_stage1_command(
+    context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="BEVFormer-tiny checkpoint, .pth or .safetensors.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write, .pth or .safetensors.")],
 ) -> None:
@@ -33,9 +35,10 @@ def init_stage1_command(
     from toolkit.checkpoint import load_checkpoint
     from toolkit.stage1 import DETECTION_QUERIES, MOVED, TRACK_QUERIES, stage1_weights, write_weights
 
+    target = claim_file(output, inputs=[checkpoint, *context.obj.files])
     loaded = load_checkpoint(checkpoint)
     prepared = stage1_weights(loaded.state_dict, ModelConfig())
-    write_weights(output, prepared, loaded.meta)
+    write_weights(target, prepared, loaded.meta)
     rows = len(prepared[TRACK_QUERIES])
     console.print(f"{DETECTION_QUERIES}, {rows - 1} rows -> {TRACK_QUERIES}, {rows} rows", soft_wrap=True)
     for old, new in MOVED.items():

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.claims import claim_file, keep_apart
 from toolkit.cli.console import print_written
 from toolkit.hookspecs import hookimpl
 
@@ -36,17 +37,20 @@ def inspect_command(
 
     from toolkit.cli.inspection_tables import show, show_difference
     from toolkit.inspection.difference import compare_weights
-    from toolkit.inspection.files import inspect_file, weights_of
+    from toolkit.inspection.files import inspect_file, inspected_files, weights_of
     from toolkit.outputs import new_file
 
+    target = None if json_file is None else claim_file(json_file, inputs=[path, against, *context.obj.files])
     report = inspect_file(path, context.obj.submodules())
+    if target is not None:
+        keep_apart(target, inspected_files(path))
     values = asdict(report)
     show(report)
     if against is not None:
         difference = compare_weights(weights_of(path), weights_of(against), str(against))
         values["difference"] = asdict(difference)
         show_difference(difference)
-    if json_file is not None:
-        with new_file(json_file) as work:
+    if target is not None:
+        with new_file(target) as work:
             work.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        print_written(json_file, "report")
+        print_written(target.given, "report")

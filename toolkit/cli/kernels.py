@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.claims import claim_folder
 from toolkit.cli.console import console, print_warning, print_written, step
 from toolkit.hookspecs import hookimpl
 
@@ -36,12 +37,12 @@ def compile_command(
     """
     from rich.table import Column, Table
 
-    from toolkit.claims import claim_folder
     from toolkit.config import ModelConfig
     from toolkit.ops.precompile import calls_to_compile, compile_calls, parse_architectures, write_kernels
     from toolkit.outputs import new_folder
     from toolkit.wiring import join
 
+    target = None if output is None else claim_folder(output, "kernels", force=force, inputs=context.obj.files)
     architectures = parse_architectures(arch)
     ops = context.obj.custom_ops()
     with step("find the calls of the network"):
@@ -63,7 +64,7 @@ def compile_command(
             str(len(kernel.cubin)),
         )
     console.print(table)
-    if output is not None:
-        with new_folder(claim_folder(output, "kernels", force=force)) as folder:
+    if target is not None:
+        with new_folder(target) as folder:
             write_kernels(kernels, folder)
-        print_written(output, f"{2 * len(kernels)} files")
+        print_written(target.given, f"{2 * len(kernels)} files")

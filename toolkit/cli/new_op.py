@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.claims import claim_folder
 from toolkit.cli.console import console, print_written
 from toolkit.hookspecs import hookimpl
 
@@ -26,13 +27,12 @@ def new_op_command(
 
     Example: [bold]uniad-toolkit new-op my_op -o my_op[/]
     """
-    from toolkit.claims import claim_folder
     from toolkit.ops.scaffold import check_name, write_op
     from toolkit.outputs import new_folder
 
     check_name(name, context.obj.custom_ops())
     output = output or Path(name)
-    with new_folder(claim_folder(output, None)) as folder:
+    with new_folder(claim_folder(output, None, inputs=context.obj.files)) as folder:
         write_op(name, folder)
     print_written(output, f"op {name}")
     console.print(f"test it: python -m pytest {output}", soft_wrap=True, markup=False)

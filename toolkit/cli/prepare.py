@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.claims import claim_folder
 from toolkit.cli.console import console, print_warning, print_written, step
 from toolkit.hookspecs import hookimpl
 
@@ -18,6 +19,7 @@ def uniad_commands(app: typer.Typer) -> None:
 
 
 def prepare_command(
+    context: typer.Context,
     dataroot: Annotated[Path, typer.Option(help="nuScenes folder: samples/, maps/, can_bus/ and v1.0-…/.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Frame folder to write.")],
     version: Annotated[
@@ -36,14 +38,14 @@ def prepare_command(
     """
     from rich.progress import track
 
-    from toolkit.claims import claim_folder
     from toolkit.data.fields import command_field
     from toolkit.data.frame_folder import write_frame
     from toolkit.data.nuscenes.dataroot import read_dataroot
     from toolkit.data.sources import comma_separated
     from toolkit.outputs import new_folder
 
-    with new_folder(claim_folder(output, "frames", force=force)) as folder:
+    target = claim_folder(output, "frames", force=force, inputs=[dataroot, *context.obj.files])
+    with new_folder(target) as folder:
         with step("read nuScenes tables"):
             frames = read_dataroot(
                 dataroot,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.claims import claim_file
 from toolkit.cli.console import print_written, step
 from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, open_session
 from toolkit.engines.gpu.precision import Precision
@@ -36,18 +37,19 @@ def replay_command(
     import numpy as np
 
     from toolkit.bundle import Bundle
+    from toolkit.npz import write_npz
     from toolkit.outputs import new_file
     from toolkit.runtime.replay import output_keys, read_inputs, replay
 
+    target = claim_file(output, inputs=[bundle, inputs, *context.obj.files])
     opened = Bundle.read(bundle)
     frames = read_inputs(inputs)
-    with new_file(output) as work:
-        with step(f"load the {session.value} session"):
-            runner = open_session(opened, session, context.obj, precision=precision)
-        arrays: dict[str, np.ndarray] = {}
-        with step(f"run {len(frames)} frames"):
-            for number, outputs in enumerate(replay(opened, runner, frames, f"{inputs}: ")):
-                arrays |= output_keys(number, outputs)
-        with work.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes `allow_pickle` for any keyword
+    with step(f"load the {session.value} session"):
+        runner = open_session(opened, session, context.obj, precision=precision)
+    arrays: dict[str, np.ndarray] = {}
+    with step(f"run {len(frames)} frames"):
+        for number, outputs in enumerate(replay(opened, runner, frames, f"{inputs}: ")):
+            arrays |= output_keys(number, outputs)
+    with new_file(target) as work:
+        write_npz(work, arrays)
     print_written(output, "outputs")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.claims import claim_file, keep_apart
 from toolkit.cli.console import print_written, step
 from toolkit.hookspecs import hookimpl
 
@@ -36,9 +37,12 @@ def report_command(
     Example: [bold]uniad-toolkit report bundle --run results --verify verify.json -o report.html[/]
     """
     from toolkit.bundle import Bundle
+    from toolkit.onnx_file import model_files
     from toolkit.report.collect import collect_report
     from toolkit.report.render import write_report
 
+    inputs = [bundle, results, verification, *(rewritten or ()), *context.obj.files]
+    target = claim_file(output, inputs=inputs)
     with step("collect"):
         report = collect_report(
             Bundle.read(bundle),
@@ -47,6 +51,8 @@ def report_command(
             verification=verification,
             rewritten=rewritten or (),
         )
+    for model in rewritten or ():
+        keep_apart(target, model_files(model))
     with step("write"):
-        write_report(report, output)
+        write_report(report, target)
     print_written(output, "report")

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.claims import keep_apart
 from toolkit.cli.console import print_line, print_written, step
 from toolkit.hookspecs import hookimpl
 
@@ -85,7 +86,7 @@ def rewrite_command(
     from toolkit.bounded.limits import Limits
     from toolkit.cli.rewrite_tables import show_explanation, show_passes, show_runs
     from toolkit.errors import InputError
-    from toolkit.graph.model_file import model_path, read_model, write_model
+    from toolkit.graph.model_file import claim_model, model_path, read_model, write_model
     from toolkit.graph.official_boundary import official_boundary
     from toolkit.graph.opset import raise_opset
     from toolkit.graph.pipeline import rewrite
@@ -93,6 +94,7 @@ def rewrite_command(
     from toolkit.graph.precision.precision_pass import precision_pass
     from toolkit.graph.proof import default_limits
     from toolkit.graph.selection import select_passes
+    from toolkit.onnx_file import model_files
 
     offered = context.obj.graph_passes()
     passes = select_passes(offered, named or (), skipped or ())
@@ -101,14 +103,15 @@ def rewrite_command(
         return
     if model is None or output is None:
         raise InputError("give the model to rewrite and, with -o, the file to write; see `rewrite --help`")
+    target = claim_model(output, inputs=[model, *context.obj.files])
     source = model_path(model)
-    if output.resolve() == source.resolve():
-        raise InputError(f"{output} is the model to rewrite; name another file to write")
     if keep_fp32 and precision is None:
         raise InputError("--keep-fp32 is of no use without --precision; give --precision fp16 or leave it out")
     ops = context.obj.custom_ops()
     with step("read the model"):
         proto = read_model(source)
+    keep_apart(target.model, model_files(source))
+    keep_apart(target.weights, model_files(source))
     if precision is not None:
         policy = replace(POLICIES[precision], keep=tuple(keep_fp32 or ()))
         proto = raise_opset(proto, policy.opset, ops)
@@ -124,6 +127,7 @@ def rewrite_command(
     for finding in result.checks:
         print_line(finding)
     with step("write"):
-        written = write_model(result.model, output)
-    for path in written:
-        print_written(path, f"{form} ONNX" if path == output else "weights")
+        path, *weights = write_model(result.model, target)
+    print_written(path, f"{form} ONNX")
+    for path in weights:
+        print_written(path, "weights")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from toolkit.claims import claim_folder, keep_apart
 from toolkit.cli.console import console, plain, print_warning, print_written, step
 from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, require_precision, used_precision
 from toolkit.data.sources import ADDRESSES
@@ -62,20 +63,23 @@ def run_command(
     """
     from toolkit.batch.scenes import Shard, split_scenes
     from toolkit.bundle import Bundle
-    from toolkit.claims import claim_folder
     from toolkit.cli.run_job import RunJob, run_records, threads_each
-    from toolkit.data.sources import open_frames
+    from toolkit.data.sources import address_paths, image_files, open_frames
     from toolkit.outputs import new_folder
     from toolkit.runtime.run_record import RunRecord
 
+    plugins: PluginManager = context.obj
+    inputs = [bundle, *address_paths(frames), *plugins.files]
+    target = claim_folder(output, "results", force=force, inputs=inputs)
     require_precision(precision, (session,))  # before workers start
     chosen = Shard.parse(shard) if shard is not None else Shard(0, 1)
     opened = Bundle.read(bundle)
     with step("read frames"):
-        scenes = chosen.of(list(split_scenes(open_frames(frames, opened.config.image, print_warning))))
-    plugins: PluginManager = context.obj
+        source = list(open_frames(frames, opened.config.image, print_warning))
+    keep_apart(target, image_files(source))
+    scenes = chosen.of(list(split_scenes(source)))
     workers = max(1, min(workers, len(scenes)))
-    with new_folder(claim_folder(output, "results", force=force)) as folder:
+    with new_folder(target) as folder:
         job = RunJob(
             bundle,
             session,

@@ -18,6 +18,7 @@ def uniad_commands(app: typer.Typer) -> None:
 
 
 def synthesize_command(
+    context: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write, a nuScenes dataroot.")],
     scenes: Annotated[int, typer.Option(help="How many scenes.")] = 2,
     keyframes: Annotated[int, typer.Option(help="Key frames of each scene, half a second apart.")] = 40,
@@ -37,7 +38,7 @@ def synthesize_command(
     from toolkit.data.drive.dataset import DriveSettings, synthesize
 
     settings = DriveSettings(scenes=scenes, keyframes=keyframes, seed=seed, version=version)
-    frames = synthesize(output, settings, force=force)
+    frames = synthesize(output, settings, force=force, inputs=context.obj.files)
     for _ in track(
         frames, "key frames", total=scenes * keyframes, console=console, transient=True, disable=not console.is_terminal
     ):

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from toolkit.claims import claim_file
 from toolkit.cli.console import console, print_warning, print_written, step
 from toolkit.cli.sessions import PrecisionOption, SessionKind, open_session, require_precision, used_precision
-from toolkit.data.sources import ADDRESSES
+from toolkit.data.sources import ADDRESSES, address_paths
 from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
@@ -51,6 +52,9 @@ def verify_command(
 
     if frames is not None and inputs is not None:
         raise InputError("--frames and --inputs are both given; choose one")
+    target = None
+    if output is not None:
+        target = claim_file(output, inputs=[bundle, inputs, *address_paths(frames), *context.obj.files])
     kinds = session_kinds(sessions)
     require_precision(precision, kinds)
     opened = Bundle.read(bundle)
@@ -81,9 +85,9 @@ def verify_command(
     for report in reports:
         console.print()
         print_report(report, console)
-    if output is not None:
-        write_reports(reports, opened, output)
-        print_written(output, "report")
+    if target is not None:
+        write_reports(reports, opened, target)
+        print_written(target.given, "report")
     failures = [failure for report in reports if (failure := report.failure())]
     if failures:
         raise CheckFailed("; ".join(failures))

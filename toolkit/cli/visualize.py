@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.claims import FileOutput, FolderOutput, Output, claim_file, claim_folder, keep_apart
 from toolkit.cli.console import console, print_warning, print_written, step
 from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, open_session
 from toolkit.data.sources import ADDRESSES
@@ -62,33 +64,39 @@ def visualize_command(
     from rich.progress import track
 
     from toolkit.bundle import MANIFEST
-    from toolkit.claims import claim_folder
-    from toolkit.data.sources import open_annotations
+    from toolkit.data.sources import address_paths, image_files, open_annotations
     from toolkit.outputs import new_folder
     from toolkit.visualize.rerun_log import check_rerun, rerun_recording
     from toolkit.visualize.shown import draw_shown, with_frames
-    from toolkit.visualize.video import check_video_path, frame_rate, write_video
+    from toolkit.visualize.video import frame_rate, video_path, write_video
 
+    inputs = [source, *address_paths(frames), *context.obj.files]
+    target = claim_folder(output, "pictures", force=force, inputs=inputs)
+    film = recording = None
     if video is not None:
-        check_video_path(video)
+        video = video_path(video, print_warning)
+        film = _claim(video, target, inputs, None)
     if rerun is not None:
+        recording = _claim(rerun, target, inputs, film)
         check_rerun(rerun)
     left_out: list[str] = []
     if (source / MANIFEST).is_file():
         drive = _run(source, frames, session, precision, context.obj, left_out)
     else:
         drive = _read(source, frames)
+    for claimed in (target, film, recording):
+        if isinstance(claimed, Output):
+            keep_apart(claimed, image_files(drive.frames))
     truth = open_annotations(frames, drive.frames) if frames is not None and ground_truth else {}
-    with new_folder(claim_folder(output, "pictures", force=force)) as folder, ExitStack() as stack:
-        recording = stack.enter_context(rerun_recording(_within(rerun, output, folder))) if rerun is not None else None
+    with new_folder(target) as folder, ExitStack() as stack:
+        log = None if recording is None else stack.enter_context(rerun_recording(_within(folder, recording)))
         moments = with_frames(drive.results, {frame.name: frame for frame in drive.frames}, truth)
         shown = track(
             moments, "draw", total=len(drive.times), console=console, transient=True, disable=not console.is_terminal
         )
-        pictures = draw_shown(shown, drive.config, folder, recording)
-        if video is not None:
-            written = write_video(pictures, _within(video, output, folder), frame_rate(drive.times), print_warning)
-            video = video.with_suffix(written.suffix)
+        pictures = draw_shown(shown, drive.config, folder, log)
+        if film is not None:
+            write_video(pictures, _within(folder, film), frame_rate(drive.times))
         else:
             for _ in pictures:
                 pass
@@ -164,7 +172,16 @@ def _finite(results: Iterable[FrameResult], left_out: list[str]) -> Iterator[Fra
             yield result
 
 
-def _within(path: Path, output: Path, folder: Path) -> Path:
-    """Where to write `path` while the output folder has the temporary name `folder`."""
-    inside = path.absolute().is_relative_to(output.absolute())
-    return folder / path.absolute().relative_to(output.absolute()) if inside else path
+def _claim(
+    path: Path, pictures: FolderOutput, inputs: Sequence[Path], other: FileOutput | Path | None
+) -> FileOutput | Path:
+    """The claim of a file, or its place in the folder of pictures if it is to be there."""
+    place = Path(os.path.realpath(path))
+    if pictures.path in place.parents:
+        return place.relative_to(pictures.path)
+    return claim_file(path, inputs=inputs, others=[pictures, other if isinstance(other, FileOutput) else None])
+
+
+def _within(folder: Path, file: FileOutput | Path) -> FileOutput | Path:
+    """Where to write a file while the folder of pictures has the temporary name `folder`."""
+    return file if isinstance(file, FileOutput) else folder / file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from toolkit.config import ImageConfig
@@ -77,6 +77,21 @@ def open_annotations(address: str, frames: Sequence[Frame]) -> Mapping[str, Sequ
 
     path, options = _parts(place, _DATAROOT_OPTIONS)
     return read_annotations(path, frames, options.get("version"))
+
+
+def address_paths(address: str | None) -> list[Path]:
+    """The files and folders that an address may name, whatever its kind: itself, its path, and its dataroot."""
+    if address is None:
+        return []
+    path, _, query = address.partition(":")[2].partition("?")
+    options = dict(option.partition("=")[::2] for option in query.split("&"))
+    return [Path(name) for name in (address, path, options.get("dataroot")) if name]
+
+
+def image_files(frames: Iterable[Frame]) -> Iterator[Path]:
+    """The files that the cameras' pictures of frames are in."""
+    views = (view for frame in frames for view in frame.cameras.values())
+    return (view.image for view in views if isinstance(view.image, Path))
 
 
 def comma_separated(names: str | None) -> list[str]:

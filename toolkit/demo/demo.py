@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from toolkit.bundle import Bundle
 from toolkit.claims import claim_folder
@@ -31,7 +30,8 @@ from toolkit.specs import Submodule
 from toolkit.stage_clock import Stage, StageClock
 from toolkit.visualize.canvas import Picture
 from toolkit.visualize.frame_picture import draw_frame, write_picture
-from toolkit.visualize.video import frame_rate, write_video
+from toolkit.visualize.video import frame_rate, video_path, write_video
+from toolkit.weight_files import write_pth
 from toolkit.wiring import join
 
 ASSET = "motion_head.motion_anchors"
@@ -55,10 +55,10 @@ def run_demo(
     Without ffmpeg the video is a GIF, and `warn` is told. Raises InputError if `output` exists without `force`.
     """
     config = ModelConfig()
-    with new_folder(claim_folder(output, "demo", force=force)) as folder:
+    with new_folder(claim_folder(output, "demo", force=force, inputs=plugins.files)) as folder:
         with progress("make pseudo-trained weights"):
             weights = pseudo_trained_weights(Network(join(plugins.submodules(), config)))
-            torch.save({"state_dict": weights, "meta": {"note": "pseudo-trained"}}, folder / "checkpoint.pth")
+            write_pth(folder / "checkpoint.pth", {"state_dict": weights, "meta": {"note": "pseudo-trained"}})
             np.save(folder / "motion_anchors.npy", anchors := pseudo_motion_anchors(config))
         with progress("drive through a made-up town"):
             write_drive(folder / "dataroot", folder / "frames", DRIVE)
@@ -75,7 +75,8 @@ def run_demo(
         with progress(f"run {len(frames)} frames on ONNX Runtime and draw them"):
             pictures = _run(bundle, plugins.submodules(), frames, folder / "results")
             rate = frame_rate([(frame.scene, frame.timestamp) for frame in frames])
-            video = write_video(pictures, folder / "drive.mp4", rate, warn)
+            video = video_path(folder / "drive.mp4", warn)
+            write_video(pictures, video, rate)
         with progress("write the report"):
             report = collect_report(bundle, plugins.submodules(), results=folder / "results")
             write_report(report, folder / "report.html")

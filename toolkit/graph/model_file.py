@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -9,11 +11,12 @@ from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import load_external_data_for_model, set_external_data
 
 from toolkit.bundle import Bundle
+from toolkit.claims import FileOutput, Output, claim_file
 from toolkit.errors import InputError
 from toolkit.graph.topology import all_nodes, check_graph
 from toolkit.graph.weights import split_weights
 from toolkit.onnx_file import parse_model
-from toolkit.outputs import new_file
+from toolkit.outputs import new_file, new_files
 from toolkit.text import one_line
 
 OLDEST_OPSET, NEWEST_OPSET = 16, 23
@@ -73,28 +76,46 @@ def read_external_data(model: ModelProto, path: Path) -> None:
         ) from error
 
 
-def write_model(model: ModelProto, path: Path) -> tuple[Path, ...]:
-    """Write a model, large weights to a file beside it (``NAME.onnx.data``); the paths of what was written.
+@dataclass(frozen=True)
+class ModelOutput:
+    """The files that a model may be written to, the second one for its weights if they are large."""
+
+    model: FileOutput
+    weights: FileOutput
+
+
+def claim_model(path: Path, *, inputs: Sequence[Path | None] = (), others: Sequence[Output | None] = ()) -> ModelOutput:
+    """The right to write a model to `path`, and its weights beside it (``NAME.onnx.data``).
+
+    Raises InputError as `claim_file` does.
+    """
+    model = claim_file(path, inputs=inputs, others=others)
+    weights = weights_path(model.path)
+    return ModelOutput(model, claim_file(weights, inputs=inputs, others=[*others, model]))
+
+
+def write_model(model: ModelProto, output: ModelOutput | Path) -> tuple[Path, ...]:
+    """Write a model, large weights to the file beside it; the paths of what was written.
 
     Both files appear or neither. Raises InputError if they cannot be written.
     """
-    if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a directory; name a file, such as {path / 'model.onnx'}")
+    if isinstance(output, Path):
+        output = claim_model(output)
     light, weights = split_weights(model)
     if sum(weight.ByteSize() for weight in weights.values()) < EXTERNAL_FROM:
-        with new_file(path) as work, work.open("wb") as file:
-            file.write(model.SerializeToString())
-        return (path,)
-    beside = weights_path(path)
-    with new_file(path) as work, new_file(beside) as data:
+        with new_file(output.model) as work:
+            work.write_bytes(model.SerializeToString())
+        return (output.model.path,)
+    with new_files(output.weights, output.model) as (data, work):
         with data.open("wb") as file:
             for weight in weights.values():
                 raw = weight.raw_data or onnx.numpy_helper.to_array(weight).tobytes()
                 file.write(bytes(-file.tell() % ALIGNMENT))
-                light.graph.initializer.append(reference_to(weight, beside.name, file.tell(), len(raw)))
+                name = output.weights.path.name
+                light.graph.initializer.append(reference_to(weight, name, file.tell(), len(raw)))
                 file.write(raw)
         work.write_bytes(light.SerializeToString())
-    return path, beside
+    return output.model.path, output.weights.path
 
 
 def weights_path(model: Path) -> Path:

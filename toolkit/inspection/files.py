@@ -9,12 +9,13 @@ from torch import Tensor
 
 from toolkit.bundle import Bundle
 from toolkit.checkpoint import read_checkpoint
-from toolkit.engines.tensorrt.sidecar import ENGINE_SUFFIX
+from toolkit.engines.tensorrt.sidecar import ENGINE_SUFFIX, sidecar_path
 from toolkit.errors import InputError
 from toolkit.inspection.bundle import BundleReport, inspect_bundle
 from toolkit.inspection.engine import EngineReport, inspect_engine
 from toolkit.inspection.onnx_model import OnnxReport, inspect_onnx
 from toolkit.inspection.weights import CheckpointReport, inspect_checkpoint
+from toolkit.onnx_file import model_files
 from toolkit.specs import Submodule
 
 Report = CheckpointReport | BundleReport | OnnxReport | EngineReport
@@ -33,6 +34,13 @@ def inspect_file(path: Path, submodules: Sequence[Submodule]) -> Report:
     if path.suffix == ENGINE_SUFFIX:
         return inspect_engine(path)
     return inspect_checkpoint(read_checkpoint(path), submodules)
+
+
+def inspected_files(path: Path) -> list[Path]:
+    """What is read for `inspect_file`: an ONNX model's weights and an engine's sidecar belong to it."""
+    if path.suffix == ONNX_SUFFIX:
+        return model_files(path)
+    return [path, sidecar_path(path)] if path.suffix == ENGINE_SUFFIX else [path]
 
 
 def weights_of(path: Path) -> Mapping[str, Tensor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from onnx import NodeProto, TensorProto, ValueInfoProto
 
 from toolkit.graph.topology import all_nodes
-from toolkit.onnx_file import parse_model
+from toolkit.onnx_file import external_names, parse_model
 
 STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 DTYPES = {number: name.lower() for name, number in TensorProto.DataType.items()}
@@ -56,8 +56,6 @@ def inspect_onnx(path: Path) -> OnnxReport:
     model = parse_model(path)
     nodes = list(all_nodes(model.graph))
     custom = [node for node in nodes if node.domain not in STANDARD_DOMAINS]
-    weights = [w for w in model.graph.initializer if w.data_location == TensorProto.EXTERNAL]
-    files = sorted({entry.value for w in weights for entry in w.external_data if entry.key == "location"})
     stored = {w.name for w in model.graph.initializer}
     return OnnxReport(
         path=str(path),
@@ -69,7 +67,7 @@ def inspect_onnx(path: Path) -> OnnxReport:
         custom=dict(Counter(map(_operator, custom)).most_common()),
         functions=tuple(f"{f.domain}::{f.name}" for f in model.functions),
         weights=sum(math.prod(w.dims) for w in model.graph.initializer),
-        external={name: (path.parent / name).is_file() for name in files},
+        external={name: (path.parent / name).is_file() for name in external_names(model)},
         inputs=tuple(_tensor(value) for value in model.graph.input if value.name not in stored),
         outputs=tuple(map(_tensor, model.graph.output)),
         metadata={entry.key: entry.value for entry in model.metadata_props},

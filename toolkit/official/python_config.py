@@ -58,6 +58,13 @@ def read_python_config(path: Path | str) -> dict[str, Any]:
     return _read_with_bases(Path(path), (), [])
 
 
+def files_of_python_config(path: Path) -> list[Path]:
+    """The file itself and its `_base_` files. Raises InputError as `read_python_config` does."""
+    files: list[Path] = []
+    _read_with_bases(path, (), files)
+    return files
+
+
 def _read_with_bases(path: Path, parents: tuple[Path, ...], seen: list[Path]) -> dict[str, Any]:
     seen.append(path)
     if len(seen) > MAX_FILES:

@@ -7,14 +7,15 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from toolkit.claims import FileOutput
 from toolkit.outputs import new_file
 from toolkit.report.contents import Report
 from toolkit.text import LONGEST_LINE, shown
 
 
-def write_report(report: Report, path: Path) -> None:
+def write_report(report: Report, output: FileOutput | Path) -> None:
     """Write the page. Raises InputError if that is not possible."""
-    with new_file(path) as work:
+    with new_file(output) as work:
         work.write_text(render_report(report), encoding="utf-8")
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from toolkit.config import ModelConfig
 from toolkit.data.frames import Command, Frame
 from toolkit.errors import CheckFailed
+from toolkit.npz import write_npz
 from toolkit.outputs import new_file
 from toolkit.runtime.state_guard import NO_REPAIRS, Repairs
 
@@ -165,7 +166,7 @@ def write_result(result: FrameResult, folder: Path) -> Path:
     text = _finite_json(result.frame, values, grids)
     if grids:
         with new_file(folder / f"{result.frame}.npz") as file:
-            np.savez_compressed(file, **grids)  # type: ignore[arg-type]  # the stub takes `allow_pickle` for any keyword
+            write_npz(file, grids, compressed=True)
     path = folder / f"{result.frame}.json"
     with new_file(path) as file:
         file.write_text(text, encoding="utf-8")

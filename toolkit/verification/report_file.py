@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.bundle import Bundle
+from toolkit.claims import FileOutput
 from toolkit.errors import InputError
 from toolkit.json_file import read_json, refusing
 from toolkit.outputs import new_file
@@ -37,10 +38,10 @@ class WrittenReport:
     decisions: tuple[Decisions, ...]
 
 
-def write_reports(reports: Sequence[Report], bundle: Bundle, path: Path) -> None:
+def write_reports(reports: Sequence[Report], bundle: Bundle, output: FileOutput | Path) -> None:
     """Write the reports on one bundle. Raises InputError if that is not possible."""
     values = [{"bundle": bundle.identity} | report.to_dict() for report in reports]
-    with new_file(path) as work:
+    with new_file(output) as work:
         work.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 

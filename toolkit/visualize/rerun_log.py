@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.claims import FileOutput
 from toolkit.config import CAMERAS
 from toolkit.data.annotations import Annotation
 from toolkit.data.frames import CameraView, Float64Array, Frame, Pose
@@ -47,13 +48,13 @@ _EGO_HEIGHT = 1.56
 
 
 @contextmanager
-def rerun_recording(path: Path) -> Iterator[RerunLog]:
-    """A recording that becomes the .rrd file `path` at the end of the block.
+def rerun_recording(output: FileOutput | Path) -> Iterator[RerunLog]:
+    """A recording that becomes the .rrd file `output` at the end of the block.
 
     Raises InputError for another name, if rerun-sdk is missing, or if the file cannot be written.
     """
-    rr = check_rerun(path)
-    with new_file(path) as file:
+    rr = check_rerun(output)
+    with new_file(output) as file:
         stream = rr.RecordingStream("uniad-toolkit")
         file.touch()  # a place that cannot be written is an OSError here, and an own kind of error later
         stream.save(file, default_blueprint=_blueprint())
@@ -64,7 +65,7 @@ def rerun_recording(path: Path) -> Iterator[RerunLog]:
             stream.disconnect()
 
 
-def check_rerun(path: Path) -> Any:
+def check_rerun(path: FileOutput | Path) -> Any:
     """The module `rerun`. Raises InputError if it cannot be imported, or unless `path` ends in .rrd."""
     if path.suffix != ".rrd":
         raise InputError(f"{path}: a recording for Rerun is written as .rrd; give it such a name")

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from toolkit.claims import FileOutput
 from toolkit.errors import InputError
 from toolkit.outputs import new_file
 from toolkit.text import one_line
@@ -36,38 +37,39 @@ def frame_rate(moments: Iterable[tuple[str, float]]) -> float:
     return min(max(1 / max(usual, 1e-6), _RATES[0]), _RATES[1])
 
 
-def check_video_path(path: Path) -> None:
-    """Raise InputError unless the name tells a format that can be written."""
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: a video is written as .mp4 or .gif; give it such a name")
+def video_path(path: Path, warn: Callable[[str], None] = logger.warning) -> Path:
+    """The path at which a video can be written here: `path`, or without ffmpeg a .gif instead, and `warn` is told.
 
-
-def write_video(
-    pictures: Iterable[Picture], path: Path, fps: float, warn: Callable[[str], None] = logger.warning
-) -> Path:
-    """Write pictures of one size, RGB [height, width, 3], each drawn when it is needed; return the file written.
-
-    `path` ends in .mp4, H.264 for any player, or .gif, reduced to 960 pixels. Without ffmpeg a .gif takes the place of
-    the .mp4, and `warn` is told. Raises InputError for another name, no picture at all, or a path that cannot be
-    written.
+    Raises InputError unless the name tells a format that can be written.
     """
-    check_video_path(path)
-    if path.suffix == ".mp4":
-        fault = _ffmpeg_fault()
-        if fault:
-            path = path.with_suffix(".gif")
-            warn(
-                f"there is no ffmpeg ({fault}), so the video becomes a GIF, {path.name}; "
-                "pip install 'uniad-toolkit[video]'"
-            )
+    _check_name(path)
+    fault = _ffmpeg_fault() if path.suffix == ".mp4" else ""
+    if not fault:
+        return path
+    path = path.with_suffix(".gif")
+    warn(f"there is no ffmpeg ({fault}), so the video becomes a GIF, {path.name}; pip install 'uniad-toolkit[video]'")
+    return path
+
+
+def write_video(pictures: Iterable[Picture], output: FileOutput | Path, fps: float) -> None:
+    """Write pictures of one size, RGB [height, width, 3], each drawn when it is needed.
+
+    `output` ends in .mp4, H.264 for any player, which needs ffmpeg, or .gif, reduced to 960 pixels. Raises InputError
+    for another name, no picture at all, or a path that cannot be written.
+    """
+    _check_name(output)
     remaining = iter(pictures)
     first = next(remaining, None)
     if first is None:
-        raise InputError(f"{path}: there is no frame to show; give at least one")
-    with new_file(path) as file:
+        raise InputError(f"{output}: there is no frame to show; give at least one")
+    with new_file(output) as file:
         file.touch()  # so that a place that cannot be written is found here, and not by ffmpeg
-        (_write_mp4 if path.suffix == ".mp4" else _write_gif)(chain([first], remaining), file, fps)
-    return path
+        (_write_mp4 if output.suffix == ".mp4" else _write_gif)(chain([first], remaining), file, fps)
+
+
+def _check_name(path: FileOutput | Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: a video is written as .mp4 or .gif; give it such a name")
 
 
 def _ffmpeg_fault() -> str:

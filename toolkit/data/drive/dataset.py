@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +49,15 @@ class DriveSettings:
 
 
 def synthesize(
-    output: Path, settings: DriveSettings, *, force: bool = False
+    output: Path, settings: DriveSettings, *, force: bool = False, inputs: Iterable[Path] = ()
 ) -> Generator[str, None, tuple[Recording, ...]]:
     """Write the dataset as the folder `output`; yields a line when a key frame is done, and returns what was recorded.
 
-    Raises InputError if `output` exists and `force` does not allow to replace it, or cannot be written.
+    Raises InputError if `output` exists and `force` does not allow to replace it, is or holds one of `inputs`, or
+    cannot be written.
     """
     scenes = list(SCENES[settings.version].items())[: settings.scenes]
-    with new_folder(claim_folder(output, "nuScenes dataset", force=force)) as folder:
+    with new_folder(claim_folder(output, "nuScenes dataset", force=force, inputs=inputs)) as folder:
         towns = {location.name: build_town(location, settings.seed) for location in LOCATIONS}
         for town in towns.values():
             _write_map(folder, town)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import onnx
 from onnx import ModelProto, ValueInfoProto
-from onnx.external_data_helper import ExternalDataInfo
 
 from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, Precision, ShapeRange
 from toolkit.errors import InputError
@@ -18,6 +17,7 @@ from toolkit.graph.opset import raise_opset
 from toolkit.graph.pipeline import run_passes
 from toolkit.graph.precision.policy import BF16, FP16
 from toolkit.graph.precision.precision_pass import precision_pass
+from toolkit.onnx_file import external_names
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
 from toolkit.ops.spec import DOMAIN, CustomOp, registered_schemas
 from toolkit.specs import Submodule
@@ -104,9 +104,8 @@ def model_digests(source: Path) -> dict[str, str]:
 
     Raises InputError if one cannot be read.
     """
-    model = onnx.load(source, load_external_data=False)
-    external = {ExternalDataInfo(weight).location for weight in model.graph.initializer if weight.external_data}
+    external = external_names(onnx.load(source, load_external_data=False))
     try:
-        return {name: sha256_file(source.parent / name) for name in (source.name, *sorted(external))}
+        return {name: sha256_file(source.parent / name) for name in (source.name, *external)}
     except OSError as error:
         raise InputError(f"cannot read {error.filename}: {error.strerror}; put it beside {source}") from error

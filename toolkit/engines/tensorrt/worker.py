@@ -21,6 +21,7 @@ from pathlib import Path
 
 import onnx
 
+from toolkit.claims import unguarded_file
 from toolkit.engines.tensorrt.build import build_engine
 from toolkit.engines.tensorrt.gpu import compute_capability
 from toolkit.engines.tensorrt.library import Target, load_library
@@ -31,7 +32,7 @@ from toolkit.engines.tensorrt.settings import CustomOps
 from toolkit.engines.tensorrt.sidecar import RequiredPlugin, Sidecar
 from toolkit.errors import CheckFailed, InputError
 from toolkit.files import sha256_file
-from toolkit.graph.model_file import write_model
+from toolkit.graph.model_file import claim_model, write_model
 from toolkit.ops.bodies import custom_nodes
 from toolkit.ops.spec import CustomOp
 from toolkit.outputs import new_file
@@ -71,6 +72,7 @@ def build(request: BuildRequest, folder: Path, report: Callable[[list[Phase]], N
     Raises InputError or CheckFailed if there is none to write.
     """
     started = time.perf_counter()
+    engine, model = unguarded_file(request.engine), claim_model(request.kept_model or folder / MODEL)
     settings = request.settings
     gpu = compute_capability()
     if settings.target is Target.TENSORRT and gpu is None:
@@ -82,11 +84,10 @@ def build(request: BuildRequest, folder: Path, report: Callable[[list[Phase]], N
     plugins = PluginManager.load(request.plugin_files, disabled=request.disabled)
     offered = plugins.offered_custom_ops()
     ops = plugins.custom_ops()
-    model = request.kept_model or folder / MODEL
-    write_model(prepare_model(request.model, ops, plugins.submodules(), settings), model)
-    built = build_engine(trt, model, ops, settings, report, gpu=gpu, source=request.model)
-    required = required_plugins(model, offered) if settings.custom_ops is CustomOps.PLUGIN else ()
-    with new_file(request.engine) as work:
+    path, *_ = write_model(prepare_model(request.model, ops, plugins.submodules(), settings), model)
+    built = build_engine(trt, path, ops, settings, report, gpu=gpu, source=request.model)
+    required = required_plugins(path, offered) if settings.custom_ops is CustomOps.PLUGIN else ()
+    with new_file(engine) as work:
         work.write_bytes(built.data)
         digest = sha256_file(work)
     Sidecar(

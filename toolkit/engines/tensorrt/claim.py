@@ -1,0 +1,28 @@
+"""What a build may write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from toolkit.bundle import MANIFEST, Bundle
+from toolkit.claims import Output, claim_file
+from toolkit.engines.tensorrt.request import BuildRequest
+from toolkit.engines.tensorrt.sidecar import log_path, sidecar_path
+from toolkit.graph.model_file import claim_model
+from toolkit.onnx_file import model_files
+
+
+def claim_build(request: BuildRequest, bundle: Bundle | None, inputs: Sequence[Path]) -> None:
+    """Raise InputError unless a build may write its files; an engine may lie in its bundle, but replace none of it.
+
+    What else it reads are `inputs`. The process that builds writes the files, and claims them again.
+    """
+    source = model_files(request.model) if bundle is None else [bundle.path / n for n in (MANIFEST, *bundle.sha256)]
+    read = [*source, *inputs]
+    claimed: list[Output] = []
+    for path in (request.engine, sidecar_path(request.engine), log_path(request.engine), request.settings.timing_cache):
+        if path is not None:
+            claimed.append(claim_file(path, inputs=read, others=claimed))
+    if request.kept_model is not None:
+        claim_model(request.kept_model, inputs=read, others=claimed)
