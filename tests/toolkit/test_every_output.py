@@ -16,10 +16,11 @@ import numpy as np
 import onnx
 import pytest
 import typer
-from onnx import TensorProto, helper, numpy_helper
 from typer.models import ArgumentInfo
 
-from toolkit.cli.main import make_app, run
+from tests.graph.rewriting import text_model
+from toolkit.cli.application import make_app
+from toolkit.cli.main import run
 from toolkit.config import ModelConfig
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors
 from toolkit.plugin_manager import PluginManager
@@ -103,9 +104,7 @@ def make_input(name: str, folder: Path) -> Path:
     elif name == "motion_anchors":
         np.save(path, pseudo_motion_anchors(ModelConfig()))
     elif path.suffix == ".onnx" or name == "source":
-        shape = (helper.make_tensor_value_info(value, TensorProto.FLOAT, [1]) for value in "xy")
-        graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", *([value] for value in shape))
-        onnx.save(helper.make_model(graph), path)
+        onnx.save(text_model("m (float[1] x) => (float[1] y) { y = Relu (x) }"), path)
     else:
         path.write_text("# nothing")
     return path
@@ -154,10 +153,7 @@ def test_output_is_no_input(
 def test_weights_beside_a_model_are_inputs(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither a model nor its weights replace them."""
     data = tmp_path / "out.onnx.data"
-    weight = numpy_helper.from_array(np.ones(3, np.float32), "w")
-    values = (helper.make_tensor_value_info(value, TensorProto.FLOAT, [3]) for value in "xy")
-    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", *([v] for v in values), [weight])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model = text_model("m (float[2] x) => (float[2] y) { y = Add (x, w) }", w=np.ones(2, np.float32))
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location=data.name, size_threshold=0)
     before = content(data)
     line = words.format(model=tmp_path / "m.onnx", out=tmp_path / "out.onnx", data=data)

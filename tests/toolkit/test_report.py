@@ -216,7 +216,8 @@ def test_bad_input(
     case: ReportCase, make: Callable[[ReportCase, Path], dict[str, object]], message: str, tmp_path: Path
 ) -> None:
     """Named in one line; nothing is written."""
-    output = tmp_path / "report.html"
+    output, inputs = tmp_path / "report.html", tmp_path / "inputs"
+    inputs.mkdir()
     with pytest.raises(InputError, match=message):
-        case.write(output=output, **make(case, tmp_path))
+        case.write(output=output, **make(case, inputs))
     assert not output.exists()

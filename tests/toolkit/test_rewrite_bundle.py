@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import onnx
 import pytest
@@ -22,8 +21,8 @@ def written(bundle: Bundle) -> Bundle:
     return written
 
 
-def test_the_model_of_a_bundle_is_rewritten(written: Bundle, tmp_path: Path) -> None:
-    out = tmp_path / "out.onnx"
+def test_the_model_of_a_bundle_is_rewritten(written: Bundle, tmp_path_factory: pytest.TempPathFactory) -> None:
+    out = tmp_path_factory.mktemp("beside") / "out.onnx"
     assert run(["rewrite", str(written.path), "-o", str(out)]) == 0
     assert op_types(onnx.load(out)) == ["Exp"]
 
