@@ -8,8 +8,7 @@ from pathlib import Path
 from toolkit.bundle import MANIFEST, Bundle
 from toolkit.claims import Output, claim_file
 from toolkit.engines.tensorrt.request import BuildRequest
-from toolkit.engines.tensorrt.sidecar import log_path, sidecar_path
-from toolkit.graph.model_file import claim_model
+from toolkit.engines.tensorrt.sidecar import log_path
 from toolkit.onnx_file import model_files
 
 
@@ -21,8 +20,5 @@ def claim_build(request: BuildRequest, bundle: Bundle | None, inputs: Sequence[P
     source = model_files(request.model) if bundle is None else [bundle.path / n for n in (MANIFEST, *bundle.sha256)]
     read = [*source, *inputs]
     claimed: list[Output] = []
-    for path in (request.engine, sidecar_path(request.engine), log_path(request.engine), request.settings.timing_cache):
-        if path is not None:
-            claimed.append(claim_file(path, inputs=read, others=claimed))
-    if request.kept_model is not None:
-        claim_model(request.kept_model, inputs=read, others=claimed)
+    for path in (*request.outputs(), log_path(request.engine)):
+        claimed.append(claim_file(path, inputs=read, others=claimed))

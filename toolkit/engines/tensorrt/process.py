@@ -44,7 +44,7 @@ def run_build(request: BuildRequest, report: Callable[[list[Phase]], None], work
             keep_log(folder / LOG, log)
     finally:  # the process may have been killed
         for output in begun:
-            remove_remains(output.path)
+            remove_remains(output.path, output.suffix)
     if status == 0:
         return Sidecar.read(request.engine)
     if status == 2 and failure:
