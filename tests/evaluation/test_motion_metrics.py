@@ -140,7 +140,7 @@ def drive(agents: int = 20) -> tuple[Forecasts, TrueMotions]:
     sample, label = np.zeros(agents), np.full(agents, "car")
     scores = np.linspace(0.9, 0.5, agents)
     return Forecasts(sample, label, centre, scores, modes), TrueMotions(
-        sample, label, centre, path, np.full(agents, 12)
+        sample, label, centre.copy(), path, np.full(agents, 12)
     )
 
 
@@ -151,7 +151,7 @@ def figures_of(forecasts: Forecasts, truth: TrueMotions) -> dict[str, Any]:
 
 def test_the_truth_is_perfect() -> None:
     figures = figures_of(*drive())
-    assert figures["ap"] == {0.5: 1.0, 1.0: 1.0, 2.0: 1.0, 4.0: 1.0}
+    assert figures["ap"] == pytest.approx({0.5: 1.0, 1.0: 1.0, 2.0: 1.0, 4.0: 1.0})
     assert [figures[name] for name in ERRORS] == [0, 0, 0]
     assert figures["epa"] == pytest.approx(1.0, abs=1e-6)
 
@@ -175,7 +175,7 @@ def test_paths_that_leave_at_the_end() -> None:
 def test_boxes_that_are_one_metre_off_are_found_within_two_only() -> None:
     forecasts, truth = drive()
     figures = figures_of(replace(forecasts, centre=forecasts.centre + np.array([0.0, 1.0])), truth)
-    assert figures["ap"] == {0.5: 0.0, 1.0: 0.0, 2.0: 1.0, 4.0: 1.0}
+    assert figures["ap"] == pytest.approx({0.5: 0.0, 1.0: 0.0, 2.0: 1.0, 4.0: 1.0})
 
 
 def test_a_forecast_of_nobody_costs_half_an_agent() -> None:

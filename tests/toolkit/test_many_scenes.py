@@ -151,13 +151,18 @@ def test_failure_of_a_worker_is_one_error(kind: str, error: type[Exception], mes
 
 def test_workers_do_not_see_ctrl_c() -> None:
     """From their start on, when an interrupt would only print a traceback: the main process ends them."""
-    with pytest.raises(KeyboardInterrupt), scene_workers(Trouble("slow"), SCENES, 1):
-        [worker] = multiprocessing.active_children()
-        status = Path(f"/proc/{worker.pid}/status").read_text()
-        [blocked] = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigBlk:")]
-        assert blocked >> signal.SIGINT - 1 & 1
-        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with scene_workers(Trouble("slow"), SCENES, 1):
+            [worker] = multiprocessing.active_children()
+            status = Path(f"/proc/{worker.pid}/status").read_text()
+            [blocked] = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigBlk:")]
+            assert blocked >> signal.SIGINT - 1 & 1
+            assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
 
 def test_interruption_ends_the_workers() -> None:
