@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_network import bundle_of, pseudo_network
-from toolkit.anchors import load_motion_anchors
+from plugins.motion.anchors import load_motion_anchors
 from toolkit.bundle import Bundle
 from toolkit.config import ModelConfig
 from toolkit.data.probe import probe_frames

@@ -55,7 +55,7 @@ def main() -> None:
         for number, frame in enumerate(sequence.frames):
             wanted, actual = (observer.step(frame).outputs for observer in observers)
             comparisons = compare(bundle, FP32, number, wanted, actual)
-            decisions = decide(number, wanted, actual)
+            decisions = decide(number, bundle.outputs, wanted, actual)
             console.print(number, decisions.tracks, decisions.occupancy, decisions.plan, sep="\n  ")
             for failure in check_gates(decisions, comparisons, (wanted, actual), ("fp32", policy.name)):
                 console.print(f"  [red]{failure.gate}: {failure.reason}[/]")

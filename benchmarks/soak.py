@@ -126,7 +126,7 @@ def convert_reduced(folder: Path, plugins: PluginManager, names: Collection[str]
     submodules = [s for s in plugins.submodules() if not names or s.name in names]
     weights = pseudo_trained_weights(Network(join(submodules, REDUCED)))
     torch.save({"state_dict": weights}, folder / "checkpoint.pth")
-    assets = {key: pseudo_motion_anchors(REDUCED) for s in submodules for key in s.assets}
+    assets = {asset.key: pseudo_motion_anchors(REDUCED) for s in submodules for asset in s.assets}
     return convert(folder / "checkpoint.pth", folder / "bundle", plugins, config=REDUCED, assets=assets)
 
 

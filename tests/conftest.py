@@ -20,8 +20,8 @@ import pytest
 import torch
 from torch import nn
 
+from plugins.motion.anchors import load_motion_anchors
 from tests.session_cache import SessionCache
-from toolkit.anchors import load_motion_anchors
 from toolkit.bundle import Bundle
 from toolkit.config import ModelConfig
 from toolkit.converter import convert

@@ -16,12 +16,12 @@ from toolkit.errors import InputError
 from toolkit.files import is_file_name, sha256_file
 from toolkit.json_file import read_format, refusing
 from toolkit.outputs import new_file
-from toolkit.specs import StateSpec, TensorSpec
+from toolkit.specs import StateSpec, StateTable, TensorSpec
 from toolkit.text import quoted
 from toolkit.typed import Misfit, completed, decode
 from toolkit.wiring import NetworkGraph
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "bundle.json"
 FUNCTIONAL_ONNX = "model.onnx"
 WEIGHTS = "weights.safetensors"
@@ -74,6 +74,7 @@ class Bundle:
     states: tuple[StateSpec, ...]
     results: tuple[TensorSpec, ...]
     wires: tuple[TensorSpec, ...]
+    tables: tuple[StateTable, ...]
     custom_ops: tuple[str, ...]
     files: Mapping[str, str]
     sha256: Mapping[str, str]
@@ -92,6 +93,7 @@ class Bundle:
             states=graph.states,
             results=graph.results,
             wires=graph.wires,
+            tables=graph.tables,
             **rest,
         )
 
@@ -107,6 +109,11 @@ class Bundle:
     def identity(self) -> str:
         """Digest of the files of the conversion, alike for one network and for no other, whatever was built from it."""
         return hashlib.sha256(json.dumps(sorted(self.sha256.items())).encode()).hexdigest()
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Everything that submodules produce, results first."""
+        return self.results + self.wires
 
     def producer(self, tensor: str) -> str:
         """Name of the submodule that produces `tensor`."""
@@ -198,3 +205,11 @@ def _require_sense(bundle: Bundle) -> None:
                 raise Misfit(f"{place}.shape", f"expected at most {MAX_ELEMENTS} elements, found {quoted(shape)}")
             if name in ("results", "wires") and spec.name not in produced:
                 raise Misfit(f"{place}.name", f"{quoted(spec.name)} is the output of no submodule")
+    state_inputs = {spec.name for spec in bundle.state_inputs}
+    for i, table in enumerate(bundle.tables):
+        for name in (table.count, table.next_id):
+            if name not in state_inputs:
+                raise Misfit(f"$.tables[{i}]", f"{quoted(name)} is no state input")
+        for name in (table.rows, table.fresh):
+            if name not in bundle.config.dimensions():
+                raise Misfit(f"$.tables[{i}]", f"{quoted(name)} is no dimension")

@@ -164,6 +164,7 @@ class ModelConfig:
             "bev_width": self.bev.width,
             "bev_cells": self.bev.cells,
             "tracks": self.tracking.track_capacity,
+            "fresh_tracks": self.tracking.queries,
             "memory": self.tracking.memory_length,
             "reports": self.tracking.max_reports,
             "agents": self.tracking.agent_capacity,

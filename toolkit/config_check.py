@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from toolkit.config import ImageConfig, ModelConfig
 from toolkit.errors import InputError
+from toolkit.size_rules import Shapes
+from toolkit.specs import Submodule
 from toolkit.text import quoted
 
 MAX_COUNT = 100_000
 MAX_CELLS = 1_000_000
 MAX_PIXELS = 2**24
 STAGES = 4
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check_values(config: ModelConfig) -> None:
@@ -97,107 +96,21 @@ def requirements(config: ModelConfig) -> Iterator[tuple[bool, str]]:
         yield len(set(values)) == len(values), f"{name} holds a name twice"
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A size that the configuration states and a checkpoint shows."""
-
-    field: str
-    stated: Callable[[ModelConfig], int]
-    entry: str
-    shown: Callable[[Shapes], int | None]
-
-
-def rows(field: str, stated: Callable[[ModelConfig], int], key: str, per: int = 1) -> Rule:
-    """The first dimension of the entry `key` is `per` times what the configuration states."""
-    return Rule(field, stated, key, lambda shapes: shapes[key][0] // per if shapes.get(key) else None)
-
-
-def layers(field: str, stated: Callable[[ModelConfig], int], prefix: str) -> Rule:
-    """The configuration states how many numbers follow `prefix` in the keys."""
-    numbered = re.compile(re.escape(prefix) + r"(\d{1,9})\.")
-
-    def count(shapes: Shapes) -> int:
-        return len({match[1] for key in shapes if (match := numbered.match(key))})
-
-    return Rule(field, stated, f"{prefix}*", count)
-
-
-def stage(index: int) -> Rule:
-    """The blocks of one stage of the image backbone."""
-    prefix = f"img_backbone.layer{index + 1}."
-    return layers(f"image.stage_blocks[{index}]", lambda config: config.image.stage_blocks[index], prefix)
-
-
-HEAD, BEV_LAYER = "pts_bbox_head", "pts_bbox_head.transformer.encoder.layers.0"
-RULES: Mapping[str, tuple[Rule, ...]] = {
-    "image_encoder": tuple(map(stage, range(STAGES))),
-    "bev_encoder": (
-        rows("bev.height", lambda c: c.bev.height, f"{HEAD}.positional_encoding.row_embed.weight"),
-        rows("bev.width", lambda c: c.bev.width, f"{HEAD}.positional_encoding.col_embed.weight"),
-        rows("bev.height x bev.width", lambda c: c.bev.cells, f"{HEAD}.bev_embedding.weight"),
-        layers("bev.layers", lambda c: c.bev.layers, f"{HEAD}.transformer.encoder.layers."),
-        rows("bev.temporal_points x 2 x heads", lambda c: 2 * c.bev.temporal_points * c.heads,
-             f"{BEV_LAYER}.attentions.0.attention_weights.bias"),
-        rows("bev.spatial_points x heads", lambda c: c.bev.spatial_points * c.heads,
-             f"{BEV_LAYER}.attentions.1.deformable_attention.attention_weights.bias"),
-        rows("number of image.cameras", lambda c: len(c.image.cameras), f"{HEAD}.transformer.cams_embeds"),
-        rows("embed", lambda c: c.embed, f"{BEV_LAYER}.norms.0.weight"),
-        rows("feedforward", lambda c: c.feedforward, f"{BEV_LAYER}.ffns.0.layers.0.0.weight"),
-    ),
-    "tracking": (
-        rows("tracking.queries", lambda c: c.tracking.queries, "query_embedding.weight"),
-        layers("tracking.layers", lambda c: c.tracking.layers, f"{HEAD}.transformer.decoder.layers."),
-        rows("number of class_names", lambda c: len(c.class_names), f"{HEAD}.cls_branches.0.6.weight"),
-    ),
-    "map_segmentation": (
-        rows("map.queries", lambda c: c.map.queries, "seg_head.query_embedding.weight"),
-        rows("number of map.thing_classes", lambda c: len(c.map.thing_classes), "seg_head.cls_branches.0.weight"),
-        rows("number of map.stuff_classes", lambda c: len(c.map.stuff_classes), "seg_head.stuff_query.weight"),
-        layers("map.encoder_layers", lambda c: c.map.encoder_layers, "seg_head.transformer.encoder.layers."),
-        layers("map.decoder_layers", lambda c: c.map.decoder_layers, "seg_head.transformer.decoder.layers."),
-        layers("map.thing_mask_layers", lambda c: c.map.thing_mask_layers, "seg_head.things_mask_head.blocks."),
-        layers("map.stuff_mask_layers", lambda c: c.map.stuff_mask_layers, "seg_head.stuff_mask_head.blocks."),
-    ),
-    "motion": (
-        rows("number of motion.class_groups x motion.modes", lambda c: len(c.motion.class_groups) * c.motion.modes,
-             "motion_head.learnable_motion_query_embedding.weight"),
-        rows("motion.steps", lambda c: c.motion.steps, "motion_head.traj_reg_branches.0.4.weight", per=5),
-        layers("motion.layers", lambda c: c.motion.layers, "motion_head.traj_reg_branches."),
-    ),
-    "occupancy": (layers("occupancy.steps", lambda c: c.occupancy.steps, "occ_head.temporal_mlps."),),
-    "planning": (
-        rows("planning.steps", lambda c: c.planning.steps, "planning_head.reg_branch.2.weight", per=2),
-        layers("planning.layers", lambda c: c.planning.layers, "planning_head.attn_module.layers."),
-        rows("planning.commands", lambda c: c.planning.commands, "planning_head.navi_embed.weight"),
-    ),
-}  # fmt: skip
-"""By the name of the submodule that owns the entries, so that none apply to one that stands in for it."""
-
-
-def check_config_against(config: ModelConfig, shapes: Shapes, submodules: Collection[str]) -> None:
+def check_config_against(config: ModelConfig, shapes: Shapes, submodules: Sequence[Submodule]) -> None:
     """Raise InputError, on one line, unless the sizes of the configuration are those of a checkpoint.
 
-    `shapes` are the checkpoint's, by key; only entries of the named `submodules` are compared.
+    `shapes` are the checkpoint's, by key; each of the `submodules` looks at its own entries, and at the configuration.
     """
-    faults = [
+    differences = [
         f"{rule.field} is {stated} where the checkpoint has {shown or 'none'} ({rule.entry})"
-        for name in submodules
-        for rule in RULES.get(name, ())
+        for submodule in submodules
+        for rule in submodule.sizes
         if (shown := rule.shown(shapes)) is not None and shown != (stated := rule.stated(config))
     ]
-    if faults:
+    if differences:
         raise InputError(
-            f"the configuration is not the checkpoint's: {'; '.join(faults)}; convert with the --config of its training"
+            f"the configuration is not the checkpoint's: {'; '.join(differences)}; "
+            "convert with the --config of its training"
         )
-    if "occupancy" in submodules and not set(config.occupancy.vehicle_classes) <= set(range(len(config.class_names))):
-        raise InputError(
-            f"occupancy.vehicle_classes is {config.occupancy.vehicle_classes}; there are {len(config.class_names)} "
-            "classes, counted from 0"
-        )
-    if "motion" in submodules:
-        grouped = sorted(label for group in config.motion.class_groups for label in group)
-        if grouped != list(range(len(config.class_names))):
-            raise InputError(
-                f"motion.class_groups holds the classes {grouped}; it must hold each of the "
-                f"{len(config.class_names)} once"
-            )
+    if faults := [fault for submodule in submodules if submodule.faults for fault in submodule.faults(config)]:
+        raise InputError("; ".join(faults))

@@ -68,7 +68,7 @@ def convert(
             loaded = load_checkpoint(checkpoint)
             selection = select_submodules(plugins.submodules(), plugins.filter_checkpoint(loaded.state_dict, config))
             shapes = {key: tuple(value.shape) for key, value in selection.state_dict.items()}
-            check_config_against(config, shapes, [s.name for s in selection.submodules])
+            check_config_against(config, shapes, selection.submodules)
         with progress("build the network"):
             graph = join(selection.submodules, config)
             network = Network(graph)
@@ -100,13 +100,14 @@ def gather_weights(
 ) -> dict[str, Tensor]:
     """Every entry the network needs, from a checkpoint's and the assets. Raises InputError on any mismatch."""
     expected = network.weights()
-    for submodule in network.graph.submodules:
-        for key in submodule.assets:
-            if key not in assets:
-                raise InputError(f"submodule {submodule.name!r} needs {key!r}; see `uniad-toolkit convert --help`")
-            if assets[key].shape != tuple(expected[key].shape):
-                raise InputError(f"{key} has shape {list(assets[key].shape)}; it must be {list(expected[key].shape)}")
-    given = {key: torch.from_numpy(assets[key]) for s in network.graph.submodules for key in s.assets}
+    needed = {asset.key: (submodule, asset) for submodule in network.graph.submodules for asset in submodule.assets}
+    for key, (submodule, asset) in needed.items():
+        if key not in assets:
+            option = f"{asset.option} FILE" if asset.option else f"--asset {key}=FILE"
+            raise InputError(f"submodule {submodule.name!r} needs {key!r}, which no checkpoint holds; give {option}")
+        if assets[key].shape != tuple(expected[key].shape):
+            raise InputError(f"{key} has shape {list(assets[key].shape)}; it must be {list(expected[key].shape)}")
+    given = {key: torch.from_numpy(assets[key]) for key in needed}
     match_weights({k: v for k, v in expected.items() if k not in given}, state_dict)
     return {key: state_dict[key] if key not in given else given[key] for key in expected}
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from toolkit.size_rules import SizeRule
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +23,40 @@ if TYPE_CHECKING:
     from toolkit.config import ModelConfig
 
 DTYPES = ("float32", "int32", "int64", "bool", "uint8")
+Angles = tuple[int, ...] | Literal["all"]
+"""Which entries of a tensor's last dimension are angles in radians."""
+
+
+class Role(StrEnum):
+    """What a tensor says in the terms of a driver, so that decisions can be compared whoever makes them."""
+
+    OBJECT_COUNT = "object count"
+    """[1]: how many rows of the other object tensors are valid."""
+    OBJECT_IDS = "object ids"
+    """[n]: the same in every frame of an object."""
+    OBJECT_LABELS = "object labels"
+    """[n]: index into the class names."""
+    OBJECT_BOXES = "object boxes"
+    """[n, 3 or more]: begins with the place, x, y, z in metres, LiDAR frame."""
+    OCCUPANCY = "occupancy"
+    """Grid of cells; not 0 where something is."""
+    PLAN = "plan"
+    """[steps, 2]: planned positions x, y in metres, LiDAR frame."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Bounds that the differences of one tensor must keep between two implementations; None is no bound.
+
+    `norm` bounds |a - b| / |a| (L2 norms of the whole tensor), `largest` the largest |a - b| in the tensor's unit,
+    `share` the share of entries that differ at all. In reduced precision digits are no measure; `reduced` bounds the
+    relative L2 error there, of a tensor into which no decision enters.
+    """
+
+    norm: float | None = None
+    largest: float | None = None
+    share: float | None = None
+    reduced: float | None = None
 
 
 @dataclass(frozen=True)
@@ -28,6 +66,9 @@ class TensorSpec:
     `ranked_by` names the scores by which its rows are sorted, if they are: rows whose scores are equal within rounding
     may trade places between two implementations. A large result that few need may be `on_request`: it leaves the graph,
     but a frame's results have it only if it is asked for by name.
+
+    `verify` compares `angles` modulo a full turn, and judges by `tolerance` in place of what it allows any tensor of
+    the dtype. `role` makes the tensor part of the decisions that are compared.
     """
 
     name: str
@@ -36,6 +77,9 @@ class TensorSpec:
     meaning: str
     ranked_by: str | None = None
     on_request: bool = False
+    tolerance: Tolerance | None = None
+    angles: Angles = ()
+    role: Role | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -65,6 +109,36 @@ class StateSpec:
 
 
 @dataclass(frozen=True)
+class StateTable:
+    """State inputs that together are a table, with a row for each thing that lives on from frame to frame.
+
+    Its columns are the state inputs whose first dimension is `rows`. The state input `count` [1] says how many rows are
+    valid; the first `fresh` of them (a dimension) are no things and stay whatever they hold. `next_id` [1] counts up,
+    a number for each new thing. A frame may leave a thing with values that are not finite: its row is taken out, and
+    what lies behind moves up. Ids that near the end of their range restart, with a new scene.
+    """
+
+    rows: str
+    count: str
+    fresh: str
+    next_id: str
+
+
+@dataclass(frozen=True)
+class Asset:
+    """An entry of the network's weights that is given to the conversion in a file of its own.
+
+    `key` is its key, `read` makes the array from a file and raises InputError for a bad one, `option` is what
+    `convert` calls it on the command line besides ``--asset KEY=FILE``, and `meaning` says what to give.
+    """
+
+    key: str
+    read: Callable[[Path, ModelConfig], np.ndarray]
+    option: str | None = None
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
 class Submodule:
     """A part of the network as a plugin states it.
 
@@ -73,14 +147,19 @@ class Submodule:
 
     `build` makes an `nn.Module` whose `forward` takes the tensors of `inputs` in their order and
     returns those of `outputs` in theirs (a tuple, or one tensor), and whose `state_dict` keys, all under
-    `checkpoint_prefixes`, are the official checkpoint's. Entries named in `assets` come from a conversion
-    input (motion anchors) instead of the checkpoint. `results` names the outputs that leave the graph;
+    `checkpoint_prefixes`, are the official checkpoint's. `assets` are entries that come from a file of their own
+    instead of the checkpoint. `results` names the outputs that leave the graph;
     the others are wires between submodules. `postprocess` derives further results on the host, for work
     that is sequential by nature. `replaces` names the submodule that this one stands in for.
 
     Training leaves entries behind that must load and that no output depends on: `unused` are glob patterns of their
     keys, `supervised` prefixes of numbered branches of which only the last acts, the others having served the losses of
     inner layers.
+
+    `sizes` are compared with the checkpoint's entries before anything is built; `faults` says what else about a
+    configuration is not supported.
+
+    `tables` are those parts of the state that are tables.
 
     `keep_fp32` are glob patterns of node names, without the submodule's own (``"*box_head*"``; ``"*"`` for all), that
     stay in FP32 when the model's precision is reduced. The GPU session has no such nodes: there ``"*"`` alone counts.
@@ -93,12 +172,15 @@ class Submodule:
     build: Callable[[ModelConfig], torch.nn.Module]
     results: tuple[str, ...] = ()
     states: tuple[StateSpec, ...] = ()
-    assets: tuple[str, ...] = ()
+    assets: tuple[Asset, ...] = ()
     postprocess: Callable[[Mapping[str, np.ndarray], ModelConfig], dict[str, np.ndarray]] | None = None
     replaces: str | None = None
     unused: tuple[str, ...] = ()
     supervised: tuple[str, ...] = ()
     keep_fp32: tuple[str, ...] = ()
+    sizes: tuple[SizeRule, ...] = ()
+    faults: Callable[[ModelConfig], Iterable[str]] | None = None
+    tables: tuple[StateTable, ...] = ()
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
-from toolkit.specs import FRAME_INPUTS, StateSpec, Submodule, TensorSpec
+from toolkit.specs import FRAME_INPUTS, StateSpec, StateTable, Submodule, TensorSpec
 
 _FRAME = {spec.name: spec for spec in FRAME_INPUTS}
 
@@ -24,6 +24,7 @@ class NetworkGraph:
     states: tuple[StateSpec, ...]
     results: tuple[TensorSpec, ...]
     wires: tuple[TensorSpec, ...]
+    tables: tuple[StateTable, ...] = ()
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -48,7 +49,8 @@ def join(submodules: Sequence[Submodule], config: ModelConfig) -> NetworkGraph:
     """Join submodules by tensor name.
 
     Raises InputError for a missing or second producer, a shape or dtype clash, a cycle, a state without a source that
-    is a result or a frame input, or checkpoint prefixes that two submodules claim.
+    is a result or a frame input, a table of other things than its submodule's states, or checkpoint prefixes that two
+    submodules claim.
     """
     _check_prefixes(submodules)
     _check_results(submodules)
@@ -56,6 +58,7 @@ def join(submodules: Sequence[Submodule], config: ModelConfig) -> NetworkGraph:
     outputs = {spec.name: spec for s in submodules for spec in s.outputs}
     states = tuple(state for s in submodules for state in s.states)
     _check_states(states, owners)
+    _check_tables(submodules, config.dimensions())
     sources = {state.input: _FRAME.get(state.source) or outputs[state.source] for state in states}
     _check_inputs(submodules, outputs | _FRAME | sources, config.dimensions())
     read = {name for s in submodules for name in s.reads}
@@ -69,6 +72,7 @@ def join(submodules: Sequence[Submodule], config: ModelConfig) -> NetworkGraph:
         states=states,
         results=tuple(outputs[name] for name in results),
         wires=tuple(spec for name, spec in outputs.items() if name not in results),
+        tables=tuple(table for s in submodules for table in s.tables),
     )
 
 
@@ -113,6 +117,18 @@ def _check_states(states: Sequence[StateSpec], owners: Mapping[str, Submodule]) 
             raise InputError(
                 f"state {state.input!r} follows {state.source!r}; list that among the results of {owner.name!r}"
             )
+
+
+def _check_tables(submodules: Sequence[Submodule], dimensions: Mapping[str, int]) -> None:
+    for s in submodules:
+        inputs = {state.input for state in s.states}
+        for table in s.tables:
+            for name in (table.count, table.next_id):
+                if name not in inputs:
+                    raise InputError(f"submodule {s.name!r} has a table over {name!r}, which is not among its states")
+            for name in (table.rows, table.fresh):
+                if name not in dimensions:
+                    raise InputError(f"submodule {s.name!r} has a table of {name!r}, which is no dimension")
 
 
 def _check_inputs(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from toolkit.config import ModelConfig
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import Submodule, TensorSpec
+from toolkit.specs import Role, Submodule, TensorSpec, Tolerance
 
 ACCELERATION = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
 """Metres per second squared along x (right) and y (forward) for the commands right, left and straight."""
@@ -43,7 +43,16 @@ SUBMODULE = Submodule(
     replaces="planning",
     checkpoint_prefixes=("straight_planner.",),
     inputs=("motion_trajectories", "motion_log_probs", "command"),
-    outputs=(TensorSpec("plan", ("plan_steps", 2), "float32", "planned ego positions (x, y) in metres, LiDAR frame"),),
+    outputs=(
+        TensorSpec(
+            "plan",
+            ("plan_steps", 2),
+            "float32",
+            "planned ego positions (x, y) in metres, LiDAR frame",
+            tolerance=Tolerance(norm=1e-3, largest=1e-3),
+            role=Role.PLAN,
+        ),
+    ),
     build=StraightPlanner,
     results=("plan",),
 )

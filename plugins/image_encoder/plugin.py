@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import Submodule, TensorSpec
+from toolkit.size_rules import SizeRule, layers
+from toolkit.specs import Submodule, TensorSpec, Tolerance
 
 if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.config import ModelConfig
+
+STAGES = 4
+
+
+def stage(index: int) -> SizeRule:
+    """The blocks of one stage of the image backbone."""
+    prefix = f"img_backbone.layer{index + 1}."
+    return layers(f"image.stage_blocks[{index}]", lambda config: config.image.stage_blocks[index], prefix)
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -31,9 +40,11 @@ SUBMODULE = Submodule(
             ("cameras", "embed", "feature_height", "feature_width"),
             "float32",
             "one feature map per camera, in the camera order of the config; a cell covers 32x32 image pixels",
+            tolerance=Tolerance(norm=1e-4),
         ),
     ),
     build=build,
+    sizes=tuple(map(stage, range(STAGES))),
 )
 
 

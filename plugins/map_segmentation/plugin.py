@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING
 
 from plugins.map_segmentation.merge import postprocess
 from toolkit.hookspecs import hookimpl
+from toolkit.size_rules import layers, rows
 from toolkit.specs import Submodule, TensorSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.config import ModelConfig
+
+SIZES = (
+    rows("map.queries", lambda c: c.map.queries, "seg_head.query_embedding.weight"),
+    rows("number of map.thing_classes", lambda c: len(c.map.thing_classes), "seg_head.cls_branches.0.weight"),
+    rows("number of map.stuff_classes", lambda c: len(c.map.stuff_classes), "seg_head.stuff_query.weight"),
+    layers("map.encoder_layers", lambda c: c.map.encoder_layers, "seg_head.transformer.encoder.layers."),
+    layers("map.decoder_layers", lambda c: c.map.decoder_layers, "seg_head.transformer.decoder.layers."),
+    layers("map.thing_mask_layers", lambda c: c.map.thing_mask_layers, "seg_head.things_mask_head.blocks."),
+    layers("map.stuff_mask_layers", lambda c: c.map.stuff_mask_layers, "seg_head.stuff_mask_head.blocks."),
+)
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -40,6 +51,7 @@ SUBMODULE = Submodule(
                    "a cell belongs to a mask above the config's mask_threshold", ranked_by="map_scores"),
     ),
     build=build,
+    sizes=SIZES,
     results=("map_scores", "map_labels", "map_boxes", "map_mask_scores"),
     postprocess=postprocess,
     unused=(

@@ -9,12 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from custom_ops.multi_scale_deformable_attention.layers import DeformableAttention, DeformableDecoderLayer
 from toolkit.config import ModelConfig
 from toolkit.nn.coordinates import bev_reference_points, inverse_sigmoid
-from toolkit.nn.deformable import DeformableAttention
 from toolkit.nn.feedforward import FeedForward
 from toolkit.nn.positional import sine_grid
-from toolkit.nn.transformer import DeformableDecoderLayer
 
 CHECKPOINT_LEVELS = 4
 """Feature levels with an embedding in the checkpoint; the BEV is a single level, the first."""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import Submodule, TensorSpec
+from toolkit.size_rules import layers
+from toolkit.specs import Role, Submodule, TensorSpec, Tolerance
 
 if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.config import ModelConfig
+
+
+def faults(config: ModelConfig) -> Iterator[str]:
+    """Vehicles are of known classes."""
+    if not set(config.occupancy.vehicle_classes) <= set(range(len(config.class_names))):
+        yield (
+            f"occupancy.vehicle_classes is {config.occupancy.vehicle_classes}; there are {len(config.class_names)} "
+            "classes, counted from 0"
+        )
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -39,12 +49,14 @@ SUBMODULE = Submodule(
             ("occupancy_steps", "bev_height", "bev_width"),
             "int32",
             "1 where a vehicle is, now and every 0.5 s; cells of 0.5 m around the LiDAR, rows follow y, columns x",
+            role=Role.OCCUPANCY,
         ),
         TensorSpec(
             "occupancy_scores",
             ("occupancy_steps", "bev_height", "bev_width"),
             "float32",
             "highest score of any vehicle in the cell; -0.9 without vehicles",
+            tolerance=Tolerance(norm=3e-2),
         ),
         TensorSpec(
             "instance_occupancy",
@@ -53,10 +65,13 @@ SUBMODULE = Submodule(
             "mask probability times detection score of each agent; -0.9 in rows that hold no vehicle",
             ranked_by="box_scores",
             on_request=True,
+            tolerance=Tolerance(norm=3e-2),
         ),
     ),
     results=("occupancy", "occupancy_scores", "instance_occupancy"),
     build=build,
+    sizes=(layers("occupancy.steps", lambda c: c.occupancy.steps, "occ_head.temporal_mlps."),),
+    faults=faults,
     unused=("occ_head.transformer_decoder.post_norm.*",),
 )
 

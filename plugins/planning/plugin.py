@@ -6,12 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import Submodule, TensorSpec
+from toolkit.size_rules import layers, rows
+from toolkit.specs import Role, Submodule, TensorSpec, Tolerance
 
 if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.config import ModelConfig
+
+SIZES = (
+    rows("planning.steps", lambda c: c.planning.steps, "planning_head.reg_branch.2.weight", per=2),
+    layers("planning.layers", lambda c: c.planning.layers, "planning_head.attn_module.layers."),
+    rows("planning.commands", lambda c: c.planning.commands, "planning_head.navi_embed.weight"),
+)
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -31,9 +38,12 @@ SUBMODULE = Submodule(
             ("plan_steps", 2),
             "float32",
             "planned ego positions (x right, y forward) in metres, LiDAR frame of this instant, every 0.5 s",
+            tolerance=Tolerance(norm=1e-3, largest=1e-3),
+            role=Role.PLAN,
         ),
     ),
     build=build,
+    sizes=SIZES,
     results=("plan",),
 )
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import StateSpec, Submodule, TensorSpec
+from toolkit.size_rules import layers, rows
+from toolkit.specs import Role, StateSpec, StateTable, Submodule, TensorSpec, Tolerance
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,11 +42,14 @@ RANKING = "box_scores"
 RESULTS = (
     TensorSpec("boxes", ("reports", 9), "float32",
                "cx, cy, cz (bottom), w, l, h in metres, yaw in radians, vx, vy in m/s, LiDAR frame; best first, "
-               "then zeros. The heading counter-clockwise from x is -yaw - pi/2", RANKING),
-    TensorSpec("box_scores", ("reports",), "float32", "highest class probability, descending", RANKING),
-    TensorSpec("box_labels", ("reports",), "int32", "index into the class names", RANKING),
-    TensorSpec("box_ids", ("reports",), "int32", "object id, the same in every frame of a track", RANKING),
-    TensorSpec("box_count", (1,), "int32", "valid rows of the boxes"),
+               "then zeros. The heading counter-clockwise from x is -yaw - pi/2", RANKING,
+               tolerance=Tolerance(norm=1e-3, largest=0.1), angles=(6,), role=Role.OBJECT_BOXES),
+    TensorSpec("box_scores", ("reports",), "float32", "highest class probability, descending", RANKING,
+               tolerance=Tolerance(norm=1e-3, largest=5e-3)),
+    TensorSpec("box_labels", ("reports",), "int32", "index into the class names", RANKING, role=Role.OBJECT_LABELS),
+    TensorSpec("box_ids", ("reports",), "int32", "object id, the same in every frame of a track", RANKING,
+               role=Role.OBJECT_IDS),
+    TensorSpec("box_count", (1,), "int32", "valid rows of the boxes", role=Role.OBJECT_COUNT),
     TensorSpec("box_rows", ("reports",), "int32",
                "position among the active track rows of each of the best, before the range filter", RANKING),
     TensorSpec("box_row_count", (1,), "int32", "valid entries of box_rows"),
@@ -58,7 +62,8 @@ AGENTS = (
                "decoder embedding of the first reported boxes in their order, then zeros; the last row is the ego",
                RANKING),
     TensorSpec("agent_center", ("agents_and_ego", 3), "float32", "gravity centre in metres, LiDAR frame", RANKING),
-    TensorSpec("agent_yaw", ("agents_and_ego",), "float32", "yaw in radians as in `boxes`", RANKING),
+    TensorSpec("agent_yaw", ("agents_and_ego",), "float32", "yaw in radians as in `boxes`", RANKING,
+               tolerance=Tolerance(norm=1e-2, largest=0.1), angles="all"),
     TensorSpec("agent_label", ("agents_and_ego",), "int32", "index into the class names", RANKING),
     TensorSpec("agent_score", ("agents_and_ego",), "float32", "highest class probability", RANKING),
     TensorSpec("agent_valid", ("agents_and_ego",), "bool", "False for padding; always True for the ego"),
@@ -66,6 +71,12 @@ AGENTS = (
 
 CARRIED = (*POSE, *(spec.name for spec in TRACKS))
 """What this frame reads of the one before."""
+
+SIZES = (
+    rows("tracking.queries", lambda c: c.tracking.queries, "query_embedding.weight"),
+    layers("tracking.layers", lambda c: c.tracking.layers, "pts_bbox_head.transformer.decoder.layers."),
+    rows("number of class_names", lambda c: len(c.class_names), "pts_bbox_head.cls_branches.0.6.weight"),
+)
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -92,10 +103,12 @@ SUBMODULE = Submodule(
     inputs=("bev", "use_previous", *POSE, *(f"prev_{name}" for name in CARRIED)),
     outputs=(*TRACKS, *RESULTS, *AGENTS),
     build=build,
+    sizes=SIZES,
     results=(*(spec.name for spec in (*TRACKS, *RESULTS)), "agent_center"),
     states=tuple(StateSpec(f"prev_{name}", name) for name in CARRIED),
     unused=("*.code_weights", "pts_bbox_head.past_traj_reg_branches.*"),
     supervised=("pts_bbox_head.cls_branches.",),
+    tables=(StateTable("tracks", count="prev_track_count", fresh="fresh_tracks", next_id="prev_next_track_id"),),
     keep_fp32=("*",),  # scores near a threshold decide which tracks live, in all frames to come
 )
 

@@ -26,7 +26,7 @@ def malformed_anchors() -> Iterator[Malformed]:
     yield from pickles()
     yield from arrays()
     without = COMMAND.replace("--motion-anchors bad.pkl ", "")
-    yield Malformed("anchors: not given", without, ("'motion'", "needs", "--help"), nothing)
+    yield Malformed("anchors: not given", without, ("'motion'", "needs", "give --motion-anchors FILE"), nothing)
 
 
 def anchors(name: str, make: Callable[[Path, Sample], object], *words: str) -> Malformed:

@@ -23,8 +23,8 @@ INSPECT = "inspect bundle"
 READERS = {"run": RUN, "replay": REPLAY, "verify": VERIFY, "inspect": INSPECT}
 COMMANDS = itertools.cycle(READERS.values())
 FIELDS = (
-    "config", "submodules", "frame_inputs", "state_inputs", "states", "results", "wires", "custom_ops", "files",
-    "sha256", "provenance", "parity", "digest",
+    "config", "submodules", "frame_inputs", "state_inputs", "states", "results", "wires", "tables", "custom_ops",
+    "files", "sha256", "provenance", "parity", "digest",
 )  # fmt: skip
 DATA = f"{FUNCTIONAL_ONNX}.data"
 
@@ -69,8 +69,8 @@ def manifest_fields() -> Iterator[Malformed]:
         for junk in (7, None):
             words = (MANIFEST, "was changed" if field == "digest" else f"is damaged in {field!r}", "convert again")
             yield bundle(f"{field} is {junk}", edit_manifest(field, value=junk), *words)
-    for value in (..., 0, 2, "1", None, [1]):
-        yield bundle(f"format {value!r}", edit_manifest("format", value=value), "format is not 1; convert again with")
+    for value in (..., 0, 1, "2", None, [1]):
+        yield bundle(f"format {value!r}", edit_manifest("format", value=value), "format is not 2; convert again with")
 
 
 def manifest_values() -> Iterator[Malformed]:
@@ -108,7 +108,7 @@ def manifest_values() -> Iterator[Malformed]:
 def manifest_texts() -> Iterator[Malformed]:
     texts = {
         "empty": b"",
-        "cut off": b'{"format": 1, "config": {',
+        "cut off": b'{"format": 2, "config": {',
         "not UTF-8": b'{"format": "\xff"}',
         "list": b"[]",
         "null": b"null",

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from plugins.motion.anchors import load_motion_anchors
 from tests.conftest import load_script
 from tests.golden_runs import GoldenSequence
-from toolkit.anchors import load_motion_anchors
 from toolkit.bundle import Bundle
 from toolkit.config import ModelConfig
 from toolkit.engines.gpu.session import CudaGraphSession

@@ -104,7 +104,7 @@ def differences(
 ) -> list[str]:
     """What of one frame differs by more than it may."""
     comparisons = compare(bundle, FP32_TOLERANCES, number, wanted, actual)
-    decisions = decide(number, wanted, actual)
+    decisions = decide(number, bundle.outputs, wanted, actual)
     failures = check_gates(decisions, comparisons, (wanted, actual), ("fp32", "fp16"))
     assert decisions.tracks is not None
     assert decisions.plan is not None

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from custom_ops.multi_scale_deformable_attention.layers import DeformableAttention
 from plugins.map_segmentation.mask_head import MaskBlock, MaskHead, StuffMaskBlock
 from plugins.map_segmentation.model import MapSegmentation, corners_in_cells, select_instances
 from plugins.map_segmentation.plugin import SUBMODULE
 from plugins.map_segmentation.transformer import refine_box
 from toolkit.config import BevConfig, MapConfig, ModelConfig
 from toolkit.nn.coordinates import inverse_sigmoid
-from toolkit.nn.deformable import DeformableAttention
 
 Close = Callable[..., None]
 TINY = ModelConfig(

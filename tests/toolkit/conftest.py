@@ -24,7 +24,7 @@ from toolkit.converter import convert
 from toolkit.hookspecs import hookimpl
 from toolkit.network import Network
 from toolkit.plugin_manager import PluginManager
-from toolkit.specs import StateSpec, Submodule, TensorSpec, frame_input
+from toolkit.specs import Role, StateSpec, Submodule, TensorSpec, Tolerance, frame_input
 from toolkit.wiring import NetworkGraph, join
 
 torch.set_num_threads(1)
@@ -86,7 +86,16 @@ PLANNER = Submodule(
     name="planner",
     checkpoint_prefixes=("planner.",),
     inputs=("moved", "command"),
-    outputs=(TensorSpec("plan", ("plan_steps", 2), "float32", "planned positions, metres, LiDAR frame"),),
+    outputs=(
+        TensorSpec(
+            "plan",
+            ("plan_steps", 2),
+            "float32",
+            "planned positions, metres, LiDAR frame",
+            tolerance=Tolerance(norm=1e-3, largest=1e-3),
+            role=Role.PLAN,
+        ),
+    ),
     build=Planner,
     results=("plan",),
 )

@@ -69,10 +69,10 @@ def intact(bundle: Bundle) -> Any:
     return json.loads((bundle.path / MANIFEST).read_text())
 
 
-@pytest.mark.parametrize("other", [{"format": 2}, {"format": None}, [], "bundle"])
+@pytest.mark.parametrize("other", [{"format": 1}, {"format": None}, [], "bundle"])
 def test_other_format(other: Any, written: Bundle) -> None:
     damage(written, intact(written) | other if isinstance(other, dict) else other)
-    with pytest.raises(InputError, match="format is not 1; convert again with this version"):
+    with pytest.raises(InputError, match="format is not 2; convert again with this version"):
         Bundle.read(written.path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.cli.main import run
+from toolkit.plugin_manager import PluginManager
 
 PLANNER = """
 from dataclasses import replace
@@ -61,6 +62,15 @@ def test_plugins_and_what_they_contribute(planner: Path, capsys: pytest.CaptureF
     assert "  plugins.planning.plugin: submodule planning (replaced by pilot)" in lines
     assert "plugins from a file" in lines
     assert f"  {planner}: submodule pilot in place of planning, checkpoint filter" in lines
+
+
+def test_graph_passes_and_assets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plugins"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (passes,) = (line for line in lines if line.startswith("  toolkit.graph.plugin: "))
+    offered = [f"graph pass {each.name}" for each in PluginManager.load().graph_passes()]
+    assert passes.partition(": ")[2].split(", ") == offered
+    assert "  plugins.motion.plugin: submodule motion, asset motion_head.motion_anchors" in lines
 
 
 def test_disabled_plugin(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
 from toolkit.network import Network, example_inputs
-from toolkit.specs import StateSpec, Submodule, TensorSpec, frame_input
+from toolkit.specs import StateSpec, StateTable, Submodule, TensorSpec, frame_input
 from toolkit.wiring import NetworkGraph, join
 
 
@@ -96,6 +96,20 @@ def test_state_input_is_what_it_follows(graph: NetworkGraph) -> None:
 def test_submodules_keep_their_order_where_nothing_speaks_against_it(config: ModelConfig) -> None:
     chain = [part(f"{i}", reads=reads, gives=f"t{i}") for i, reads in enumerate(["t2", "timestamp", "timestamp"])]
     assert [s.name for s in join(chain, config).submodules] == ["1", "2", "0"]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (StateTable("tracks", "speed", "fresh_tracks", "prev_driven"), "over 'speed', which is not among its states"),
+        (StateTable("wheels", "prev_driven", "fresh_tracks", "prev_driven"), "of 'wheels', which is no dimension"),
+    ],
+)
+def test_a_table_is_part_of_the_state(
+    table: StateTable, message: str, odometry: Submodule, config: ModelConfig
+) -> None:
+    with pytest.raises(InputError, match=f"submodule 'odometry' has a table {message}"):
+        join((replace(odometry, tables=(table,)),), config)
 
 
 def test_cycle(config: ModelConfig) -> None:

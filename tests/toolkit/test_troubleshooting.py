@@ -14,7 +14,7 @@ ROWS = re.findall(r"^\| (`.*?) \|", PAGE.partition("## Error messages")[2], re.M
 MESSAGES = [message for row in ROWS for message in re.findall("`(.*?)`", row)]
 TEXTS = {
     node.value
-    for folder in ("toolkit", "custom_ops")
+    for folder in ("toolkit", "plugins", "custom_ops")
     for path in (REPOSITORY / folder).rglob("*.py")
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     if isinstance(node, ast.Constant) and isinstance(node.value, str)

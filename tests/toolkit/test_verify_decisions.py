@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.joined import official_graph
 from toolkit.verification.decisions import (
     Decisions,
     OccupancyDecisions,
@@ -15,6 +16,7 @@ from toolkit.verification.decisions import (
 from toolkit.verification.gates import check_gates
 
 Arrays = dict[str, np.ndarray]
+SPECS = official_graph().results
 
 
 def tracks(ids: list[int], labels: list[int], x: list[float]) -> Arrays:
@@ -31,7 +33,7 @@ def tracks(ids: list[int], labels: list[int], x: list[float]) -> Arrays:
 
 
 def track_decisions(expected: Arrays, actual: Arrays) -> TrackDecisions:
-    decisions = decide(0, expected, actual).tracks
+    decisions = decide(0, SPECS, expected, actual).tracks
     assert decisions is not None
     return decisions
 
@@ -61,13 +63,13 @@ def test_occupancy_and_plan() -> None:
     other = np.roll(cells, 1, axis=1)
     path = np.array([[0, 3], [4, 3]], np.float32)
     detour = np.array([[0, 3], [4, 6]], np.float32)
-    decisions = decide(7, {"occupancy": cells, "plan": path}, {"occupancy": other, "plan": detour})
+    decisions = decide(7, SPECS, {"occupancy": cells, "plan": path}, {"occupancy": other, "plan": detour})
     occupancy = OccupancyDecisions(4, 4, flipped=4, cells=12500)
     assert decisions == Decisions(7, None, occupancy, PlanDecisions(expected=7, actual=8, moved=3))
 
 
 def test_a_session_that_shows_less() -> None:
-    assert decide(0, {"plan": np.zeros((6, 2))}, {}) == Decisions(0, None, None, None)
+    assert decide(0, SPECS, {"plan": np.zeros((6, 2))}, {}) == Decisions(0, None, None, None)
 
 
 @pytest.mark.parametrize(

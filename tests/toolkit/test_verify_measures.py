@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from toolkit.bundle import Bundle, SubmoduleRecord
-from toolkit.specs import TensorSpec
+from toolkit.specs import TensorSpec, Tolerance
 from toolkit.verification.comparison import Comparison, compare
 from toolkit.verification.metrics import Errors, measure
-from toolkit.verification.policy import FP32, Tolerance
+from toolkit.verification.policy import FP32
 from toolkit.verification.ranking import match_rows
 
 SCORE = TensorSpec("box_scores", (4,), "float32", "descending", ranked_by="box_scores")
@@ -55,7 +55,7 @@ def test_measures_of_nothing() -> None:
 
 def test_angles_differ_modulo_a_turn() -> None:
     box = floats(10, 3.1415)
-    assert measure(box, floats(10, -3.1415), slice(1, 2)).largest == pytest.approx(2 * np.pi - 6.283, abs=1e-4)
+    assert measure(box, floats(10, -3.1415), (1,)).largest == pytest.approx(2 * np.pi - 6.283, abs=1e-4)
     assert measure(box, floats(10, -3.1415)).largest == pytest.approx(6.283)
 
 
@@ -69,12 +69,12 @@ def test_non_finite_values_differ_unless_they_are_the_same() -> None:
 @pytest.mark.parametrize(
     ("spec", "tolerance"),
     [
-        (TensorSpec("plan", (6, 2), "float32", ""), Tolerance(norm=1e-3, largest=1e-3)),
+        (TensorSpec("plan", (6, 2), "float32", "", tolerance=Tolerance(largest=1e-3)), Tolerance(largest=1e-3)),
         (TensorSpec("of_a_plugin", (6, 2), "float32", ""), Tolerance(norm=1e-3)),
         (TensorSpec("mask", (5, 50, 50), "bool", ""), Tolerance(share=2e-3)),
         (TensorSpec("track_id", (1150,), "int32", ""), Tolerance(share=0)),
     ],
-    ids=["by name", "float", "grid", "decision"],
+    ids=["its own", "float", "grid", "decision"],
 )
 def test_tolerance_of_a_tensor(spec: TensorSpec, tolerance: Tolerance) -> None:
     assert FP32.tolerance(spec) == tolerance

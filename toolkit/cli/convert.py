@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.cli.assets import AssetCommand, AssetOption, asset_files
 from toolkit.cli.console import print_note, print_written, step
 from toolkit.config import ModelConfig
 from toolkit.config_check import check_values
@@ -18,16 +19,14 @@ from toolkit.hookspecs import hookimpl
 @hookimpl
 def uniad_commands(app: typer.Typer) -> None:
     """Add `convert`."""
-    app.command("convert")(convert_command)
+    app.command("convert", cls=AssetCommand)(convert_command)
 
 
 def convert_command(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="Trained checkpoint, .pth or .safetensors.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle to write.")],
-    motion_anchors: Annotated[
-        Path | None, typer.Option(help="motion_anchor_infos_mode6.pkl of the training, or its array as .npy.")
-    ] = None,
+    asset: AssetOption = None,
     config: Annotated[
         Path | None,
         typer.Option(help="Official config of the training (.py), or one of the toolkit (.toml); UniAD-tiny without."),
@@ -47,16 +46,13 @@ def convert_command(
     Example: [bold]uniad-toolkit convert ckpts/tiny_imgx0.25_e2e_ep20.pth --motion-anchors
     data/others/motion_anchor_infos_mode6.pkl -o bundle[/]
     """
-    from toolkit.anchors import load_motion_anchors
     from toolkit.config_file import config_files, load_config
     from toolkit.converter import convert
 
     model = with_capacities(ModelConfig() if config is None else load_config(config), track_capacity, agent_capacity)
-    inputs = [] if config is None else config_files(config)
-    assets = {}
-    if motion_anchors is not None:
-        inputs.append(motion_anchors)
-        assets["motion_head.motion_anchors"] = load_motion_anchors(motion_anchors, model)
+    files = asset_files(context, asset or ())
+    assets = {key: each.read(file, model) for key, (each, file) in files.items()}
+    inputs = [*(config_files(config) if config is not None else ()), *(file for _, file in files.values())]
     bundle = convert(
         checkpoint,
         output,

@@ -43,6 +43,7 @@ def plugins_command(context: typer.Context) -> None:
         show("[bold yellow]not in use[/]", [f"{name}: {reason}" for name, reason in idle.items()])
     plugins.submodules()
     plugins.custom_ops()
+    plugins.graph_passes()
 
 
 def contributions(plugins: PluginManager) -> Mapping[str, Sequence[str]]:
@@ -55,8 +56,11 @@ def contributions(plugins: PluginManager) -> Mapping[str, Sequence[str]]:
         if submodule.name in replacements:
             note += f" (replaced by {replacements[submodule.name]})"
         found[plugin].append(f"submodule {submodule.name}{note}")
+        found[plugin] += [f"asset {asset.key}" for asset in submodule.assets]
     for plugin, op in plugins.offered_custom_ops():
         found[plugin].append(f"custom op {op.name}")
+    for plugin, graph_pass in plugins.offered_graph_passes():
+        found[plugin].append(f"graph pass {graph_pass.name}")
     for plugin in plugins.implementers("uniad_checkpoint_filter"):
         found[plugin].append("checkpoint filter")
     for plugin, application in plugins.offered_commands().items():

@@ -28,7 +28,7 @@ BOX_SPREAD = np.array([0.3, 0.3, 0.2, 0.2, 0.3, 0.2, 1.0, 1.0, 2.0, 2.0])
 
 def pseudo_trained_weights(network: Network, seed: int = 0) -> dict[str, Tensor]:
     """A checkpoint's state dict for `network`: every entry drawn from its own generator, seeded by its key."""
-    assets = {key for submodule in network.graph.submodules for key in submodule.assets}
+    assets = {asset.key for submodule in network.graph.submodules for asset in submodule.assets}
     weights = {}
     for key, entry in network.weights().items():
         if key in assets:

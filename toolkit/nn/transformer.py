@@ -4,35 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from toolkit.nn.attention import MultiheadAttention, ResidualAttention
-from toolkit.nn.deformable import DeformableAttention
-from toolkit.nn.feedforward import FeedForward
-
-
-class DeformableDecoderLayer(nn.Module):
-    """Self-attention, norm, deformable cross-attention, norm, FFN, norm (keys ``attentions``, ``ffns``, ``norms``)."""
-
-    def __init__(self, dims: int, heads: int, hidden: int, points: int = 4) -> None:
-        super().__init__()
-        self.attentions = nn.ModuleList([ResidualAttention(dims, heads), DeformableAttention(dims, heads, points)])
-        self.ffns = nn.ModuleList([FeedForward(dims, hidden)])
-        self.norms = nn.ModuleList([nn.LayerNorm(dims) for _ in range(3)])
-
-    def forward(
-        self,
-        query: Tensor,
-        query_position: Tensor,
-        value: Tensor,
-        reference: Tensor,
-        spatial_shape: tuple[int, int],
-        valid: Tensor | None = None,
-    ) -> Tensor:
-        """query and query_position [Q, C], value [H*W, C], reference [Q, 2 or 4], valid: bool over the Q keys."""
-        query = self.norms[0](self.attentions[0](query, query_position=query_position, valid=valid))
-        attended = self.attentions[1](query, value, reference, spatial_shape, query_position=query_position)
-        query = self.norms[1](attended)
-        out: Tensor = self.norms[2](self.ffns[0](query))
-        return out
+from toolkit.nn.attention import MultiheadAttention
 
 
 class TransformerEncoderLayer(nn.Module):

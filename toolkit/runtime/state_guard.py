@@ -15,11 +15,9 @@ import numpy as np
 from toolkit.bundle import Bundle
 from toolkit.engines.session import Session
 from toolkit.errors import InputError
+from toolkit.runtime.official_interface import RECURRENT
+from toolkit.specs import StateTable, TensorSpec
 
-ROWS = "tracks"
-"""First dimension of the state inputs whose rows are tracks: the fresh queries, tracks, padding."""
-ROW_COUNT = "prev_track_count"
-NEXT_ID = "prev_next_track_id"
 NEXT_ID_LIMIT = 2**30
 """Of 32 bits it leaves far more ids than one frame can give away."""
 
@@ -61,51 +59,67 @@ class StateGuard:
     """Looks at the state after every frame in the session's own memory; only a repair takes it out and back."""
 
     def __init__(self, bundle: Bundle, session: Session) -> None:
+        dimensions = bundle.config.dimensions()
         self._session = session
-        self._fresh = bundle.config.tracking.queries
         self._floats = [spec.name for spec in bundle.state_inputs if spec.dtype.startswith("float")]
-        self._rows = [spec.name for spec in bundle.state_inputs if spec.shape[:1] == (ROWS,)]
+        self._tables = [Table.of(table, bundle.state_inputs, dimensions) for table in bundle.tables]
 
     def repair(self, state: dict[str, Any]) -> tuple[dict[str, Any], Repairs]:
         """The state, in the session's tensors by the names of the state inputs, fit for the next frame."""
         poisoned = not self._session.finite(state[name] for name in self._floats)
-        exhausted = NEXT_ID in state and self._session.download(state[NEXT_ID]).item() > NEXT_ID_LIMIT
+        exhausted = [t.next_id for t in self._tables if self._session.download(state[t.next_id]).item() > NEXT_ID_LIMIT]
         if not poisoned and not exhausted:
             return state, NO_REPAIRS
         arrays = {name: self._session.download(tensor) for name, tensor in state.items()}
-        tracks = 0
-        if self._rows and ROW_COUNT in arrays:
-            arrays, tracks = forget_tracks(arrays, self._rows, self._fresh)
+        forgotten = 0
+        for table in self._tables:
+            arrays, count = forget_rows(arrays, table)
+            forgotten += count
         states = tuple(name for name in self._floats if not np.isfinite(arrays[name]).all())
-        arrays |= {name: np.zeros_like(arrays[name]) for name in states}
-        if exhausted:
-            arrays[NEXT_ID] = np.zeros_like(arrays[NEXT_ID])
-        return {name: self._session.upload(array) for name, array in arrays.items()}, Repairs(tracks, states, exhausted)
+        arrays |= {name: np.zeros_like(arrays[name]) for name in (*states, *exhausted)}
+        uploaded = {name: self._session.upload(array) for name, array in arrays.items()}
+        return uploaded, Repairs(forgotten, states, bool(exhausted))
 
 
-def forget_tracks(
-    arrays: Mapping[str, np.ndarray], rows: Iterable[str], fresh: int
-) -> tuple[dict[str, np.ndarray], int]:
-    """The state without tracks whose rows hold values that are not finite, and how many tracks these were.
+@dataclass(frozen=True)
+class Table:
+    """A `StateTable` of one network: the state inputs that are its columns, and the number of its fresh rows."""
 
-    `rows` names the arrays with a row for each track. The rows behind a forgotten one move up, zeros follow. The first
-    `fresh` rows are no tracks and stay.
+    columns: tuple[str, ...]
+    count: str
+    fresh: int
+    next_id: str
+
+    @classmethod
+    def of(cls, table: StateTable, state_inputs: Iterable[TensorSpec], dimensions: Mapping[str, int]) -> Table:
+        """The table over these state inputs."""
+        columns = tuple(spec.name for spec in state_inputs if spec.shape[:1] == (table.rows,))
+        return cls(columns, table.count, dimensions[table.fresh], table.next_id)
+
+
+def forget_rows(arrays: Mapping[str, np.ndarray], table: Table) -> tuple[dict[str, np.ndarray], int]:
+    """The state without rows that hold values that are not finite, and how many valid ones these were.
+
+    The rows behind one that is taken out move up, zeros follow. The fresh rows come first, and stay.
     """
-    by_row = {name: arrays[name] for name in rows}
+    by_row = {name: arrays[name] for name in table.columns}
     sound = np.all([np.isfinite(array).reshape(len(array), -1).all(1) for array in by_row.values()], axis=0)
-    sound[:fresh] = True
+    sound[: table.fresh] = True
     kept = np.flatnonzero(sound)
     moved = {name: np.zeros_like(array) for name, array in by_row.items()}
     for name, array in by_row.items():
         moved[name][: len(kept)] = array[kept]
-    count = arrays[ROW_COUNT]
+    count = arrays[table.count]
     forgotten = int(np.count_nonzero(~sound[: count.item()]))
-    return {**arrays, **moved, ROW_COUNT: count - np.array(forgotten, count.dtype)}, forgotten
+    return {**arrays, **moved, table.count: count - np.array(forgotten, count.dtype)}, forgotten
 
 
-def check_next_id(state: Mapping[str, np.ndarray]) -> None:
-    """Raise InputError for a state in which the next track id leaves no room for more of them."""
-    if NEXT_ID in state and not 0 <= state[NEXT_ID].item() <= NEXT_ID_LIMIT:
-        raise InputError(
-            f"input {NEXT_ID!r} (max_obj_id) is {state[NEXT_ID].item()}; it must lie between 0 and {NEXT_ID_LIMIT}"
-        )
+def check_next_ids(state: Mapping[str, np.ndarray], tables: Iterable[StateTable]) -> None:
+    """Raise InputError for a state in which the next id of a table leaves no room for more of them."""
+    for table in tables:
+        next_id = state[table.next_id].item()
+        if not 0 <= next_id <= NEXT_ID_LIMIT:
+            official = [f" ({name})" for name, ours in RECURRENT.items() if ours == table.next_id]
+            raise InputError(
+                f"input {table.next_id!r}{''.join(official)} is {next_id}; it must lie between 0 and {NEXT_ID_LIMIT}"
+            )

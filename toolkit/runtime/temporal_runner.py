@@ -11,7 +11,7 @@ from toolkit.bundle import Bundle
 from toolkit.data.pictures import IMAGE, PICTURES, pictures_spec
 from toolkit.engines.session import PictureSession, Session
 from toolkit.errors import InputError
-from toolkit.runtime.state_guard import NO_REPAIRS, StateGuard, check_next_id
+from toolkit.runtime.state_guard import NO_REPAIRS, StateGuard, check_next_ids
 from toolkit.specs import TensorSpec, reported_results
 
 
@@ -41,7 +41,7 @@ class TemporalRunner:
     def start(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from a given state: an array for every state input. Raises InputError if one is amiss."""
         self._check(self.bundle.state_inputs, state)
-        check_next_id(state)
+        check_next_ids(state, self.bundle.tables)
         self.repairs = NO_REPAIRS
         self._state = {spec.name: self.session.upload(state[spec.name]) for spec in self.bundle.state_inputs}
 

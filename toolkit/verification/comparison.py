@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from toolkit.bundle import Bundle
-from toolkit.specs import TensorSpec
+from toolkit.specs import TensorSpec, Tolerance
 from toolkit.verification.metrics import Errors, measure
-from toolkit.verification.policy import ANGLES, Policy, Tolerance
+from toolkit.verification.policy import Policy
 from toolkit.verification.ranking import RowOrder, match_rows
 
 Arrays = Mapping[str, np.ndarray]
@@ -62,7 +62,7 @@ def _severity(error: float, bound: float) -> float:
 
 def compare(bundle: Bundle, policy: Policy, frame: int, expected: Arrays, actual: Arrays) -> tuple[Comparison, ...]:
     """Every tensor that both sessions show, in execution order."""
-    specs = {spec.name: spec for spec in (*bundle.results, *bundle.wires)}
+    specs = {spec.name: spec for spec in bundle.outputs}
     shown = [(s.name, specs[t]) for s in bundle.submodules for t in s.outputs if t in expected and t in actual]
     orders = row_orders([spec for _, spec in shown], policy.ranking_gap, expected, actual)
     comparisons = []
@@ -70,7 +70,7 @@ def compare(bundle: Bundle, policy: Policy, frame: int, expected: Arrays, actual
         pair = expected[spec.name], actual[spec.name]
         if spec.ranked_by in orders and spec.ranked_by != spec.name:
             pair = orders[spec.ranked_by].pair(*pair)
-        errors = measure(*pair, angles=ANGLES.get(spec.name))
+        errors = measure(*pair, angles=spec.angles)
         comparisons.append(Comparison(frame, submodule, spec.name, errors, policy.tolerance(spec)))
     return tuple(comparisons)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from toolkit.specs import Role, TensorSpec
 from toolkit.verification.comparison import Arrays
 
-TRACKS = {"box_count", "box_ids", "box_labels", "boxes"}
+ByRole = Mapping[Role | None, np.ndarray]
+
+OBJECTS = {Role.OBJECT_COUNT, Role.OBJECT_IDS, Role.OBJECT_LABELS, Role.OBJECT_BOXES}
 
 
 @dataclass(frozen=True)
@@ -56,31 +60,34 @@ class Decisions:
     plan: PlanDecisions | None
 
 
-def decide(frame: int, expected: Arrays, actual: Arrays) -> Decisions:
-    """Read the decisions of one frame out of both sessions' outputs."""
-    shown = expected.keys() & actual.keys()
+def decide(frame: int, specs: Iterable[TensorSpec], expected: Arrays, actual: Arrays) -> Decisions:
+    """Read the decisions of one frame out of both sessions' outputs, by the roles of `specs`."""
+    names = {spec.role: spec.name for spec in specs if spec.name in expected and spec.name in actual}
+    ours, theirs = ({role: outputs[name] for role, name in names.items()} for outputs in (expected, actual))
     return Decisions(
         frame,
-        tracks=_tracks(expected, actual) if shown >= TRACKS else None,
-        occupancy=_occupancy(expected["occupancy"], actual["occupancy"]) if "occupancy" in shown else None,
-        plan=_plan(expected["plan"], actual["plan"]) if "plan" in shown else None,
+        tracks=_tracks(ours, theirs) if ours.keys() >= OBJECTS else None,
+        occupancy=_occupancy(ours[Role.OCCUPANCY], theirs[Role.OCCUPANCY]) if Role.OCCUPANCY in ours else None,
+        plan=_plan(ours[Role.PLAN], theirs[Role.PLAN]) if Role.PLAN in ours else None,
     )
 
 
-def _tracks(expected: Arrays, actual: Arrays) -> TrackDecisions:
-    counts = [int(outputs["box_count"][0]) for outputs in (expected, actual)]
+def _tracks(expected: ByRole, actual: ByRole) -> TrackDecisions:
+    counts = [int(outputs[Role.OBJECT_COUNT][0]) for outputs in (expected, actual)]
     ranks, others = (
-        {int(track): rank for rank, track in enumerate(outputs["box_ids"][:count])}
+        {int(track): rank for rank, track in enumerate(outputs[Role.OBJECT_IDS][:count])}
         for outputs, count in zip((expected, actual), counts, strict=True)
     )
     matched = [track for track in ranks if track in others]
     rows, partners = [ranks[track] for track in matched], [others[track] for track in matched]
-    distances = np.linalg.norm(expected["boxes"][rows, :3] - actual["boxes"][partners, :3], axis=1)
+    places = expected[Role.OBJECT_BOXES][rows, :3] - actual[Role.OBJECT_BOXES][partners, :3]
+    distances = np.linalg.norm(places, axis=1)
+    labels, other_labels = expected[Role.OBJECT_LABELS][rows], actual[Role.OBJECT_LABELS][partners]
     return TrackDecisions(
         expected=counts[0],
         actual=counts[1],
         matched=len(matched),
-        relabelled=int(np.count_nonzero(expected["box_labels"][rows] != actual["box_labels"][partners])),
+        relabelled=int(np.count_nonzero(labels != other_labels)),
         # Ranks among the matched ones: one object less does not reorder those behind it.
         reordered=int(np.count_nonzero(np.argsort(partners) != np.arange(len(partners)))),
         moved=float(distances.max(initial=0)),

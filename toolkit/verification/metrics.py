@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from toolkit.specs import Angles
+
 
 @dataclass(frozen=True)
 class Errors:
@@ -28,8 +30,8 @@ class Errors:
     non_finite: tuple[int, int]
 
 
-def measure(expected: np.ndarray, actual: np.ndarray, angles: slice | None = None) -> Errors:
-    """Differences of two arrays of one shape. `angles`: entries of the last dimension to compare modulo 2π."""
+def measure(expected: np.ndarray, actual: np.ndarray, angles: Angles = ()) -> Errors:
+    """Differences of two arrays of one shape. `angles` are compared modulo 2π, as in `TensorSpec`."""
     a, b = expected.astype(np.float64), actual.astype(np.float64)
     finite = np.isfinite(a), np.isfinite(b)
     non_finite = tuple(int(np.count_nonzero(~mask)) for mask in finite)
@@ -39,9 +41,10 @@ def measure(expected: np.ndarray, actual: np.ndarray, angles: slice | None = Non
         inf = math.inf
         return Errors(inf, inf, inf, inf, inf, 0.0, share, (non_finite[0], non_finite[1]))
     difference = np.subtract(a, b, out=np.zeros_like(a), where=both)
-    if angles is not None:
-        turns = difference[..., angles]
-        difference[..., angles] = turns - 2 * np.pi * np.round(turns / (2 * np.pi))
+    if angles:
+        entries = slice(None) if angles == "all" else list(angles)
+        turns = difference[..., entries]
+        difference[..., entries] = turns - 2 * np.pi * np.round(turns / (2 * np.pi))
     a, error = np.where(both, a, 0), np.abs(difference)
     size, length = max(a.size, 1), float(np.linalg.norm(a))
     scale = np.maximum(np.abs(a), length / math.sqrt(size))

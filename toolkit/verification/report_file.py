@@ -14,10 +14,10 @@ from toolkit.claims import FileOutput
 from toolkit.errors import InputError
 from toolkit.json_file import read_json, refusing
 from toolkit.outputs import new_file
+from toolkit.specs import Tolerance
 from toolkit.typed import Misfit, decode
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions
-from toolkit.verification.policy import Tolerance
 from toolkit.verification.report import Report
 
 _NOT_READ = ("passed", "first_divergence", "diagnosis", "gate_failures")

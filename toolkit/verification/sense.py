@@ -12,8 +12,6 @@ from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions
 from toolkit.verification.gates import GateFailure
 
-BEV_ERROR = 2e-3
-"""Relative, of the one output that no decision enters."""
 BOX_DISTANCE, PLAN_DISTANCE = 0.3, 0.1
 """Metres that a matched object, and a point of the plan, may move."""
 FLIPPED_CELLS = 0.03
@@ -22,7 +20,11 @@ FLIPPED_CELLS = 0.03
 
 def sense_failures(decisions: Decisions, comparisons: Sequence[Comparison]) -> list[GateFailure]:
     """What of one frame exceeds its bound; the gates of every precision are apart (`toolkit.verification.gates`)."""
-    measured = [("bev", "relative error {:.3g}", c.errors.norm, BEV_ERROR) for c in comparisons if c.tensor == "bev"]
+    measured = [
+        (c.tensor, "relative error {:.3g}", c.errors.norm, bound)
+        for c in comparisons
+        if (bound := c.tolerance.reduced) is not None
+    ]
     if tracks := decisions.tracks:
         measured.append(("objects", "one moves by {:.3g} m", tracks.moved, BOX_DISTANCE))
     if plan := decisions.plan:

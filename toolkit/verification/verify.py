@@ -97,7 +97,7 @@ def inspect_frame(
 ) -> None:
     """Add what one frame of a candidate shows to its findings."""
     comparisons = compare(bundle, policy, number, expected.outputs, actual.outputs)
-    decisions = decide(number, expected.outputs, actual.outputs)
+    decisions = decide(number, bundle.outputs, expected.outputs, actual.outputs)
     found.comparisons += comparisons
     found.decisions.append(decisions)
     found.gate_failures += check_gates(decisions, comparisons, (expected.outputs, actual.outputs), names)

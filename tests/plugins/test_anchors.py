@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toolkit.anchors import MAX_BYTES, load_motion_anchors
+from plugins.motion.anchors import MAX_BYTES, load_motion_anchors
 from toolkit.config import ModelConfig
 from toolkit.errors import InputError
 
