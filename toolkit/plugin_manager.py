@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,12 @@ class PluginManager(PluginRegistry):
                 )
             if count > 1:
                 raise InputError(f"plugins {rivals} replace submodule {name!r}; load only one of them")
-        return tuple(s for _, s in offered if s.name not in replaced)
+        meanings = {s.name: s.interpretation for _, s in offered}
+        return tuple(
+            replace(s, interpretation=s.interpretation or meanings[s.replaces]) if s.replaces is not None else s
+            for _, s in offered
+            if s.name not in replaced
+        )
 
     def custom_ops(self) -> tuple[CustomOp, ...]:
         """All custom ops. Raises InputError for clashing names."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.size_rules import SizeRule
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     import torch
 
     from toolkit.config import ModelConfig
+    from toolkit.runtime.results import FrameResult
+    from toolkit.visualize.birds_eye import Layer
 
+Tensors = Mapping[str, NDArray[Any]]
+"""Arrays of one frame by their tensors' names."""
 DTYPES = ("float32", "int32", "int64", "bool", "uint8")
 Angles = tuple[int, ...] | Literal["all"]
 """Which entries of a tensor's last dimension are angles in radians."""
@@ -125,6 +130,20 @@ class StateTable:
 
 
 @dataclass(frozen=True)
+class Interpretation:
+    """How some of a frame's results become a part of its typed `FrameResult`.
+
+    `add(result, tensors, config)` returns the result with that part; it is asked once all of `needs` are among the
+    tensors, after whatever was asked about earlier submodules. `also` are tensors of which nobody need hear any more
+    then, such as those that postprocessing has replaced. A result that no interpretation needs is kept as it is.
+    """
+
+    needs: tuple[str, ...]
+    add: Callable[[FrameResult, Tensors, ModelConfig], FrameResult]
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Asset:
     """An entry of the network's weights that is given to the conversion in a file of its own.
 
@@ -159,7 +178,9 @@ class Submodule:
     `sizes` are compared with the checkpoint's entries before anything is built; `faults` says what else about a
     configuration is not supported.
 
-    `tables` are those parts of the state that are tables.
+    `tables` are those parts of the state that are tables. `interpretation` says what the results mean; a submodule in
+    place of another that has none keeps that of the other. `draw(picture, view, result)` draws further results on the
+    view from above.
 
     `keep_fp32` are glob patterns of node names, without the submodule's own (``"*box_head*"``; ``"*"`` for all), that
     stay in FP32 when the model's precision is reduced. The GPU session has no such nodes: there ``"*"`` alone counts.
@@ -181,6 +202,8 @@ class Submodule:
     sizes: tuple[SizeRule, ...] = ()
     faults: Callable[[ModelConfig], Iterable[str]] | None = None
     tables: tuple[StateTable, ...] = ()
+    interpretation: Interpretation | None = None
+    draw: Layer | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:

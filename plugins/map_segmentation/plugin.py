@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from plugins.map_segmentation.merge import postprocess
+from plugins.map_segmentation.results import INTERPRETATION
 from toolkit.hookspecs import hookimpl
 from toolkit.size_rules import layers, rows
 from toolkit.specs import Submodule, TensorSpec
@@ -51,6 +52,7 @@ SUBMODULE = Submodule(
                    "a cell belongs to a mask above the config's mask_threshold", ranked_by="map_scores"),
     ),
     build=build,
+    interpretation=INTERPRETATION,
     sizes=SIZES,
     results=("map_scores", "map_labels", "map_boxes", "map_mask_scores"),
     postprocess=postprocess,

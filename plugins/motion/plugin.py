@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plugins.motion.results import INTERPRETATION
 from toolkit.hookspecs import hookimpl
 from toolkit.size_rules import layers, rows
 from toolkit.specs import Asset, Submodule, TensorSpec, Tolerance
@@ -103,6 +104,7 @@ SUBMODULE = Submodule(
         ),
     ),
     build=build,
+    interpretation=INTERPRETATION,
     sizes=SIZES,
     faults=faults,
     results=("motion_trajectories", "motion_log_probs"),

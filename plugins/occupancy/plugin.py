@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from plugins.occupancy.results import INTERPRETATION
 from toolkit.hookspecs import hookimpl
 from toolkit.size_rules import layers
 from toolkit.specs import Role, Submodule, TensorSpec, Tolerance
@@ -70,6 +71,7 @@ SUBMODULE = Submodule(
     ),
     results=("occupancy", "occupancy_scores", "instance_occupancy"),
     build=build,
+    interpretation=INTERPRETATION,
     sizes=(layers("occupancy.steps", lambda c: c.occupancy.steps, "occ_head.temporal_mlps."),),
     faults=faults,
     unused=("occ_head.transformer_decoder.post_norm.*",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from plugins.planning.results import INTERPRETATION
 from toolkit.hookspecs import hookimpl
 from toolkit.size_rules import layers, rows
 from toolkit.specs import Role, Submodule, TensorSpec, Tolerance
@@ -43,6 +44,7 @@ SUBMODULE = Submodule(
         ),
     ),
     build=build,
+    interpretation=INTERPRETATION,
     sizes=SIZES,
     results=("plan",),
 )

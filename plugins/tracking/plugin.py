@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from plugins.tracking.results import INTERPRETATION
 from toolkit.hookspecs import hookimpl
 from toolkit.size_rules import layers, rows
 from toolkit.specs import Role, StateSpec, StateTable, Submodule, TensorSpec, Tolerance
@@ -103,6 +104,7 @@ SUBMODULE = Submodule(
     inputs=("bev", "use_previous", *POSE, *(f"prev_{name}" for name in CARRIED)),
     outputs=(*TRACKS, *RESULTS, *AGENTS),
     build=build,
+    interpretation=INTERPRETATION,
     sizes=SIZES,
     results=(*(spec.name for spec in (*TRACKS, *RESULTS)), "agent_center"),
     states=tuple(StateSpec(f"prev_{name}", name) for name in CARRIED),

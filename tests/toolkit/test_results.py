@@ -13,12 +13,22 @@ import pytest
 from toolkit.config import ModelConfig
 from toolkit.data.frames import Command, Frame, Pose
 from toolkit.errors import CheckFailed
-from toolkit.runtime.results import frame_result, write_result
+from toolkit.plugin_manager import PluginManager
+from toolkit.runtime.result_reader import read_result
+from toolkit.runtime.results import FrameResult, frame_result, write_result
 
 CONFIG = ModelConfig()
 ORIGIN = Pose(np.array([1.0, 0, 0, 0]), np.zeros(3))
 FRAME = Frame("0007", "monday", 3.5, {}, ORIGIN, ORIGIN, Command.RIGHT)
 AGENTS = 2
+
+
+INTERPRETATIONS = [s.interpretation for s in PluginManager.load().submodules() if s.interpretation is not None]
+
+
+def interpreted(tensors: dict[str, np.ndarray]) -> FrameResult:
+    """The frame's result, as the toolkit's submodules say."""
+    return frame_result(tensors, FRAME, CONFIG, INTERPRETATIONS)
 
 
 @pytest.fixture
@@ -64,7 +74,7 @@ def tensors() -> dict[str, np.ndarray]:
 
 
 def test_boxes_have_names_gravity_centres_and_headings(tensors: dict[str, np.ndarray]) -> None:
-    car, pedestrian, truck = frame_result(tensors, FRAME, CONFIG).boxes
+    car, pedestrian, truck = interpreted(tensors).boxes
     assert (car.track_id, car.label, pedestrian.label, truck.label) == (40, "car", "pedestrian", "truck")
     assert car.score == pytest.approx(0.9)
     assert car.center == pytest.approx((10, 20, -0.7))
@@ -74,7 +84,7 @@ def test_boxes_have_names_gravity_centres_and_headings(tensors: dict[str, np.nda
 
 
 def test_motion_is_absolute_and_belongs_to_the_first_boxes(tensors: dict[str, np.ndarray]) -> None:
-    result = frame_result(tensors, FRAME, CONFIG)
+    result = interpreted(tensors)
     motion = result.boxes[0].motion
     assert motion is not None
     np.testing.assert_array_equal(motion.trajectories[3, 0], (11, 20))
@@ -87,7 +97,7 @@ def test_motion_is_absolute_and_belongs_to_the_first_boxes(tensors: dict[str, np
 
 
 def test_grids_know_their_extent(tensors: dict[str, np.ndarray]) -> None:
-    result = frame_result(tensors, FRAME, CONFIG)
+    result = interpreted(tensors)
     assert result.map is not None
     assert result.map.x_range == (-51.2, 51.2)
     assert result.occupancy is not None
@@ -96,7 +106,7 @@ def test_grids_know_their_extent(tensors: dict[str, np.ndarray]) -> None:
 
 
 def test_map_instances_below_the_threshold_are_left_out(tensors: dict[str, np.ndarray]) -> None:
-    result = frame_result(tensors, FRAME, CONFIG)
+    result = interpreted(tensors)
     assert result.map is not None
     (instance,) = result.map.instances
     assert instance.label == "boundary"
@@ -106,7 +116,7 @@ def test_map_instances_below_the_threshold_are_left_out(tensors: dict[str, np.nd
 
 def test_a_model_may_lack_submodules(tensors: dict[str, np.ndarray]) -> None:
     boxes_only = {k: v for k, v in tensors.items() if not k.startswith(("motion", "map", "occupancy", "plan"))}
-    result = frame_result(boxes_only, FRAME, CONFIG)
+    result = interpreted(boxes_only)
     assert (result.ego_motion, result.map, result.occupancy, result.plan) == (None, None, None, None)
     assert [box.motion for box in result.boxes] == [None] * 3
 
@@ -117,7 +127,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def test_results_are_written_as_json_and_npz(tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
-    path = write_result(frame_result(tensors, FRAME, CONFIG), tmp_path / "results")
+    path = write_result(interpreted(tensors), tmp_path / "results")
     values = read(path)
     assert path.name == "0007.json"
     assert (values["scene"], values["timestamp"], values["command"]) == ("monday", 3.5, "right")
@@ -136,7 +146,7 @@ def test_results_are_written_as_json_and_npz(tensors: dict[str, np.ndarray], tmp
 
 def test_without_grids_there_is_no_npz(tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
     boxes_only = {k: v for k, v in tensors.items() if k.startswith(("box", "dropped"))}
-    path = write_result(frame_result(boxes_only, FRAME, CONFIG), tmp_path)
+    path = write_result(interpreted(boxes_only), tmp_path)
     assert "grids" not in read(path)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -144,5 +154,26 @@ def test_without_grids_there_is_no_npz(tensors: dict[str, np.ndarray], tmp_path:
 def test_values_that_are_not_finite_are_no_result(tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
     tensors["plan"][2, 0] = np.nan
     with pytest.raises(CheckFailed, match="frame 0007: the network's results hold values that are not finite"):
-        write_result(frame_result(tensors, FRAME, CONFIG), tmp_path)
+        write_result(interpreted(tensors), tmp_path)
     assert not (tmp_path / "0007.json").exists()
+
+
+def test_without_tracking_there_are_no_boxes(tensors: dict[str, np.ndarray]) -> None:
+    """As of a checkpoint without entries for it."""
+    result = interpreted({"plan": tensors["plan"]})
+    assert (result.boxes, result.dropped_tracks, result.dropped_agents) == ((), 0, 0)
+    assert result.plan is not None
+
+
+def test_results_that_nobody_interprets_are_kept(tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """In the npz under their names, which the JSON lists; and they can be read back."""
+    heat = np.arange(6, dtype=np.float32).reshape(2, 3)
+    path = write_result(interpreted({"plan": tensors["plan"], "heat": heat}), tmp_path)
+    assert read(path)["further"] == ["heat"]
+    with np.load(path.with_suffix(".npz")) as grids:
+        np.testing.assert_array_equal(grids["heat"], heat)
+    np.testing.assert_array_equal(read_result(path).further["heat"], heat)
+
+
+def test_none_of_the_toolkits_own_results_is_unknown(tensors: dict[str, np.ndarray]) -> None:
+    assert not interpreted(tensors).further

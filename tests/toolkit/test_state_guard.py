@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from plugins.tracking.results import INTERPRETATION
 from toolkit.bundle import Bundle
 from toolkit.config import ModelConfig
 from toolkit.data.frames import Command, Frame, Pose
@@ -274,7 +275,7 @@ def test_repairs_are_part_of_the_results(
     boxes: dict[str, Any] = {k: v for k, v in tensors.items() if k.startswith(("box", "dropped"))}
     origin = Pose(np.array([1.0, 0, 0, 0]), np.zeros(3))
     source = Frame("0007", "monday", 3.5, {}, origin, origin, Command.STRAIGHT)
-    result = frame_result(boxes, source, roomy.config, runner.repairs)
+    result = frame_result(boxes, source, roomy.config, [INTERPRETATION], runner.repairs)
     assert result.repairs.scene_reset
     values = json.loads(write_result(result, tmp_path).read_text())
     assert values["repairs"] == {"poisoned_tracks": 0, "poisoned_states": ["prev_bev"], "ids_restarted": False}

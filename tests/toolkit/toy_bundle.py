@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,13 @@ CONFIG = ModelConfig(
 """Every query is a birth, so that tracks live on and ids are given away in every frame."""
 
 
-def write_toy_bundle(folder: Path) -> Bundle:
-    """Random weights, always the same; there is no ONNX form."""
+def write_toy_bundle(folder: Path, plugins: PluginManager | None = None, without: Collection[str] = ()) -> Bundle:
+    """Random weights, always the same, of all submodules but those named; there is no ONNX form."""
     folder.mkdir()
+    plugins = plugins or PluginManager.load()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = Network(join(PluginManager.load().submodules(), CONFIG))
+        network = Network(join([s for s in plugins.submodules() if s.name not in without], CONFIG))
     save_file({key: weight.clone() for key, weight in network.weights().items()}, folder / WEIGHTS)
     submodules = network.graph.submodules
     bundle = Bundle.of_graph(

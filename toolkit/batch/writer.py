@@ -33,6 +33,7 @@ class SceneWriter:
     def run(self, scene: Scene) -> Iterator[FrameRecord]:
         """What became of each frame; those with results that are not finite are left out. InputError for a bad one."""
         clock = StageClock[Stage]()
+        layers = [s.draw for s in self.submodules if s.draw is not None]
         for result in run_sequence(
             self.bundle, self.session, self.submodules, scene.frames, self.first_frame, clock, scene.previous
         ):
@@ -41,7 +42,7 @@ class SceneWriter:
                 write_result(result, self.folder)
                 clock.lap(Stage.WRITE)
                 if self.pictures:
-                    write_picture(draw_result(result), self.folder / f"{result.frame}.png")
+                    write_picture(draw_result(result, layers=layers), self.folder / f"{result.frame}.png")
                     clock.lap(Stage.DRAW)
             except CheckFailed:
                 left_out = True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.claims import FileOutput, FolderOutput, Output, claim_file, claim_folder, keep_apart
-from toolkit.cli.console import console, print_warning, print_written, step
+from toolkit.cli.console import console, print_note, print_warning, print_written, step
 from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, open_session
 from toolkit.data.sources import ADDRESSES
 from toolkit.engines.gpu.precision import Precision
@@ -80,6 +80,8 @@ def visualize_command(
         recording = _claim(rerun, target, inputs, film)
         check_rerun(rerun)
     left_out: list[str] = []
+    further: set[str] = set()
+    layers = [s.draw for s in context.obj.submodules() if s.draw is not None]
     if (source / MANIFEST).is_file():
         drive = _run(source, frames, session, precision, context.obj, left_out)
     else:
@@ -90,17 +92,19 @@ def visualize_command(
     truth = open_annotations(frames, drive.frames) if frames is not None and ground_truth else {}
     with new_folder(target) as folder, ExitStack() as stack:
         log = None if recording is None else stack.enter_context(rerun_recording(_within(folder, recording)))
-        moments = with_frames(drive.results, {frame.name: frame for frame in drive.frames}, truth)
+        moments = with_frames(_noting(drive.results, further), {frame.name: frame for frame in drive.frames}, truth)
         shown = track(
             moments, "draw", total=len(drive.times), console=console, transient=True, disable=not console.is_terminal
         )
-        pictures = draw_shown(shown, drive.config, folder, log)
+        pictures = draw_shown(shown, drive.config, folder, log, layers)
         if film is not None:
             write_video(pictures, _within(folder, film), frame_rate(drive.times))
         else:
             for _ in pictures:
                 pass
     print_written(output, f"{len(drive.times) - len(left_out)} pictures")
+    if further:
+        print_note(f"results that no submodule interprets: {', '.join(sorted(further))}")
     if video is not None:
         print_written(video, "video")
     if rerun is not None:
@@ -170,6 +174,13 @@ def _finite(results: Iterable[FrameResult], left_out: list[str]) -> Iterator[Fra
             left_out.append(result.frame)
         else:
             yield result
+
+
+def _noting(results: Iterable[FrameResult], further: set[str]) -> Iterator[FrameResult]:
+    """The results as they come; the names of those that nobody interprets are added to `further`."""
+    for result in results:
+        further.update(result.further)
+        yield result
 
 
 def _claim(

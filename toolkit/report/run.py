@@ -12,6 +12,7 @@ from toolkit.errors import InputError
 from toolkit.report.contents import Run, Table
 from toolkit.report.latency_plot import latency_plot
 from toolkit.report.pictures import frame_pictures
+from toolkit.runtime.result_reader import read_result
 from toolkit.runtime.run_record import FrameRecord, RunRecord
 from toolkit.stage_clock import Stage
 
@@ -31,6 +32,7 @@ def describe_run(bundle: Bundle, results: Path) -> Run:
             "frames": str(len(frames)),
             "scenes": str(len({frame.scene for frame in frames})),
             "objects": f"{sum(frame.boxes for frame in frames)} reported in all frames",
+            **_further_results(results, frames),
         },
         median_seconds=float(np.median(totals)) if totals else None,
         latency=_latency_table(frames, totals),
@@ -38,6 +40,13 @@ def describe_run(bundle: Bundle, results: Path) -> Run:
         pictures=frame_pictures(results, frames),
         warnings=tuple(_warnings(frames)),
     )
+
+
+def _further_results(results: Path, frames: Sequence[FrameRecord]) -> dict[str, str]:
+    """The names of results that no submodule interprets, as the first frame has them."""
+    written = next((path for frame in frames if (path := results / f"{frame.frame}.json").is_file()), None)
+    further = read_result(written).further if written is not None else {}
+    return {"results without interpretation": ", ".join(sorted(further))} if further else {}
 
 
 def _latency_table(frames: Sequence[FrameRecord], totals: Sequence[float]) -> Table:

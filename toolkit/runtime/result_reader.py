@@ -77,7 +77,7 @@ def read_result(path: Path) -> FrameResult:
             f"{path}: is no result of this version; give a folder that `uniad-toolkit run` wrote, or run the bundle "
             "again"
         )
-    values = object_field(content, root, _FIELDS, ("grids",))
+    values = object_field(content, root, _FIELDS, ("grids", "further"))
     grids = _read_grids(path.parent, values["grids"], root) if "grids" in values else {}
     boxes = _list(values["boxes"], f"{root}boxes")
     name = text_field(values["frame"], f"{root}frame")
@@ -96,7 +96,14 @@ def read_result(path: Path) -> FrameResult:
         dropped_tracks=_whole(values["dropped_tracks"], f"{root}dropped_tracks"),
         dropped_agents=_whole(values["dropped_agents"], f"{root}dropped_agents"),
         repairs=_repairs(values["repairs"], f"{root}repairs"),
+        further={name: _further(grids, name, f"{root}further") for name in _list(values.get("further", []), "further")},
     )
+
+
+def _further(grids: Grids, name: Any, where: str) -> NDArray[Any]:
+    if not isinstance(name, str) or name not in grids:
+        raise InputError(f"{where}: the npz holds no {quoted(name)}; JSON and npz must be of one run")
+    return grids[name]
 
 
 def _layout(result: FrameResult) -> tuple[object, ...]:

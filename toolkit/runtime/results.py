@@ -1,5 +1,7 @@
 """What the network says about one frame, in metres and names instead of tensors; and its file form.
 
+Which tensors say it is up to the submodules that produce them (`Submodule.interpretation`).
+
 Everything is in the LiDAR frame of its frame: x right, y forward, z up, metres. Grids have rows along y, from rear to
 front, and columns along x, from left to right.
 """
@@ -7,9 +9,9 @@ front, and columns along x, from left to right.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,11 @@ from toolkit.errors import CheckFailed
 from toolkit.npz import write_npz
 from toolkit.outputs import new_file
 from toolkit.runtime.state_guard import NO_REPAIRS, Repairs
+from toolkit.specs import Interpretation, Tensors
 
-Tensors = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Range = tuple[float, float]
-
-_MOTION = {"motion_trajectories", "motion_log_probs", "agent_center"}
-_MAP = {"map_lanes", "map_lane_scores", "map_drivable", "map_merge_scores", "map_instance_boxes",
-        "map_instance_labels", "map_instance_masks"}  # fmt: skip
-_OCCUPANCY = {"occupancy", "occupancy_scores"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,47 +117,52 @@ class FrameResult:
     timestamp: float
     """Seconds since the scene's first frame."""
     command: Command
-    boxes: tuple[TrackedBox, ...]
+    boxes: tuple[TrackedBox, ...] = ()
     """In descending order of score."""
-    ego_motion: MotionModes | None
-    map: MapResult | None
-    occupancy: OccupancyResult | None
-    plan: PlanResult | None
-    dropped_tracks: int
+    ego_motion: MotionModes | None = None
+    map: MapResult | None = None
+    occupancy: OccupancyResult | None = None
+    plan: PlanResult | None = None
+    dropped_tracks: int = 0
     """Tracks forgotten because there were more than the model's capacity."""
-    dropped_agents: int
+    dropped_agents: int = 0
     """Boxes without motion and occupancy because there were more than the model's capacity of agents."""
     repairs: Repairs = NO_REPAIRS
     """What had to be changed in the state after this frame."""
+    further: Tensors = field(default_factory=dict)
+    """Results, by name, of which no submodule says what they are."""
 
 
-def frame_result(tensors: Tensors, frame: Frame, config: ModelConfig, repairs: Repairs = NO_REPAIRS) -> FrameResult:
-    """Interpret the network's results, host postprocessing included, by name."""
-    *motions, ego_motion = _motions(tensors, config) if tensors.keys() >= _MOTION else (None,)
-    return FrameResult(
-        frame=frame.name,
-        scene=frame.scene,
-        timestamp=frame.timestamp,
-        command=frame.command,
-        boxes=_boxes(tensors, config, motions),
-        ego_motion=ego_motion,
-        map=_map(tensors, config) if tensors.keys() >= _MAP else None,
-        occupancy=_occupancy(tensors, config) if tensors.keys() >= _OCCUPANCY else None,
-        plan=PlanResult(tensors["plan"], config.planning.step_seconds) if "plan" in tensors else None,
-        dropped_tracks=int(tensors["dropped_tracks"][0]),
-        dropped_agents=int(tensors["dropped_agents"][0]),
-        repairs=repairs,
+def frame_result(
+    tensors: Tensors,
+    frame: Frame,
+    config: ModelConfig,
+    interpretations: Iterable[Interpretation],
+    repairs: Repairs = NO_REPAIRS,
+) -> FrameResult:
+    """Interpret the network's results, host postprocessing included: each part by whoever knows its tensors."""
+    result = FrameResult(
+        frame=frame.name, scene=frame.scene, timestamp=frame.timestamp, command=frame.command, repairs=repairs
     )
+    told: set[str] = set()
+    for interpretation in interpretations:
+        if tensors.keys() >= set(interpretation.needs):
+            result = interpretation.add(result, tensors, config)
+            told.update(interpretation.needs, interpretation.also)
+    return replace(result, further={name: array for name, array in tensors.items() if name not in told})
 
 
 def write_result(result: FrameResult, folder: Path) -> Path:
     """Write FRAME.json, and FRAME.npz beside it where there are grids; return the JSON's path.
 
     The npz holds `map_lanes`, `map_lane_scores`, `map_drivable`, `map_instance_masks`, `occupancy` and
-    `occupancy_scores`, as far as the model gives them. The JSON comes last and never half-written. Raises CheckFailed,
+    `occupancy_scores`, as far as the model gives them, and further results under their own names, which the JSON lists.
+    The JSON comes last and never half-written. Raises CheckFailed,
     and writes nothing, for values that are not finite.
     """
     values, grids = _values(result), _grids(result)
+    if result.further:
+        values["further"] = sorted(result.further)
     if grids:
         values["grids"] = f"{result.frame}.npz"
     text = _finite_json(result.frame, values, grids)
@@ -176,82 +178,6 @@ def write_result(result: FrameResult, folder: Path) -> Path:
 def require_finite(result: FrameResult) -> None:
     """Raise CheckFailed, as `write_result` does, for values that are not finite: they cannot be drawn either."""
     _finite_json(result.frame, _values(result), _grids(result))
-
-
-def _boxes(tensors: Tensors, config: ModelConfig, motions: Sequence[MotionModes | None]) -> tuple[TrackedBox, ...]:
-    """All boxes, the first of which have the motions."""
-    count = int(tensors["box_count"][0])
-    rows = (tensors[name][:count].tolist() for name in ("boxes", "box_ids", "box_labels", "box_scores"))
-    boxes = []
-    for i, (box, track_id, label, score) in enumerate(zip(*rows, strict=True)):
-        x, y, z, width, length, height, yaw, vx, vy = box
-        boxes.append(
-            TrackedBox(
-                track_id=track_id,
-                label=config.class_names[label],
-                score=score,
-                center=(x, y, z + height / 2),
-                size=(width, length, height),
-                heading=_wrap(-yaw - np.pi / 2),
-                velocity=(vx, vy),
-                motion=motions[i] if i < len(motions) else None,
-            )
-        )
-    return tuple(boxes)
-
-
-def _motions(tensors: Tensors, config: ModelConfig) -> tuple[MotionModes, ...]:
-    """Modes of every agent row; the ego's is the last. The network gives them relative to the agent's box."""
-    trajectories = tensors["motion_trajectories"][..., :2] + tensors["agent_center"][:, None, None, :2]
-    probabilities = np.exp(tensors["motion_log_probs"])
-    return tuple(
-        MotionModes(trajectories=modes, probabilities=shares, step_seconds=config.motion.step_seconds)
-        for modes, shares in zip(trajectories, probabilities, strict=True)
-    )
-
-
-def _map(tensors: Tensors, config: ModelConfig) -> MapResult:
-    bev = config.bev
-    origin = np.array([bev.x_range[0], bev.y_range[0]] * 2)
-    cell = np.array([(bev.x_range[1] - bev.x_range[0]) / bev.width, (bev.y_range[1] - bev.y_range[0]) / bev.height] * 2)
-    instances = []
-    boxes = (origin + tensors["map_instance_boxes"] * cell).tolist()
-    for i in np.flatnonzero(tensors["map_merge_scores"] >= config.map.score_threshold):
-        x0, y0, x1, y1 = boxes[i]
-        instances.append(
-            MapInstance(
-                label=config.map.thing_classes[tensors["map_instance_labels"][i]],
-                score=float(tensors["map_merge_scores"][i]),
-                box=(x0, y0, x1, y1),
-                mask=tensors["map_instance_masks"][i],
-            )
-        )
-    return MapResult(
-        lane_classes=config.map.thing_classes,
-        lanes=tensors["map_lanes"],
-        lane_scores=tensors["map_lane_scores"],
-        drivable=tensors["map_drivable"],
-        instances=tuple(instances),
-        x_range=bev.x_range,
-        y_range=bev.y_range,
-    )
-
-
-def _occupancy(tensors: Tensors, config: ModelConfig) -> OccupancyResult:
-    _, height, width = tensors["occupancy"].shape
-    half_x, half_y = (cells * config.occupancy.cell_metres / 2 for cells in (width, height))
-    return OccupancyResult(
-        cells=tensors["occupancy"].astype(np.bool_),
-        scores=tensors["occupancy_scores"],
-        step_seconds=config.motion.step_seconds,
-        x_range=(-half_x, half_x),
-        y_range=(-half_y, half_y),
-    )
-
-
-def _wrap(angle: float) -> float:
-    """The same angle in (-π, π]."""
-    return float(np.pi - (np.pi - angle) % (2 * np.pi))
 
 
 def _values(result: FrameResult) -> dict[str, Any]:
@@ -345,4 +271,4 @@ def _grids(result: FrameResult) -> dict[str, NDArray[Any]]:
         }
     if result.occupancy:
         grids |= {"occupancy": result.occupancy.cells, "occupancy_scores": result.occupancy.scores}
-    return grids
+    return {**result.further, **grids}

@@ -10,7 +10,7 @@ from toolkit.data.preprocess import FirstFrame, sequence_inputs
 from toolkit.engines.session import PictureSession, Session
 from toolkit.runtime.results import FrameResult, frame_result
 from toolkit.runtime.temporal_runner import TemporalRunner
-from toolkit.specs import Submodule
+from toolkit.specs import Interpretation, Submodule
 from toolkit.stage_clock import Stage, StageClock
 
 
@@ -33,6 +33,7 @@ def run_sequence(
     clock = clock or StageClock[Stage]()
     names = {record.name for record in bundle.submodules}
     postprocesses = [s.postprocess for s in submodules if s.name in names and s.postprocess is not None]
+    interpretations = interpretations_of(bundle, submodules)
     scene, runner = None, TemporalRunner(bundle, session)
     pictures = session.new_pictures if isinstance(session, PictureSession) else None
     for frame, inputs in sequence_inputs(frames, bundle.config.image, first_frame, clock, previous, pictures):
@@ -42,6 +43,19 @@ def run_sequence(
         clock.lap(Stage.NETWORK)
         for postprocess in postprocesses:
             results |= postprocess(results, bundle.config)
-        result = frame_result(results, frame, bundle.config, runner.repairs)
+        result = frame_result(results, frame, bundle.config, interpretations, runner.repairs)
         clock.lap(Stage.POSTPROCESS)
         yield result
+
+
+def interpretations_of(bundle: Bundle, submodules: Iterable[Submodule]) -> list[Interpretation]:
+    """Those of the submodules, in the order in which the bundle produces what they need.
+
+    Also of submodules that the bundle has others in place of: what these give under the same names means the same.
+    """
+    made = {tensor: i for i, record in enumerate(bundle.submodules) for tensor in record.outputs}
+
+    def last_made(interpretation: Interpretation) -> int:
+        return max((made[name] for name in interpretation.needs if name in made), default=-1)
+
+    return sorted((s.interpretation for s in submodules if s.interpretation is not None), key=last_made)

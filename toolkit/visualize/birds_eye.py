@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -69,8 +69,14 @@ def near_view(size: int) -> View:
     return View(16.0, size, ring_step=5)
 
 
-def draw_birds_eye(result: FrameResult, view: View, annotations: Sequence[Annotation] = ()) -> Picture:
-    """Map, occupancy, boxes with their motion, the ego and its plan; ground truth is dashed."""
+Layer = Callable[[Picture, View, FrameResult], None]
+"""Draws what a submodule gives beyond the parts of a result that the toolkit knows."""
+
+
+def draw_birds_eye(
+    result: FrameResult, view: View, annotations: Sequence[Annotation] = (), layers: Sequence[Layer] = ()
+) -> Picture:
+    """Map, occupancy, boxes with their motion, the ego and its plan; ground truth is dashed. `layers` go on top."""
     picture = blank(view.size, view.size, PANEL)
     if result.map is not None:
         _draw_map(picture, view, result.map)
@@ -87,6 +93,8 @@ def draw_birds_eye(result: FrameResult, view: View, annotations: Sequence[Annota
     labels = [label for box in result.boxes for label in _draw_box(picture, view, box)]
     if result.plan is not None:
         _draw_plan(picture, view, result.plan)
+    for layer in layers:
+        layer(picture, view, result)
     _draw_ego(picture, view)
     place_labels(picture, labels, _LABEL_SIZE)
     _draw_scale_bar(picture, view)

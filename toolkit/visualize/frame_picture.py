@@ -12,7 +12,7 @@ from toolkit.data.annotations import Annotation
 from toolkit.data.frames import Command, Frame
 from toolkit.outputs import new_file
 from toolkit.runtime.results import FrameResult
-from toolkit.visualize.birds_eye import draw_birds_eye, far_view, frame_around, near_view
+from toolkit.visualize.birds_eye import Layer, draw_birds_eye, far_view, frame_around, near_view
 from toolkit.visualize.camera_view import draw_camera
 from toolkit.visualize.canvas import Picture, blank, paste
 from toolkit.visualize.legend import draw_legend
@@ -35,7 +35,11 @@ _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMW
 
 
 def draw_frame(
-    result: FrameResult, frame: Frame, config: ModelConfig, annotations: Sequence[Annotation] = ()
+    result: FrameResult,
+    frame: Frame,
+    config: ModelConfig,
+    annotations: Sequence[Annotation] = (),
+    layers: Sequence[Layer] = (),
 ) -> Picture:
     """RGB [1080, 1920, 3]: cameras on the left, views from above and the legend on the right, a headline.
 
@@ -45,22 +49,22 @@ def draw_frame(
     right = _draw_cameras(picture, result, frame, config.image, annotations)
     side = min(SIZE[0] - _EDGE - right, _LARGEST_VIEW)
     near = SIZE[1] - _HEADER - side - _GAP - _EDGE
-    _draw_views(picture, result, annotations, far_at=(right, _HEADER), far=side)
-    _draw_near(picture, result, annotations, at=(right, _HEADER + side + _GAP), size=near)
+    _draw_views(picture, result, annotations, layers, far_at=(right, _HEADER), far=side)
+    _draw_near(picture, result, annotations, layers, at=(right, _HEADER + side + _GAP), size=near)
     legend = right + near + 2 * _GAP
     draw_legend(picture, result, bool(annotations), legend, _HEADER + side + _GAP, SIZE[0] - _EDGE - legend, near)
     _draw_headline(picture, result)
     return picture
 
 
-def draw_result(result: FrameResult, annotations: Sequence[Annotation] = ()) -> Picture:
+def draw_result(result: FrameResult, annotations: Sequence[Annotation] = (), layers: Sequence[Layer] = ()) -> Picture:
     """RGB [960, 1280, 3]: the views from above and the legend, without cameras."""
     picture = blank(*BIRDS_EYE_SIZE, GROUND)
     far = BIRDS_EYE_SIZE[1] - _HEADER - _EDGE
     left = _EDGE + far + _GAP
     near = BIRDS_EYE_SIZE[0] - left - _EDGE
-    _draw_views(picture, result, annotations, far_at=(_EDGE, _HEADER), far=far)
-    _draw_near(picture, result, annotations, at=(left, _HEADER), size=near)
+    _draw_views(picture, result, annotations, layers, far_at=(_EDGE, _HEADER), far=far)
+    _draw_near(picture, result, annotations, layers, at=(left, _HEADER), size=near)
     top = _HEADER + near + 2 * _GAP
     draw_legend(picture, result, bool(annotations), left, top, near, BIRDS_EYE_SIZE[1] - _EDGE - top)
     _draw_headline(picture, result)
@@ -91,18 +95,28 @@ def _draw_cameras(
 
 
 def _draw_views(
-    picture: Picture, result: FrameResult, annotations: Sequence[Annotation], far_at: tuple[int, int], far: int
+    picture: Picture,
+    result: FrameResult,
+    annotations: Sequence[Annotation],
+    layers: Sequence[Layer],
+    far_at: tuple[int, int],
+    far: int,
 ) -> None:
     view = far_view(far)
-    drawn = draw_birds_eye(result, view, annotations)
+    drawn = draw_birds_eye(result, view, annotations, layers)
     frame_around(drawn, view, near_view(far).reach)
     paste(picture, drawn, *far_at)
 
 
 def _draw_near(
-    picture: Picture, result: FrameResult, annotations: Sequence[Annotation], at: tuple[int, int], size: int
+    picture: Picture,
+    result: FrameResult,
+    annotations: Sequence[Annotation],
+    layers: Sequence[Layer],
+    at: tuple[int, int],
+    size: int,
 ) -> None:
-    paste(picture, draw_birds_eye(result, near_view(size), annotations), *at)
+    paste(picture, draw_birds_eye(result, near_view(size), annotations, layers), *at)
 
 
 def _draw_headline(picture: Picture, result: FrameResult) -> None:

@@ -11,6 +11,7 @@ from toolkit.data.annotations import Annotation
 from toolkit.data.frames import Frame
 from toolkit.errors import InputError
 from toolkit.runtime.results import FrameResult
+from toolkit.visualize.birds_eye import Layer
 from toolkit.visualize.canvas import Picture
 from toolkit.visualize.frame_picture import draw_frame, draw_result, write_picture
 from toolkit.visualize.rerun_log import RerunLog
@@ -51,19 +52,24 @@ def check_same_frames(results: Iterable[FrameResult], frames: Mapping[str, Frame
 
 
 def draw_shown(
-    moments: Iterable[Shown], config: ModelConfig, folder: Path, recording: RerunLog | None = None
+    moments: Iterable[Shown],
+    config: ModelConfig,
+    folder: Path,
+    recording: RerunLog | None = None,
+    layers: Sequence[Layer] = (),
 ) -> Iterator[Picture]:
     """Draw each moment when it is asked for, as NAME.jpg with cameras or NAME.png without, and give the picture.
 
-    It is also logged to a Rerun `recording`. Raises InputError if an image cannot be read or a picture not be written.
+    `layers` are drawn on the view from above. A Rerun `recording` gets each moment too. Raises InputError if an image
+    cannot be read or a picture not be written.
     """
     for shown in moments:
         result, frame, truth = shown.result, shown.frame, shown.annotations
         if frame is None:
-            picture = draw_result(result, truth)
+            picture = draw_result(result, truth, layers)
             write_picture(picture, folder / f"{result.frame}.png")
         else:
-            picture = draw_frame(result, frame, config, truth)
+            picture = draw_frame(result, frame, config, truth, layers)
             write_picture(picture, folder / f"{result.frame}.jpg")
         if recording is not None:
             recording.log(result, frame, truth)

@@ -1,0 +1,50 @@
+"""Boxes as tracked objects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from toolkit.config import ModelConfig
+from toolkit.runtime.results import FrameResult, TrackedBox
+from toolkit.specs import Interpretation, Tensors
+
+
+def add_boxes(result: FrameResult, tensors: Tensors, config: ModelConfig) -> FrameResult:
+    """The result with all valid boxes, and what was dropped."""
+    count = int(tensors["box_count"][0])
+    rows = (tensors[name][:count].tolist() for name in ("boxes", "box_ids", "box_labels", "box_scores"))
+    boxes = []
+    for box, track_id, label, score in zip(*rows, strict=True):
+        x, y, z, width, length, height, yaw, vx, vy = box
+        boxes.append(
+            TrackedBox(
+                track_id=track_id,
+                label=config.class_names[label],
+                score=score,
+                center=(x, y, z + height / 2),
+                size=(width, length, height),
+                heading=_wrap(-yaw - np.pi / 2),
+                velocity=(vx, vy),
+                motion=None,
+            )
+        )
+    return replace(
+        result,
+        boxes=tuple(boxes),
+        dropped_tracks=int(tensors["dropped_tracks"][0]),
+        dropped_agents=int(tensors["dropped_agents"][0]),
+    )
+
+
+def _wrap(angle: float) -> float:
+    """The same angle in (-π, π]."""
+    return float(np.pi - (np.pi - angle) % (2 * np.pi))
+
+
+INTERPRETATION = Interpretation(
+    needs=("boxes", "box_ids", "box_labels", "box_scores", "box_count", "dropped_tracks", "dropped_agents"),
+    add=add_boxes,
+    also=("box_rows", "box_row_count", "agent_center"),
+)
