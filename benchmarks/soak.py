@@ -26,7 +26,7 @@ from rich.console import Console
 
 from toolkit.bundle import Bundle
 from toolkit.cli.console import step
-from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.cli.sessions import open_session
 from toolkit.config import (
     BevConfig,
     ImageConfig,
@@ -95,7 +95,7 @@ def main(
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder; by default a reduced network.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames for each session.")] = 2000,
     scene: Annotated[int, typer.Option(min=1, help="Frames to a scene.")] = 250,
-    session: Annotated[list[SessionKind] | None, typer.Option(help="Sessions to run; both by default.")] = None,
+    session: Annotated[list[str] | None, typer.Option(help="Sessions to run; both by default.")] = None,
     growth: Annotated[float, typer.Option(help="Most that memory may grow, MB.")] = GROWTH,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
 ) -> None:
@@ -107,8 +107,8 @@ def main(
             with step("convert the reduced network"):
                 bundle = convert_reduced(Path(folder), plugins).path
         opened = Bundle.read(bundle)
-        for kind in session or (SessionKind.ONNXRUNTIME, SessionKind.TORCH):
-            console.print(f"{kind.value}: {frames} frames, a new scene every {scene}")
+        for kind in session or ("onnxruntime", "torch"):
+            console.print(f"{kind}: {frames} frames, a new scene every {scene}")
             runner = open_session(opened, kind, plugins)
             report = soak(opened, runner, drive(opened.config, frames, scene), console=console)
             faults = report.faults(growth)

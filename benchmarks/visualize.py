@@ -19,6 +19,7 @@ from rich.table import Table
 
 from toolkit.config import ModelConfig
 from toolkit.data.sources import open_annotations, open_frames
+from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.result_reader import open_results
 from toolkit.visualize.frame_picture import draw_frame, draw_result, write_picture
 from toolkit.visualize.shown import with_frames
@@ -30,9 +31,10 @@ def main(
 ) -> None:
     """Draw and write every frame of the results."""
     cv2.setNumThreads(1)
-    config = ModelConfig()
-    frames = list(open_frames(address, config.image))
-    moments = with_frames(open_results(results), {f.name: f for f in frames}, open_annotations(address, frames))
+    config, sources = ModelConfig(), PluginManager.load().frame_sources()
+    frames = list(open_frames(address, config.image, sources))
+    truth = open_annotations(address, frames, sources)
+    moments = with_frames(open_results(results), {frame.name: frame for frame in frames}, truth)
     drawn: list[float] = []
     written: list[float] = []
     above: list[float] = []

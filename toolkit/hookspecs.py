@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
     from toolkit.config import ModelConfig
+    from toolkit.data.source_kind import FrameSourceKind
+    from toolkit.engines.session_kind import SessionKind
     from toolkit.graph.graph_pass import GraphPass
     from toolkit.ops.spec import CustomOp
 
@@ -37,6 +39,18 @@ def uniad_custom_ops() -> Sequence[CustomOp]:
 @hookspec
 def uniad_graph_passes() -> Sequence[GraphPass]:
     """Rewrites of ONNX graphs; the default ones run in the order in which plugins load."""
+    return ()
+
+
+@hookspec
+def uniad_sessions() -> Sequence[SessionKind]:
+    """Ways to run a bundle, for `--session`."""
+    return ()
+
+
+@hookspec
+def uniad_frame_sources() -> Sequence[FrameSourceKind]:
+    """Places that frames come from, by the prefix of their address."""
     return ()
 
 

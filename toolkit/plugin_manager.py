@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
     from toolkit.config import ModelConfig
+    from toolkit.data.source_kind import FrameSourceKind
+    from toolkit.engines.session_kind import SessionKind
     from toolkit.graph.graph_pass import GraphPass
     from toolkit.ops.spec import CustomOp
 
@@ -32,6 +34,8 @@ BUILTIN_PLUGINS = (
     "plugins.occupancy.plugin",
     "plugins.planning.plugin",
     "toolkit.graph.plugin",
+    "toolkit.engines.plugin",
+    "toolkit.data.plugin",
     "toolkit.cli.config",
     "toolkit.cli.convert",
     "toolkit.cli.build",
@@ -138,6 +142,30 @@ class PluginManager(PluginRegistry):
         from toolkit.graph.graph_pass import GraphPass
 
         return self.offers("uniad_graph_passes", GraphPass)
+
+    def sessions(self) -> tuple[SessionKind, ...]:
+        """All kinds of sessions. Raises InputError for clashing names."""
+        offered = self.offered_sessions()
+        refuse_clashes("a session", [(plugin, kind.name) for plugin, kind in offered])
+        return tuple(kind for _, kind in offered)
+
+    def offered_sessions(self) -> tuple[tuple[str, SessionKind], ...]:
+        """Every kind of session with the name of its plugin."""
+        from toolkit.engines.session_kind import SessionKind
+
+        return self.offers("uniad_sessions", SessionKind)
+
+    def frame_sources(self) -> tuple[FrameSourceKind, ...]:
+        """All kinds of frame sources. Raises InputError for clashing prefixes."""
+        offered = self.offered_frame_sources()
+        refuse_clashes("a frame source", [(plugin, kind.name) for plugin, kind in offered])
+        return tuple(kind for _, kind in offered)
+
+    def offered_frame_sources(self) -> tuple[tuple[str, FrameSourceKind], ...]:
+        """Every kind of frame source with the name of its plugin."""
+        from toolkit.data.source_kind import FrameSourceKind
+
+        return self.offers("uniad_frame_sources", FrameSourceKind)
 
     def filter_checkpoint(
         self, state_dict: Mapping[str, torch.Tensor], config: ModelConfig

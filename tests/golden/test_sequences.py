@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import load_script
 from tests.golden_runs import GoldenSequence
 from toolkit.bundle import Bundle
-from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.cli.sessions import open_session
 from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.official_interface import has_no_effect
 from toolkit.runtime.replay import replay
@@ -19,11 +19,11 @@ from toolkit.runtime.replay import replay
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("kind", [SessionKind.ONNXRUNTIME, SessionKind.TORCH])
+@pytest.mark.parametrize("kind", ["onnxruntime", "torch"])
 @pytest.mark.parametrize("seed", ["A", "C"])
 def test_sequence_equals_the_reference(
     seed: str,
-    kind: SessionKind,
+    kind: str,
     golden: Path,
     convert_seed: Callable[[str], Bundle],
     plugins: PluginManager,

@@ -20,8 +20,10 @@ import numpy as np
 from pyquaternion import Quaternion
 
 from toolkit.config import CAMERAS, ImageConfig
+from toolkit.data.plugin import uniad_frame_sources
 
 IMAGE = ImageConfig(source_width=64, source_height=36)
+SOURCES = uniad_frame_sources()
 VERSION = "v1.0-mini"
 KEY_FRAMES = 4
 SENSORS = ("LIDAR_TOP", *CAMERAS)

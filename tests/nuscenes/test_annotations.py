@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.nuscenes.tables import DRIVES, IMAGE, edit_table
+from tests.nuscenes.tables import DRIVES, IMAGE, SOURCES, edit_table
 from toolkit.data.sources import open_annotations, open_frames
 
 
 def test_objects_are_where_the_world_has_them(dataroot: Path) -> None:
     """Each scene has one car, which stands where the drive began."""
-    frames = list(open_frames(f"nuscenes:{dataroot}", IMAGE))
-    truth = open_annotations(f"nuscenes:{dataroot}", frames)
+    frames = list(open_frames(f"nuscenes:{dataroot}", IMAGE, SOURCES))
+    truth = open_annotations(f"nuscenes:{dataroot}", frames, SOURCES)
     assert truth.keys() == {frame.name for frame in frames}
     places = {drive.name: drive.position for drive in DRIVES}
     for frame in frames:
@@ -30,9 +30,9 @@ def test_objects_are_where_the_world_has_them(dataroot: Path) -> None:
 
 def test_objects_that_nothing_has_hit_are_left_out(copied: Path) -> None:
     edit_table(copied, "sample_annotation", lambda records: records[0].update(num_lidar_pts=0, num_radar_pts=0))
-    frames = list(open_frames(f"nuscenes:{copied}", IMAGE))
-    assert sorted(map(len, open_annotations(f"nuscenes:{copied}", frames).values())) == [0] + [1] * 7
+    frames = list(open_frames(f"nuscenes:{copied}", IMAGE, SOURCES))
+    assert sorted(map(len, open_annotations(f"nuscenes:{copied}", frames, SOURCES).values())) == [0] + [1] * 7
 
 
 def test_other_sources_have_none(tmp_path: Path) -> None:
-    assert open_annotations(str(tmp_path), []) == {}
+    assert open_annotations(str(tmp_path), [], SOURCES) == {}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.nuscenes.tables import IMAGE, VERSION, edit_table, token
+from tests.nuscenes.tables import IMAGE, SOURCES, VERSION, edit_table, token
 from toolkit.cli.main import run
 from toolkit.config import ImageConfig
 from toolkit.data.frames import FrameSource
@@ -23,7 +23,7 @@ from toolkit.errors import InputError
 
 
 def opened(address: str, image: ImageConfig = IMAGE) -> FrameSource:
-    return open_frames(address, image, warn=lambda _: None)
+    return open_frames(address, image, SOURCES, warn=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -142,14 +142,14 @@ def test_a_corrupt_image_is_named_when_its_turn_comes(copied: Path) -> None:
 
 def test_scenes_without_can_bus_are_one_warning(copied: Path) -> None:
     warnings: list[str] = []
-    frames = open_frames(f"nuscenes:{copied}", IMAGE, warn=warnings.append)
+    frames = open_frames(f"nuscenes:{copied}", IMAGE, SOURCES, warn=warnings.append)
     assert len(warnings) == 1
     assert re.match(r"1 of 2 scenes have no CAN bus data in .*can_bus, first scene-0061; .* are zero", warnings[0])
     for frame in frames:
         assert frame.can.velocity.any() == (frame.scene == "scene-0103")
     (copied / "can_bus/scene-0103_pose.json").unlink()
     (copied / "can_bus").rmdir()
-    open_frames(f"nuscenes:{copied}", IMAGE, warn=warnings.append)
+    open_frames(f"nuscenes:{copied}", IMAGE, SOURCES, warn=warnings.append)
     assert warnings[1].startswith("2 of 2 scenes have no CAN bus data")
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nuscenes.nuscenes import NuScenes
 
 from tests.nuscenes.reference import evaluation_inputs
-from tests.nuscenes.tables import DRIVES, IMAGE, VERSION, token
+from tests.nuscenes.tables import DRIVES, IMAGE, SOURCES, VERSION, token
 from toolkit.cli.main import run
 from toolkit.config import CAMERAS
 from toolkit.data.frames import Command, Frame
@@ -30,7 +30,7 @@ OFFICIAL = {
 
 
 def inputs_at(address: str) -> Inputs:
-    return [inputs for _, inputs in sequence_inputs(open_frames(address, IMAGE, warn=lambda _: None), IMAGE)]
+    return [inputs for _, inputs in sequence_inputs(open_frames(address, IMAGE, SOURCES, warn=lambda _: None), IMAGE)]
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_a_trt_input_folder_gives_its_tensors(dataroot: Path, trt_input: Path, e
 
 
 def test_calibration_is_worked_out_of_a_trt_input_folder(dataroot: Path, trt_input: Path) -> None:
-    worked_out = list(open_frames(f"trt-input:{trt_input}?dataroot={dataroot}", IMAGE))
+    worked_out = list(open_frames(f"trt-input:{trt_input}?dataroot={dataroot}", IMAGE, SOURCES))
     for frame, wanted in zip(worked_out, read_dataroot(dataroot, warn=lambda _: None), strict=True):
         for pose, known in ((frame.lidar2ego, wanted.lidar2ego), (frame.ego2global, wanted.ego2global)):
             np.testing.assert_allclose(pose.rotation, known.rotation, atol=1e-5)
@@ -201,4 +201,4 @@ def damage(path: Path, data: bytes | None) -> None:
 def test_a_damaged_trt_input_folder(trt_input: Path, file: str, data: bytes | None, message: str) -> None:
     damage(trt_input / file, data)
     with pytest.raises(InputError, match=message):
-        open_frames(f"trt-input:{trt_input}", IMAGE)
+        open_frames(f"trt-input:{trt_input}", IMAGE, SOURCES)

@@ -9,6 +9,7 @@ import pytest
 from nuscenes.nuscenes import NuScenes
 
 from tests.nuscenes.reference import evaluation_inputs, write_infos
+from tests.nuscenes.tables import SOURCES
 from toolkit.cli.main import run
 from toolkit.config import ImageConfig
 from toolkit.data.preprocess import sequence_inputs
@@ -32,7 +33,8 @@ def test_three_sources_give_identical_tensors(drive: Path, tmp_path: Path) -> No
     assert run(["prepare", "--dataroot", str(drive), "-o", str(tmp_path / "frames")]) == 0
     image = ImageConfig()
     addresses = (f"nuscenes:{drive}", f"infos:{infos}?dataroot={drive}", str(tmp_path / "frames"))
-    sources = [[inputs for _, inputs in sequence_inputs(open_frames(place, image), image)] for place in addresses]
+    opened = [open_frames(place, image, SOURCES) for place in addresses]
+    sources = [[inputs for _, inputs in sequence_inputs(frames, image)] for frames in opened]
     for one, *others in zip(*sources, strict=True):
         for other in others:
             assert [(name, array.tobytes()) for name, array in one.items()] == [
@@ -42,7 +44,7 @@ def test_three_sources_give_identical_tensors(drive: Path, tmp_path: Path) -> No
 
 def test_tensors_are_those_of_the_reference(drive: Path) -> None:
     image = ImageConfig()
-    actual = [inputs for _, inputs in sequence_inputs(open_frames(f"nuscenes:{drive}", image), image)]
+    actual = [inputs for _, inputs in sequence_inputs(open_frames(f"nuscenes:{drive}", image, SOURCES), image)]
     reference = evaluation_inputs(NuScenes(VERSION, str(drive), verbose=False))
     for inputs, wanted in zip(actual, reference, strict=True):
         for name, values in wanted.items():

@@ -155,7 +155,7 @@ def bundle(graph: NetworkGraph, tmp_path: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def tiny_plugins(odometry: Submodule, planner: Submodule) -> PluginManager:
-    """A plugin manager that knows the tiny network only."""
+    """A plugin manager that knows of all submodules and ops those of the tiny network only."""
 
     @hookimpl
     def uniad_submodules() -> Sequence[Submodule]:
@@ -167,7 +167,7 @@ def tiny_plugins(odometry: Submodule, planner: Submodule) -> PluginManager:
 
     plugin = ModuleType("tiny")
     plugin.__dict__.update(uniad_submodules=uniad_submodules, uniad_custom_ops=uniad_custom_ops)
-    manager = PluginManager()
+    manager = PluginManager.load(builtin=("toolkit.engines.plugin", "toolkit.data.plugin"))
     manager.register(plugin, "tiny")
     return manager
 

@@ -72,9 +72,10 @@ def test_a_result_that_nobody_interprets_reaches_the_disk(folder: Path) -> None:
 def test_visualize_names_it_and_lets_its_submodule_draw(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(folder, "visualize", "results", "-o", "pictures") == 0
     assert "results that no submodule interprets: heat" in capsys.readouterr().out
-    drawn = [cv2.imread(str(folder / f"{where}/frame0.png")) for where in ("results", "pictures")]
-    np.testing.assert_array_equal(*drawn)
-    red = (drawn[0][..., ::-1] == (255, 0, 0)).all(-1)
+    in_results, in_pictures = (cv2.imread(str(folder / f"{where}/frame0.png")) for where in ("results", "pictures"))
+    assert in_results is not None
+    np.testing.assert_array_equal(in_results, in_pictures)
+    red = (in_results[..., ::-1] == (255, 0, 0)).all(-1)
     assert red.sum() == 2 * 8 * 8, "in the corner of both views, whose outermost line is their frame"
 
 

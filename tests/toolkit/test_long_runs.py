@@ -15,7 +15,7 @@ from tests.session_cache import SessionCache
 from toolkit.bundle import Bundle
 from toolkit.cli import run_job
 from toolkit.cli.main import run
-from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.cli.sessions import open_session
 from toolkit.data.drive.dataset import DriveSettings
 from toolkit.data.drive.frames import write_drive
 from toolkit.engines.session import Session
@@ -28,7 +28,8 @@ QUERIES = 61
 NUMBERS = ("boxes", "box_scores", "track_query")
 
 both_sessions = pytest.mark.parametrize(
-    "kind", [SessionKind.ONNXRUNTIME, SessionKind.TORCH], ids=lambda kind: kind.value
+    "kind",
+    ["onnxruntime", "torch"],
 )
 
 
@@ -70,7 +71,7 @@ def reduced(conversions: SessionCache, plugins: PluginManager) -> Bundle:
 
 @pytest.fixture
 def spoil(reduced: Bundle, plugins: PluginManager) -> Callable[..., SpoiledSession]:
-    def spoil(kind: SessionKind, number: int, spots: Mapping[str, Any]) -> SpoiledSession:
+    def spoil(kind: str, number: int, spots: Mapping[str, Any]) -> SpoiledSession:
         return SpoiledSession(open_session(reduced, kind, plugins), number, spots)
 
     return spoil
@@ -78,7 +79,7 @@ def spoil(reduced: Bundle, plugins: PluginManager) -> Callable[..., SpoiledSessi
 
 @pytest.mark.slow
 @both_sessions
-def test_sixty_frames_with_scene_changes(kind: SessionKind, reduced: Bundle, plugins: PluginManager) -> None:
+def test_sixty_frames_with_scene_changes(kind: str, reduced: Bundle, plugins: PluginManager) -> None:
     """`python -m benchmarks.soak` runs thousands. One frame's results take 0.5 MB; none may stay behind."""
     frames = drive(reduced.config, 60, scene=25)
     report = soak(reduced, open_session(reduced, kind, plugins), frames, settled=20)
@@ -97,7 +98,7 @@ def test_a_soak_tells_what_is_wrong() -> None:
 
 
 @both_sessions
-def test_a_poisoned_track_does_not_spread(kind: SessionKind, reduced: Bundle, spoil: Callable[..., Any]) -> None:
+def test_a_poisoned_track_does_not_spread(kind: str, reduced: Bundle, spoil: Callable[..., Any]) -> None:
     """Unguarded it reaches every other track through attention in the very next frame."""
     frames = list(drive(reduced.config, 6, scene=6))
     spots = {"track_query": QUERIES}
@@ -119,7 +120,7 @@ def test_a_poisoned_track_does_not_spread(kind: SessionKind, reduced: Bundle, sp
 
 
 @both_sessions
-def test_a_poisoned_bev_costs_the_scene_only(kind: SessionKind, reduced: Bundle, spoil: Callable[..., Any]) -> None:
+def test_a_poisoned_bev_costs_the_scene_only(kind: str, reduced: Bundle, spoil: Callable[..., Any]) -> None:
     """The next frame is what the first frame of a scene would be; ids go on."""
     frames = list(drive(reduced.config, 5, scene=5))
     runner = TemporalRunner(reduced, spoil(kind, 3, {"bev": (0, 0)}))
@@ -150,7 +151,7 @@ def test_run_reports_repairs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """In the frame's line and in its JSON; all frames are written."""
-    session = spoil(SessionKind.ONNXRUNTIME, 1, {"track_box": QUERIES, "bev": 0})
+    session = spoil("onnxruntime", 1, {"track_box": QUERIES, "bev": 0})
     monkeypatch.setattr(run_job, "open_session", lambda *_, **__: session)
     assert run(["run", str(reduced.path), str(frames), "-o", str(tmp_path / "out"), "--no-pictures"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "boxes" in line]
@@ -170,7 +171,7 @@ def test_run_leaves_out_a_frame_without_finite_results(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The frames after it are good again, and are not lost; the exit status tells."""
-    session = spoil(SessionKind.ONNXRUNTIME, 1, {"boxes": (0, 0)})
+    session = spoil("onnxruntime", 1, {"boxes": (0, 0)})
     monkeypatch.setattr(run_job, "open_session", lambda *_, **__: session)
     assert run(["run", str(reduced.path), str(frames), "-o", str(tmp_path / "out"), "--no-pictures"]) == 1
     captured = capsys.readouterr()

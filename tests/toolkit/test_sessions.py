@@ -14,7 +14,7 @@ import torch
 from tests.toolkit.toy_bundle import write_toy_bundle, write_toy_frames
 from toolkit.bundle import Bundle
 from toolkit.cli.main import run
-from toolkit.cli.sessions import SessionKind, used_precision
+from toolkit.cli.sessions import used_precision
 from toolkit.doctor.check import Status
 from toolkit.doctor.gpu_sessions import check_gpu_sessions
 from toolkit.engines.gpu.precision import Precision
@@ -165,8 +165,8 @@ def test_the_precision_of_an_engine_is_recorded(monkeypatch: pytest.MonkeyPatch)
     chosen = (SimpleNamespace(precision="fp16"), None)
     monkeypatch.setattr("toolkit.engines.tensorrt.registration.choose_engine", lambda *_: chosen)
     bundle: Any = None
-    assert used_precision(bundle, SessionKind.TENSORRT, Precision.FP32) == "fp16"
-    assert used_precision(bundle, SessionKind.TORCH, Precision.FP32) == "fp32"
+    assert used_precision(bundle, "tensorrt", Precision.FP32, PluginManager.load()) == "fp16"
+    assert used_precision(bundle, "torch", Precision.FP32, PluginManager.load()) == "fp32"
 
 
 @without_gpu

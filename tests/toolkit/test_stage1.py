@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.golden_runs import GoldenSequence
 from toolkit.bundle import Bundle, SubmoduleRecord
 from toolkit.cli.main import run
-from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.cli.sessions import open_session
 from toolkit.config import ModelConfig
 from toolkit.data.drive.dataset import DriveSettings
 from toolkit.data.drive.frames import write_drive
@@ -124,7 +124,7 @@ def test_stage_1_converts_and_runs(
     bundle = Bundle.read(tmp_path / "bundle")
     assert tuple(record.name for record in bundle.submodules) == STAGE_1
     assert bundle.provenance["left_out"] == dict.fromkeys(STAGE_2, NO_ENTRY)
-    session = open_session(bundle, SessionKind.ONNXRUNTIME, plugins)
+    session = open_session(bundle, "onnxruntime", plugins)
     reference = tracking_only(GoldenSequence.load(golden, "A"))
     inputs = [{k: v for k, v in f.items() if not k.startswith("gt_")} for f in frame_inputs_a[:2]]
     for number, outputs in enumerate(replay(bundle, session, inputs)):

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from toolkit.bundle import WEIGHTS, Bundle
-from toolkit.cli.sessions import SessionKind
-from toolkit.cli.verify import session_kinds, verify_command
+from toolkit.cli.sessions import require_precision
+from toolkit.cli.verify import session_names, verify_command
 from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.torch import TorchSession
 from toolkit.errors import CheckFailed, InputError
@@ -107,8 +107,8 @@ def rounded_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
             outputs = super().run(inputs)
             return outputs | {"plan": outputs["plan"] + torch.tensor([0.0, 0.05])}
 
-    def open_without_gpu(bundle: Bundle, kind: SessionKind, plugins: PluginManager, **options: Any) -> TorchSession:
-        return (RoundedSession if kind is SessionKind.CUDA else TorchSession).of_bundle(bundle, plugins)
+    def open_without_gpu(bundle: Bundle, kind: str, plugins: PluginManager, **options: Any) -> TorchSession:
+        return (RoundedSession if kind == "cuda" else TorchSession).of_bundle(bundle, plugins)
 
     monkeypatch.setattr("toolkit.cli.verify.open_session", open_without_gpu)
 
@@ -152,8 +152,8 @@ def test_probe_changes_scene_once(bundle: Bundle) -> None:
 
 
 def test_session_names() -> None:
-    assert session_kinds("torch, onnxruntime") == [SessionKind.TORCH, SessionKind.ONNXRUNTIME]
+    assert session_names("torch, onnxruntime") == ["torch", "onnxruntime"]
     with pytest.raises(InputError, match=r"--sessions names 'tensorflow'; known are onnxruntime, .*cuda, tensorrt"):
-        session_kinds("torch,tensorflow")
+        require_precision(Precision.FP32, session_names("torch,tensorflow"), PluginManager.load(), "--sessions")
     with pytest.raises(InputError, match="--sessions torch leaves nothing to compare with"):
-        session_kinds("torch")
+        session_names("torch")

@@ -9,8 +9,9 @@ import typer
 
 from toolkit.claims import claim_file
 from toolkit.cli.console import console, plain, print_warning, print_written, step
-from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, open_session, used_precision
-from toolkit.data.sources import ADDRESSES, address_paths
+from toolkit.cli.plugin_command import PluginCommand
+from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, open_session, used_precision
+from toolkit.data.sources import address_paths
 from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
@@ -22,16 +23,16 @@ DEFAULT_FRAMES = "10"
 @hookimpl
 def uniad_commands(app: typer.Typer) -> None:
     """Add `benchmark`."""
-    app.command("benchmark")(benchmark_command)
+    app.command("benchmark", cls=PluginCommand)(benchmark_command)
 
 
 def benchmark_command(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    session: SessionOption = SessionKind.ONNXRUNTIME,
+    session: SessionOption = DEFAULT_SESSION,
     precision: PrecisionOption = Precision.FP32,
     frames: Annotated[
-        str, typer.Option(help=f"How many made-up frames to count, or where frames come from: {ADDRESSES}.")
+        str, typer.Option(help="How many made-up frames to count, or where frames come from: {addresses}.")
     ] = DEFAULT_FRAMES,
     length: Annotated[
         int | None, typer.Option(min=1, help="How many frames of an address to count; all by default.")
@@ -67,14 +68,15 @@ def benchmark_command(
                 chosen = write_probe_frames(opened.config, probe_count(frames, length) + WARM_UP, Path(folder))
         else:
             with step("read frames"):
-                chosen = list(open_frames(source, opened.config.image, print_warning))[: length and length + WARM_UP]
+                found = open_frames(source, opened.config.image, context.obj.frame_sources(), print_warning)
+                chosen = list(found)[: length and length + WARM_UP]
             if len(chosen) < WARM_UP + (length or 1):
                 raise InputError(f"{frames} holds {len(chosen)} frames, the first of which is not counted; give more")
-        with step(f"load the {session.value} session"):
+        with step(f"load the {session} session"):
             engine = open_session(opened, session, context.obj, precision=precision)
         with step(f"run {len(chosen)} frames, and again to look into the model"):
             result = benchmark(opened, engine, context.obj.submodules(), chosen)
-    used = used_precision(opened, session, precision)
+    used = used_precision(opened, session, precision, context.obj)
     console.print(timing_table(result, used))
     for name, value in (facts(result) | {"command": command}).items():
         console.print(f"  [dim]{plain(name)}:[/] {plain(value, LONGEST_LINE)}", soft_wrap=True)

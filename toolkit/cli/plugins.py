@@ -44,6 +44,8 @@ def plugins_command(context: typer.Context) -> None:
     plugins.submodules()
     plugins.custom_ops()
     plugins.graph_passes()
+    plugins.sessions()
+    plugins.frame_sources()
 
 
 def contributions(plugins: PluginManager) -> Mapping[str, Sequence[str]]:
@@ -61,6 +63,10 @@ def contributions(plugins: PluginManager) -> Mapping[str, Sequence[str]]:
         found[plugin].append(f"custom op {op.name}")
     for plugin, graph_pass in plugins.offered_graph_passes():
         found[plugin].append(f"graph pass {graph_pass.name}")
+    for plugin, session in plugins.offered_sessions():
+        found[plugin].append(f"session {session.name}")
+    for plugin, source in plugins.offered_frame_sources():
+        found[plugin].append(f"frame source {source.name}")
     for plugin in plugins.implementers("uniad_checkpoint_filter"):
         found[plugin].append("checkpoint filter")
     for plugin, application in plugins.offered_commands().items():

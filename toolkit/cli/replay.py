@@ -9,7 +9,8 @@ import typer
 
 from toolkit.claims import claim_file
 from toolkit.cli.console import print_written, step
-from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, open_session
+from toolkit.cli.plugin_command import PluginCommand
+from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, open_session
 from toolkit.engines.gpu.precision import Precision
 from toolkit.hookspecs import hookimpl
 
@@ -17,7 +18,7 @@ from toolkit.hookspecs import hookimpl
 @hookimpl
 def uniad_commands(app: typer.Typer) -> None:
     """Add `replay`."""
-    app.command("replay")(replay_command)
+    app.command("replay", cls=PluginCommand)(replay_command)
 
 
 def replay_command(
@@ -25,7 +26,7 @@ def replay_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
     inputs: Annotated[Path, typer.Argument(help="npz with keys f{t}.in.NAME, t from 0, official names.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="npz to write, keys f{t}.out.NAME.")],
-    session: SessionOption = SessionKind.ONNXRUNTIME,
+    session: SessionOption = DEFAULT_SESSION,
     precision: PrecisionOption = Precision.FP32,
 ) -> None:
     """Run tensors as they are, with state fed back: the stable interface for comparing conversions.
@@ -44,7 +45,7 @@ def replay_command(
     target = claim_file(output, inputs=[bundle, inputs, *context.obj.files])
     opened = Bundle.read(bundle)
     frames = read_inputs(inputs)
-    with step(f"load the {session.value} session"):
+    with step(f"load the {session} session"):
         runner = open_session(opened, session, context.obj, precision=precision)
     arrays: dict[str, np.ndarray] = {}
     with step(f"run {len(frames)} frames"):

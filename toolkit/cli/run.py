@@ -9,8 +9,8 @@ import typer
 
 from toolkit.claims import claim_folder, keep_apart
 from toolkit.cli.console import console, plain, print_warning, print_written, step
-from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, require_precision, used_precision
-from toolkit.data.sources import ADDRESSES
+from toolkit.cli.plugin_command import PluginCommand
+from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, require_precision, used_precision
 from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed
 from toolkit.hookspecs import hookimpl
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 @hookimpl
 def uniad_commands(app: typer.Typer) -> None:
     """Add `run`."""
-    app.command("run")(run_command)
+    app.command("run", cls=PluginCommand)(run_command)
 
 
 def run_command(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    frames: Annotated[str, typer.Argument(help=f"Where frames come from: {ADDRESSES}.")],
+    frames: Annotated[str, typer.Argument(help="Where frames come from: {addresses}.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
-    session: SessionOption = SessionKind.ONNXRUNTIME,
+    session: SessionOption = DEFAULT_SESSION,
     precision: PrecisionOption = Precision.FP32,
     first_frame: Annotated[
         Literal["evaluation", "training"],
@@ -71,11 +71,11 @@ def run_command(
     plugins: PluginManager = context.obj
     inputs = [bundle, *address_paths(frames), *plugins.files]
     target = claim_folder(output, "results", force=force, inputs=inputs)
-    require_precision(precision, (session,))  # before workers start
+    require_precision(precision, (session,), plugins)  # before workers start
     chosen = Shard.parse(shard) if shard is not None else Shard(0, 1)
     opened = Bundle.read(bundle)
     with step("read frames"):
-        source = list(open_frames(frames, opened.config.image, print_warning))
+        source = list(open_frames(frames, opened.config.image, plugins.frame_sources(), print_warning))
     keep_apart(target, image_files(source))
     scenes = chosen.of(list(split_scenes(source)))
     workers = max(1, min(workers, len(scenes)))
@@ -96,8 +96,8 @@ def run_command(
             for record in done:
                 records.append(record)
                 print_record(record)
-        used = used_precision(opened, session, precision)
-        RunRecord(opened.identity, session.value, tuple(records), used).write(folder)
+        used = used_precision(opened, session, precision, plugins)
+        RunRecord(opened.identity, session, tuple(records), used).write(folder)
     lost = [record.frame for record in records if record.left_out]
     print_written(output, f"{len(records) - len(lost)} frames")
     if lost:

@@ -16,7 +16,7 @@ from toolkit.batch.workers import scene_workers
 from toolkit.batch.writer import SceneWriter
 from toolkit.bundle import Bundle
 from toolkit.cli.console import step
-from toolkit.cli.sessions import SessionKind, open_session
+from toolkit.cli.sessions import open_session
 from toolkit.data.preprocess import FirstFrame
 from toolkit.engines.gpu.precision import Precision
 from toolkit.plugin_manager import PluginManager
@@ -31,7 +31,7 @@ class RunJob:
     """
 
     bundle: Path
-    session: SessionKind
+    session: str
     precision: Precision
     first_frame: FirstFrame
     pictures: bool
@@ -63,7 +63,7 @@ def run_records(
 ) -> Iterator[Iterator[FrameRecord]]:
     """The record of every frame in order, as it is done; with several workers, as its scene is done."""
     if workers == 1:
-        with step(f"load the {job.session.value} session"):
+        with step(f"load the {job.session} session"):
             writer = job.open_with(plugins)
         yield chain.from_iterable(map(writer.run, scenes))
         return

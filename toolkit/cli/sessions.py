@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from enum import Enum
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,54 +10,54 @@ import typer
 from toolkit.bundle import Bundle
 from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.session import Session
+from toolkit.engines.session_kind import SessionKind, SessionOptions
 from toolkit.errors import InputError
 from toolkit.plugin_manager import PluginManager
+from toolkit.text import quoted
 
-
-class SessionKind(Enum):
-    """Names on the command line."""
-
-    ONNXRUNTIME = "onnxruntime"
-    ONNXRUNTIME_CUDA = "onnxruntime-cuda"
-    TORCH = "torch"
-    CUDA = "cuda"
-    TENSORRT = "tensorrt"
-
-
-SessionOption = Annotated[SessionKind, typer.Option(help="What runs the network.")]
+DEFAULT_SESSION = "onnxruntime"
+SessionOption = Annotated[str, typer.Option(metavar="NAME", help="What runs the network: {sessions}.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="What --session cuda computes products in.")]
 
 
-def require_precision(precision: Precision, kinds: Collection[SessionKind]) -> None:
-    """Raise InputError if none of these sessions can be told to compute in a precision."""
-    if precision is Precision.FP32 or SessionKind.CUDA in kinds:
+def session_kind(plugins: PluginManager, name: str, option: str = "--session") -> SessionKind:
+    """The kind of session of this name. Raises InputError, which begins with the command's `option`, for no such."""
+    kinds = {kind.name: kind for kind in plugins.sessions()}
+    if name not in kinds:
+        raise InputError(f"{option} names {quoted(name)}; known are {', '.join(kinds)}")
+    return kinds[name]
+
+
+def require_precision(
+    precision: Precision, names: Sequence[str], plugins: PluginManager, option: str = "--session"
+) -> None:
+    """Raise InputError if none of these sessions can be told to compute in a precision, or one is unknown."""
+    kinds = [session_kind(plugins, name, option) for name in names]
+    if precision is Precision.FP32 or any(precision in kind.precisions for kind in kinds):
         return
-    if SessionKind.TENSORRT in kinds:
+    able = " or ".join(kind.name for kind in plugins.sessions() if precision in kind.precisions)
+    remedy = f"use --session {able}" if able else "choose another precision"
+    engines = [kind.name for kind in kinds if kind.engine_precision is not None]
+    if engines:
         raise InputError(
-            f"--precision {precision.value} is of no use with --session tensorrt, whose engine has the precision it "
-            "was built with; build another engine, or use --session cuda"
+            f"--precision {precision.value} is of no use with --session {engines[0]}, whose engine has the precision "
+            f"it was built with; build another engine, or {remedy}"
         )
-    names = " and ".join(kind.value for kind in kinds)
     raise InputError(
-        f"--precision {precision.value} is of no use with --session {names}, which computes in FP32; "
-        "use --session cuda, or leave the precision out"
+        f"--precision {precision.value} is of no use with --session {' and '.join(names)}, which computes in FP32; "
+        f"{remedy}, or leave the precision out"
     )
 
 
-def used_precision(bundle: Bundle, kind: SessionKind, precision: Precision) -> str:
-    """What to say of a session's precision: that of the engine for TensorRT, else what was asked for."""
-    if kind is not SessionKind.TENSORRT:
-        return precision.value
-    from toolkit.engines.tensorrt.gpu import compute_capability
-    from toolkit.engines.tensorrt.registration import choose_engine
-
-    engine, _ = choose_engine(bundle, compute_capability() or "")
-    return engine.precision
+def used_precision(bundle: Bundle, name: str, precision: Precision, plugins: PluginManager) -> str:
+    """What to say of a session's precision: that of the engine if it runs one, else what was asked for."""
+    kind = session_kind(plugins, name)
+    return precision.value if kind.engine_precision is None else kind.engine_precision(bundle)
 
 
 def open_session(
     bundle: Bundle,
-    kind: SessionKind,
+    name: str,
     plugins: PluginManager,
     *,
     precision: Precision = Precision.FP32,
@@ -67,38 +66,7 @@ def open_session(
 ) -> Session:
     """A session over a bundle; with `wires` it shows the tensors between submodules too, if its kind can.
 
-    ONNX Runtime and torch on the CPU take `threads`, by default as many as the process has cores; torch's are those of
-    the whole process. Raises InputError if the files that it reads are not those of the conversion, if the machine
-    lacks what the session needs, and for a `precision` that it cannot have.
+    Raises InputError for an unknown one, for a `precision` that it cannot have, and as `SessionKind.open` does.
     """
-    require_precision(precision, (kind,))
-    shown = bundle.wires if wires else ()
-    match kind:
-        case SessionKind.TENSORRT:
-            from toolkit.engines.tensorrt.session import TensorRTSession
-
-            return TensorRTSession.of_bundle(bundle, plugins)
-        case SessionKind.CUDA:
-            from toolkit.engines.gpu.session import CudaGraphSession
-
-            bundle.require_intact("weights")
-            return CudaGraphSession.of_bundle(bundle, plugins, precision=precision)
-        case SessionKind.TORCH:
-            import torch
-
-            from toolkit.engines.torch import TorchSession
-
-            bundle.require_intact("weights")
-            if threads is not None:
-                torch.set_num_threads(threads)
-            return TorchSession.of_bundle(bundle, plugins)
-        case SessionKind.ONNXRUNTIME_CUDA:
-            from toolkit.engines.onnxruntime_device import DeviceOnnxRuntimeSession
-
-            bundle.require_intact("functional")
-            return DeviceOnnxRuntimeSession(bundle, wires=shown)
-        case SessionKind.ONNXRUNTIME:
-            from toolkit.engines.onnxruntime import OnnxRuntimeSession
-
-            bundle.require_intact("functional")
-            return OnnxRuntimeSession(bundle, wires=shown, threads=threads)
+    require_precision(precision, (name,), plugins)
+    return session_kind(plugins, name).open(bundle, plugins, SessionOptions(precision, wires, threads))

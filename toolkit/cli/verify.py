@@ -10,23 +10,25 @@ import typer
 
 from toolkit.claims import claim_file
 from toolkit.cli.console import console, print_warning, print_written, step
-from toolkit.cli.sessions import PrecisionOption, SessionKind, open_session, require_precision, used_precision
-from toolkit.data.sources import ADDRESSES, address_paths
+from toolkit.cli.plugin_command import PluginCommand
+from toolkit.cli.sessions import PrecisionOption, open_session, require_precision, session_kind, used_precision
+from toolkit.data.sources import address_paths
 from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
+from toolkit.plugin_manager import PluginManager
 
 
 @hookimpl
 def uniad_commands(app: typer.Typer) -> None:
     """Add `verify`."""
-    app.command("verify")(verify_command)
+    app.command("verify", cls=PluginCommand)(verify_command)
 
 
 def verify_command(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    frames: Annotated[str | None, typer.Option(help=f"Frames to run: {ADDRESSES}.")] = None,
+    frames: Annotated[str | None, typer.Option(help="Frames to run: {addresses}.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="npz of official tensors to run, as `replay` takes it.")] = None,
     sessions: Annotated[
         str, typer.Option(help="Sessions to compare, by comma; the first is the reference.")
@@ -52,33 +54,34 @@ def verify_command(
 
     if frames is not None and inputs is not None:
         raise InputError("--frames and --inputs are both given; choose one")
+    plugins: PluginManager = context.obj
     target = None
     if output is not None:
-        target = claim_file(output, inputs=[bundle, inputs, *address_paths(frames), *context.obj.files])
-    kinds = session_kinds(sessions)
-    require_precision(precision, kinds)
+        target = claim_file(output, inputs=[bundle, inputs, *address_paths(frames), *plugins.files])
+    chosen = session_names(sessions)
+    require_precision(precision, chosen, plugins, "--sessions")
     opened = Bundle.read(bundle)
     if frames is not None:
         with step("read frames"):
-            sequence = frame_sequence(opened, frames, length, print_warning)
+            sequence = frame_sequence(opened, frames, length, plugins.frame_sources(), print_warning)
     elif inputs is not None:
         sequence = official_sequence(opened, inputs, length)
     else:
         sequence = probe_sequence(opened, length)
-    with step(f"load {' and '.join(kind.value for kind in kinds)}"):
+    with step(f"load {' and '.join(chosen)}"):
         reference, *candidates = (
-            open_session(opened, kind, context.obj, precision=own_precision(kind, precision), wires=True)
-            for kind in kinds
+            open_session(opened, name, plugins, precision=own_precision(name, precision, plugins), wires=True)
+            for name in chosen
         )
-    own, *others = (used_precision(opened, kind, own_precision(kind, precision)) for kind in kinds)
+    own, *others = (used_precision(opened, name, own_precision(name, precision, plugins), plugins) for name in chosen)
     policies = [policy_of(other if by_sense(other) else own) for other in others]
 
     def eager() -> TorchSession:
-        return reference if isinstance(reference, TorchSession) else TorchSession.of_bundle(opened, context.obj)
+        return reference if isinstance(reference, TorchSession) else TorchSession.of_bundle(opened, plugins)
 
     with step(f"run {sequence.length} frames"):
         reports = verify(opened, reference, candidates, sequence.frames, eager, policies=policies, start=sequence.start)
-    names = [session_name(kind, used) for kind, used in zip(kinds, (own, *others), strict=True)]
+    names = [session_name(name, used) for name, used in zip(chosen, (own, *others), strict=True)]
     reports = [
         replace(report, reference=names[0], candidate=name) for report, name in zip(reports, names[1:], strict=True)
     ]
@@ -95,23 +98,19 @@ def verify_command(
     console.print(f"[green]{', '.join(r.candidate for r in reports)} agrees with {names[0]}{within}[/]")
 
 
-def own_precision(kind: SessionKind, precision: Precision) -> Precision:
-    """That of the cuda session is as asked for; others have no choice."""
-    return precision if kind is SessionKind.CUDA else Precision.FP32
+def own_precision(name: str, precision: Precision, plugins: PluginManager) -> Precision:
+    """That of a session with a choice is as asked for; others compute in FP32."""
+    return precision if precision in session_kind(plugins, name).precisions else Precision.FP32
 
 
-def session_name(kind: SessionKind, precision: str) -> str:
+def session_name(name: str, precision: str) -> str:
     """What a session is called in reports, such as "cuda fp16"."""
-    return kind.value if precision == Precision.FP32 else f"{kind.value} {precision}"
+    return name if precision == Precision.FP32 else f"{name} {precision}"
 
 
-def session_kinds(names: str) -> list[SessionKind]:
-    """The sessions of a comma-separated list. Raises InputError for an unknown name, or fewer than two."""
-    known = {kind.value: kind for kind in SessionKind}
-    given = [name.strip() for name in names.split(",")]
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise InputError(f"--sessions names {unknown[0]!r}; known are {', '.join(known)}")
+def session_names(listed: str) -> list[str]:
+    """The sessions of a comma-separated list. Raises InputError for fewer than two."""
+    given = [name.strip() for name in listed.split(",")]
     if len(given) < 2:
-        raise InputError(f"--sessions {names} leaves nothing to compare with; give two, such as torch,onnxruntime")
-    return [known[name] for name in given]
+        raise InputError(f"--sessions {listed} leaves nothing to compare with; give two, such as torch,onnxruntime")
+    return given

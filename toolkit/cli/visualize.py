@@ -13,8 +13,8 @@ import typer
 
 from toolkit.claims import FileOutput, FolderOutput, Output, claim_file, claim_folder, keep_apart
 from toolkit.cli.console import console, print_note, print_warning, print_written, step
-from toolkit.cli.sessions import PrecisionOption, SessionKind, SessionOption, open_session
-from toolkit.data.sources import ADDRESSES
+from toolkit.cli.plugin_command import PluginCommand
+from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, open_session
 from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
@@ -39,7 +39,7 @@ class Drive:
 @hookimpl
 def uniad_commands(app: typer.Typer) -> None:
     """Add `visualize`."""
-    app.command("visualize")(visualize_command)
+    app.command("visualize", cls=PluginCommand)(visualize_command)
 
 
 def visualize_command(
@@ -47,9 +47,9 @@ def visualize_command(
     source: Annotated[Path, typer.Argument(metavar="RESULTS|BUNDLE", help="What `run` wrote, or a bundle to run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the pictures into.")],
     frames: Annotated[
-        str | None, typer.Option(help=f"The frames of the results, or those to run a bundle on: {ADDRESSES}.")
+        str | None, typer.Option(help="The frames of the results, or those to run a bundle on: {addresses}.")
     ] = None,
-    session: SessionOption = SessionKind.ONNXRUNTIME,
+    session: SessionOption = DEFAULT_SESSION,
     precision: PrecisionOption = Precision.FP32,
     ground_truth: Annotated[bool, typer.Option(help="Draw the annotations of nuscenes:… frames, dashed.")] = True,
     video: Annotated[Path | None, typer.Option(help="Write a video too, .mp4 or .gif.")] = None,
@@ -85,11 +85,12 @@ def visualize_command(
     if (source / MANIFEST).is_file():
         drive = _run(source, frames, session, precision, context.obj, left_out)
     else:
-        drive = _read(source, frames)
+        drive = _read(source, frames, context.obj)
     for claimed in (target, film, recording):
         if isinstance(claimed, Output):
             keep_apart(claimed, image_files(drive.frames))
-    truth = open_annotations(frames, drive.frames) if frames is not None and ground_truth else {}
+    sources = context.obj.frame_sources()
+    truth = open_annotations(frames, drive.frames, sources) if frames is not None and ground_truth else {}
     with new_folder(target) as folder, ExitStack() as stack:
         log = None if recording is None else stack.enter_context(rerun_recording(_within(folder, recording)))
         moments = with_frames(_noting(drive.results, further), {frame.name: frame for frame in drive.frames}, truth)
@@ -116,7 +117,7 @@ def visualize_command(
         )
 
 
-def _read(folder: Path, address: str | None) -> Drive:
+def _read(folder: Path, address: str | None, plugins: PluginManager) -> Drive:
     """What `run` wrote. All of it is read once before anything is drawn, so that errors come first."""
     from toolkit.config import ModelConfig
     from toolkit.runtime.result_reader import open_results
@@ -128,7 +129,7 @@ def _read(folder: Path, address: str | None) -> Drive:
         times = [(result.scene, result.timestamp) for result in results]
     if address is None:
         return Drive(config, results, (), times)
-    frames = _open(address, config)
+    frames = _open(address, config, plugins)
     check_same_frames(results, {frame.name: frame for frame in frames}, address)
     return Drive(config, results, frames, times)
 
@@ -136,7 +137,7 @@ def _read(folder: Path, address: str | None) -> Drive:
 def _run(
     bundle: Path,
     address: str | None,
-    session: SessionKind,
+    session: str,
     precision: Precision,
     plugins: PluginManager,
     left_out: list[str],
@@ -148,18 +149,18 @@ def _run(
     if address is None:
         raise InputError(f"{bundle} is a bundle; say with --frames what to run it on, or give the results of a run")
     opened = Bundle.read(bundle)
-    frames = _open(address, opened.config)
-    with step(f"load the {session.value} session"):
+    frames = _open(address, opened.config, plugins)
+    with step(f"load the {session} session"):
         engine = open_session(opened, session, plugins, precision=precision)
     results = _finite(run_sequence(opened, engine, plugins.submodules(), frames), left_out)
     return Drive(opened.config, results, frames, [(frame.scene, frame.timestamp) for frame in frames])
 
 
-def _open(address: str, config: ModelConfig) -> list[Frame]:
+def _open(address: str, config: ModelConfig, plugins: PluginManager) -> list[Frame]:
     from toolkit.data.sources import open_frames
 
     with step("read frames"):
-        return list(open_frames(address, config.image, print_warning))
+        return list(open_frames(address, config.image, plugins.frame_sources(), print_warning))
 
 
 def _finite(results: Iterable[FrameResult], left_out: list[str]) -> Iterator[FrameResult]:

@@ -1,82 +1,44 @@
-"""Where frames come from, as one address: a frame folder, nuScenes, or what the reference made of nuScenes."""
+"""Where frames come from, as one address, such as a frame folder or `nuscenes:PATH?split=mini_val`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from toolkit.config import ImageConfig
-from toolkit.data.annotations import Annotation
-from toolkit.data.fields import command_field
-from toolkit.data.frames import Command, Frame, FrameSource
+from toolkit.data.frames import Frame, FrameSource
+from toolkit.data.source_kind import Annotations, FrameSourceKind, Warn
 from toolkit.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-ADDRESSES = (
-    "a frame folder, nuscenes:DATAROOT?version=…&split=…&scenes=…, infos:FILE.pkl?dataroot=…, or "
-    "trt-input:FOLDER?dataroot=…"
-)
-"""The forms of an address, for the help of commands; docs/nuscenes.md explains them."""
-_DATAROOT_OPTIONS = ("version", "split", "scenes", "command")
 
+def open_frames(
+    address: str, image: ImageConfig, kinds: Collection[FrameSourceKind], warn: Warn = logger.warning
+) -> FrameSource:
+    """The frames at an address of one of these kinds, for a model that takes images as `image` says.
 
-def open_frames(address: str, image: ImageConfig, warn: Callable[[str], None] = logger.warning) -> FrameSource:
-    """The frames at an address, for a model that takes images as `image` says. InputError names what is amiss.
-
-    `PATH` is a frame folder; `nuscenes:PATH` a dataroot with the options version, split, scenes (by comma) and command;
-    `infos:PATH` an info file of the reference with dataroot, scenes (tokens) and command; `trt-input:PATH` a folder of
-    the reference's deployment project with dataroot. Options follow a question mark, joined by `&`.
+    A path follows the kind's prefix and a colon, options follow a question mark, joined by `&`. Raises InputError,
+    which names what is amiss.
     """
-    match address.partition(":"):
-        case "nuscenes", ":", place:
-            from toolkit.data.nuscenes.dataroot import read_dataroot
-
-            path, options = _parts(place, _DATAROOT_OPTIONS)
-            return read_dataroot(
-                path,
-                image.cameras,
-                version=options.get("version"),
-                split=options.get("split"),
-                scenes=comma_separated(options.get("scenes")),
-                command=_command(options),
-                warn=warn,
-            )
-        case "infos", ":", place:
-            from toolkit.data.nuscenes.infos import read_infos
-
-            path, options = _parts(place, ("dataroot", "scenes", "command"))
-            return read_infos(
-                path,
-                image.cameras,
-                dataroot=_dataroot(options),
-                scenes=comma_separated(options.get("scenes")),
-                command=_command(options),
-            )
-        case "trt-input", ":", place:
-            from toolkit.data.trt_input import read_trt_input
-
-            path, options = _parts(place, ("dataroot",))
-            return read_trt_input(path, image, _dataroot(options))
-        case _:
-            from toolkit.data.frame_folder import read_frame_folder
-
-            return read_frame_folder(Path(address), image.cameras)
+    kind, path, options = _parsed(address, kinds)
+    return kind.open(path, options, image, warn)
 
 
-def open_annotations(address: str, frames: Sequence[Frame]) -> Mapping[str, Sequence[Annotation]]:
-    """The ground truth of an address's frames by their name, as far as it is known: a dataroot's alone.
+def open_annotations(address: str, frames: Sequence[Frame], kinds: Collection[FrameSourceKind]) -> Annotations:
+    """The ground truth of an address's frames by their name, as far as it is known.
 
     Raises InputError as `open_frames` does.
     """
-    kind, _, place = address.partition(":")
-    if kind != "nuscenes":
-        return {}
-    from toolkit.data.nuscenes.annotations import read_annotations
+    kind, path, options = _parsed(address, kinds)
+    return {} if kind.annotations is None else kind.annotations(path, options, frames)
 
-    path, options = _parts(place, _DATAROOT_OPTIONS)
-    return read_annotations(path, frames, options.get("version"))
+
+def address_forms(kinds: Collection[FrameSourceKind]) -> str:
+    """The forms of an address, for people to read."""
+    *others, last = (kind.form for kind in kinds)
+    return f"{', '.join(others)}, or {last}" if others else last
 
 
 def address_paths(address: str | None) -> list[Path]:
@@ -99,6 +61,16 @@ def comma_separated(names: str | None) -> list[str]:
     return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
+def _parsed(address: str, kinds: Collection[FrameSourceKind]) -> tuple[FrameSourceKind, Path, dict[str, str]]:
+    prefix, colon, place = address.partition(":")
+    by_prefix = {kind.prefix: kind for kind in kinds}
+    if colon and prefix and prefix in by_prefix:
+        return by_prefix[prefix], *_parts(place, by_prefix[prefix].options)
+    if "" not in by_prefix:
+        raise InputError(f"the address {address!r} is none of {address_forms(kinds)}")
+    return by_prefix[""], Path(address), {}
+
+
 def _parts(place: str, known: Sequence[str]) -> tuple[Path, dict[str, str]]:
     """The path and the options of an address after its kind; InputError for an option that is not among `known`."""
     path, _, query = place.partition("?")
@@ -112,11 +84,3 @@ def _parts(place: str, known: Sequence[str]) -> tuple[Path, dict[str, str]]:
     if not path:
         raise InputError(f"the address {place!r} has no path; give it before the question mark")
     return Path(path), options
-
-
-def _dataroot(options: dict[str, str]) -> Path | None:
-    return Path(options["dataroot"]) if "dataroot" in options else None
-
-
-def _command(options: dict[str, str]) -> Command | None:
-    return command_field(options["command"], "command") if "command" in options else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from toolkit.bundle import Bundle
 from toolkit.data.preprocess import sequence_inputs
 from toolkit.data.probe import probe_frames
+from toolkit.data.source_kind import FrameSourceKind
 from toolkit.data.sources import open_frames
 from toolkit.errors import InputError
 from toolkit.runtime import official_interface as official
@@ -38,9 +39,14 @@ def probe_sequence(bundle: Bundle, length: int | None) -> Sequence:
     return Sequence(probe_frames(bundle.config, length, scene_change=-(-2 * length // 3)), length)
 
 
-def frame_sequence(bundle: Bundle, address: str, length: int | None, warn: Callable[[str], None]) -> Sequence:
-    """The first frames at an address (`open_frames`). Raises InputError for a bad one, or for fewer than `length`."""
-    frames = open_frames(address, bundle.config.image, warn)
+def frame_sequence(
+    bundle: Bundle, address: str, length: int | None, sources: Collection[FrameSourceKind], warn: Callable[[str], None]
+) -> Sequence:
+    """The first frames at an address (`open_frames`) of one of these `sources`.
+
+    Raises InputError for a bad one, or for fewer than `length`.
+    """
+    frames = open_frames(address, bundle.config.image, sources, warn)
     count = check_length(address, len(frames), length)
     return Sequence((inputs for _, inputs in sequence_inputs(islice(frames, count), bundle.config.image)), count)
 

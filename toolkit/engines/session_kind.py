@@ -1,0 +1,42 @@
+"""What a plugin says about a kind of session: its name, what it computes in, and how it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from toolkit.engines.gpu.precision import Precision
+
+if TYPE_CHECKING:
+    from toolkit.bundle import Bundle
+    from toolkit.engines.session import Session
+    from toolkit.plugin_manager import PluginManager
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a session is to run, as far as its kind has a choice.
+
+    With `wires` it shows the tensors between submodules too. On a CPU it takes `threads`, by default as many as the
+    process has cores.
+    """
+
+    precision: Precision = Precision.FP32
+    wires: bool = False
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class SessionKind:
+    """A way to run a bundle, called `name` on the command line.
+
+    `open` raises InputError if the files that it reads are not those of the conversion, or if the machine lacks what
+    the session needs. It is asked for no other precision than one of `precisions`. A session that runs an engine has no
+    choice: `engine_precision` tells what the engine was built with.
+    """
+
+    name: str
+    open: Callable[[Bundle, PluginManager, SessionOptions], Session]
+    precisions: tuple[Precision, ...] = (Precision.FP32,)
+    engine_precision: Callable[[Bundle], str] | None = None
