@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import interpolate
 
 
 class ConvNormReLU(nn.Module):
@@ -64,9 +65,20 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, ceil(H / 2), ceil(W / 2)]."""
         # Not ceil_mode: odd edges are pooled against zeros, which matters where the features are negative.
-        padded = pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2))
-        out: Tensor = self.layers(x) + self.projection(padded)
+        out: Tensor = self.layers(x) + self.projection(with_even_sides(x))
         return out
+
+
+def with_even_sides(x: Tensor) -> Tensor:
+    """[N, C, H, W] with a row or a column of zeros after the last one where a side is odd.
+
+    Not by a padding operator: optimizers take one in front of a max-pool for the pool's own padding, which is minus
+    infinity (ONNX Runtime up to 1.31 and onnx-simplifier do).
+    """
+    for axis in (-1, -2):
+        if x.shape[axis] % 2:
+            x = torch.cat((x, torch.zeros_like(x.narrow(axis, 0, 1))), axis)
+    return x
 
 
 class UpsamplingAdd(nn.Module):

@@ -7,14 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
-from plugins.occupancy.layers import Bottleneck
+from plugins.occupancy.layers import Bottleneck, with_even_sides
 from plugins.occupancy.model import NO_INSTANCE_SCORE, Occupancy, OccupancyHead
 from plugins.occupancy.plugin import SUBMODULE
 from toolkit.config import BevConfig, ModelConfig, TrackingConfig
+from toolkit.exporter import quiet_exporter
 
 CONFIG = ModelConfig()
 VEHICLES = [1, 2, 5]  # rows of frame 2 whose label is a vehicle class
@@ -189,3 +191,23 @@ def test_odd_edges_are_pooled_against_zeros() -> None:
     weights["projection.conv_skip_proj.weight"].copy_(torch.eye(4)[:, :, None, None])
     pooled = block(torch.full((1, 4, 3, 3), -1.0))
     torch.testing.assert_close(pooled[0, 0], torch.tensor([[-1.0, 0.0], [0.0, 0.0]]), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("sides", [(4, 6), (5, 6), (4, 7), (5, 7)])
+def test_even_sides(sides: tuple[int, int]) -> None:
+    """Zeros after the last row and column, where their number is odd."""
+    x = torch.randn(2, 3, *sides)
+    padded = nn.functional.pad(x, (0, sides[1] % 2, 0, sides[0] % 2))
+    assert torch.equal(with_even_sides(x), padded)
+
+
+@pytest.mark.converts
+def test_onnx_runtime_pools_odd_edges_against_zeros() -> None:
+    """Runtimes fold a padding operator into the max-pool behind it, whose own padding is minus infinity."""
+    block, x = Bottleneck(4).eval(), -torch.ones(1, 4, 5, 7)
+    with quiet_exporter():
+        program = torch.onnx.export(block, (x,), dynamo=True, input_names=["x"], verbose=False)
+    assert program is not None
+    assert {"MaxPool", "Pad"} & {node.op_type for node in program.model_proto.graph.node} == {"MaxPool"}
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], block(x).numpy(), rtol=1e-4, atol=1e-6)
