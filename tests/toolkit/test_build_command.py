@@ -146,7 +146,9 @@ def test_tensorrt_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_tensorrt_that_is_not_installed() -> None:
     if importlib.util.find_spec("tensorrt"):
         pytest.skip("TensorRT is installed")
-    with pytest.raises(InputError, match=r"TensorRT cannot be loaded: .*install it.* with: pip install tensorrt"):
+    with pytest.raises(
+        InputError, match=r"TensorRT cannot be loaded: .*install it.* with: pip install 'uniad-toolkit\[tensorrt\]'"
+    ):
         load_tensorrt()
 
 

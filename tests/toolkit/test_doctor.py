@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,15 @@ from toolkit.doctor import machine
 from toolkit.doctor.check import Check, Status
 from toolkit.doctor.deployment import ENTRIES, check_files
 from toolkit.doctor.machine import check_driver, check_machine, check_memory
-from toolkit.doctor.packages import REQUIRED, Package, check_optional, check_python, check_required
+from toolkit.doctor.packages import (
+    PACKAGE,
+    REQUIRED,
+    Package,
+    check_optional,
+    check_python,
+    check_required,
+    check_shared_names,
+)
 from toolkit.doctor.self_test import check_custom_ops, check_kernels
 from toolkit.errors import InputError
 from toolkit.ops.spec import CustomOp
@@ -66,6 +75,19 @@ def test_every_required_package_is_here() -> None:
     assert found["torch"].startswith(f"torch {torch.__version__.partition('+')[0]}")
     assert re.fullmatch(r"opencv-\S+ \d+\.\S+", found["cv2"])
     assert "CPUExecutionProvider" in found["onnxruntime"]
+
+
+def test_no_other_package_has_modules_of_our_names() -> None:
+    assert check_shared_names() == []
+
+
+def test_other_packages_with_modules_of_our_names_are_noted() -> None:
+    """They would share a folder in site-packages."""
+    owners = {"plugins": [PACKAGE, "pytest", PACKAGE], "toolkit": [PACKAGE], "torch": ["torch"]}
+    (check,) = check_shared_names(owners)
+    assert (check.subject, check.status) == ("plugins", Status.NOTE)
+    assert check.found == f"a module of uniad-toolkit, and of pytest {version('pytest')}"
+    assert "an environment of its own" in check.remedy
 
 
 def test_missing_required_package_fails() -> None:

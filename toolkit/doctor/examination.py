@@ -8,7 +8,7 @@ from pathlib import Path
 from toolkit.doctor.check import Check, Status
 from toolkit.doctor.deployment import check_files
 from toolkit.doctor.machine import check_gpu, check_machine
-from toolkit.doctor.packages import check_optional, check_python, check_required
+from toolkit.doctor.packages import check_optional, check_python, check_required, check_shared_names
 from toolkit.plugin_manager import PluginManager
 
 
@@ -20,7 +20,7 @@ def examine(plugins: PluginManager, root: Path | None = None) -> Iterator[tuple[
     if root is not None:
         yield f"files under {root}", check_files(root)
     packages = [*check_python(), *check_required()]
-    yield "packages", packages
+    yield "packages", [*packages, *check_shared_names()]
     yield "optional packages", check_optional()
     yield "machine", [*check_machine(root or Path.cwd()), *check_gpu()]
     if all(check.status is Status.OK for check in packages):

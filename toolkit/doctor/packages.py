@@ -37,9 +37,11 @@ class Package:
 REQUIRED = (
     Package("torch", "torch"),
     Package("numpy", "numpy"),
+    Package("scipy", "scipy"),
     Package("ml_dtypes", "ml-dtypes"),
     Package("msgspec", "msgspec"),
     Package("onnx", "onnx"),
+    Package("onnx_ir", "onnx-ir"),
     Package("onnxscript", "onnxscript"),
     Package("onnxruntime", "onnxruntime"),
     Package("safetensors", "safetensors"),
@@ -59,7 +61,7 @@ OPTIONAL = (
     Package("rerun", "'uniad-toolkit[rerun]'", "recordings for the Rerun viewer"),
     Package("cupy", "'uniad-toolkit[cuda]'", "kernels of custom ops on a GPU"),
     Package("cuda.bindings", "'uniad-toolkit[cuda]'", "compiling kernels of custom ops"),
-    Package("tensorrt", "tensorrt", "TensorRT"),
+    Package("tensorrt", "'uniad-toolkit[tensorrt]'", "TensorRT"),
     Package(
         "tensorrt_rtx_bindings",
         "'uniad-toolkit[tensorrt-rtx]'",
@@ -121,6 +123,22 @@ def _check_optional(package: Package, owners: Mapping[str, Sequence[str]]) -> Ch
     if fault:
         return Check(package.module, Status.NOTE, f"{found}, but cannot be imported: {fault}", install)
     return Check(package.module, Status.OK, found)
+
+
+def check_shared_names(owners: Mapping[str, Sequence[str]] | None = None) -> list[Check]:
+    """Other packages that hold a module of one of our names: they and the toolkit overwrite each other's files.
+
+    `owners` are the packages of every importable name, those of this environment if not given.
+    """
+    owners = packages_distributions() if owners is None else owners
+    checks = []
+    for module, names in sorted(owners.items()):
+        others = [name for name in names if name != PACKAGE]
+        if PACKAGE in names and others:
+            found = f"a module of {PACKAGE}, and of {installed_as(module, {module: others})}"
+            remedy = f"install {PACKAGE} in an environment of its own: such packages overwrite each other's files"
+            checks.append(Check(module, Status.NOTE, found, remedy))
+    return checks
 
 
 def is_there(module: str) -> bool:

@@ -11,7 +11,7 @@ from toolkit.text import one_line
 
 OLDEST = (10, 12)
 """Strongly typed networks without the weakly typed interfaces, as TensorRT 11 has them."""
-INSTALL = "install it, on a machine with an NVIDIA GPU, with: pip install tensorrt"
+INSTALL = "install it, on a machine with an NVIDIA GPU, with: pip install 'uniad-toolkit[tensorrt]'"
 
 
 class Target(Enum):
