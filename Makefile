@@ -5,12 +5,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 STUBS = $(VENV)/stubs
+LOWEST = $(VENV)-lowest
 DEMO ?= out/demo
 
 # Two processes of one thread each; a file's tests stay together, for they share what they prepare.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: check demo test lint clean
+.PHONY: check clean demo lint test test-lowest types
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +28,17 @@ test: $(INSTALLED)
 check: lint
 	$(PYTEST) -m 'not converts and not slow and not gpu'
 
+# The lowest versions that setup.py claims, in an environment of their own. Torch comes first, and by pip: the lowest is
+# the one of constraints.txt.
+$(LOWEST)/.installed: setup.py constraints.txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --no-deps --constraint constraints.txt torch uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[dev]'
+	touch $@
+
+test-lowest: $(LOWEST)/.installed
+	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) -m 'parity or not slow and not gpu'
+
 # Types to check against: those of NumPy 2, whichever is installed (the nuScenes devkit asks for NumPy 1), and those of
 # TensorRT, whose package requires TensorRT itself and names parameters `in`, which is no Python.
 $(STUBS): $(INSTALLED)
@@ -36,10 +48,12 @@ $(STUBS): $(INSTALLED)
 		$@.new/tensorrt_bindings/tensorrt.pyi
 	mv $@.new $@
 
-lint: $(INSTALLED) $(STUBS)
+lint: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) $(STUBS)
 	MYPYPATH=$(STUBS) $(BIN)/mypy toolkit plugins custom_ops configs tests benchmarks setup.py
 
 clean:
-	rm -rf $(VENV) out build *.egg-info
+	rm -rf $(VENV) $(LOWEST) out build *.egg-info

@@ -22,7 +22,7 @@ from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.wiring import join
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.parity]
 
 EXTRACT = Path(__file__).parent / "data" / "extract.npz"
 FRAMES, SCENE_CHANGE = 3, 2

@@ -16,7 +16,7 @@ from toolkit.plugin_manager import PluginManager
 from toolkit.runtime.official_interface import has_no_effect
 from toolkit.runtime.replay import replay
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.parity]
 
 
 @pytest.mark.parametrize("kind", ["onnxruntime", "torch"])

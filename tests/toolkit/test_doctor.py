@@ -19,7 +19,6 @@ from toolkit.doctor.check import Check, Status
 from toolkit.doctor.deployment import ENTRIES, check_files
 from toolkit.doctor.machine import check_driver, check_machine, check_memory
 from toolkit.doctor.packages import (
-    PACKAGE,
     REQUIRED,
     Package,
     check_optional,
@@ -32,6 +31,7 @@ from toolkit.errors import InputError
 from toolkit.ops.spec import CustomOp
 from toolkit.ops.traced_body import TracedBody
 from toolkit.plugin_manager import PluginManager
+from toolkit.plugin_sources import PACKAGE
 
 SETUP = Path(__file__).parents[2] / "setup.py"
 MEMORY = "MemTotal:       16777216 kB\nMemFree:          100000 kB\nMemAvailable:   {} kB\n"

@@ -47,7 +47,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     environment = os.environ | {"PYTHONPATH": str(site), "COLUMNS": "200"}
 
     def installed_run(*arguments: str) -> str:
-        command = [site / "bin" / "uniad-toolkit", *arguments]
+        command = [str(site / "bin" / "uniad-toolkit"), *arguments]
         empty = tmp_path_factory.mktemp("empty")
         done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
