@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
-import pickletools
-import re
-import warnings
-import zipfile
-from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,13 +17,19 @@ from toolkit.errors import InputError
 from toolkit.files import sha256_file
 from toolkit.regular_file import open_regular, readable_file
 from toolkit.text import one_line, quoted, shown
-from toolkit.untrusted import NUMPY_GLOBALS
+from toolkit.torch_file import COPY_AGAIN, SAVE_AGAIN, read_torch_file
 
 MAX_ROWS = 12
-MAX_SCANNED_BYTES = 2**20
-STATE_DICT_MODULES = ("torch.", "collections.")
-COPY_AGAIN = "copy or download it again"
-SAVE_AGAIN = "have its owner save the weights alone: torch.save(model.state_dict(), file)"
+MAX_BYTES = 2**33
+"""Of a file; those of UniAD-tiny have half a gigabyte."""
+MAX_SHARING = 4
+"""How many times as large as its file the weights may be that share memory with each other."""
+MAX_DIMENSIONS = 16
+MAX_META, MAX_META_TEXT = 100, 2000
+WEIGHT_TYPES = frozenset(
+    {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+    | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+)
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,15 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     foreign, or that would run code.
     """
     path = readable_file(path, "checkpoint")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise InputError(f"checkpoint {path} is larger than {MAX_BYTES} bytes; {SAVE_AGAIN}")
     with open_regular(path) as file:
         start = file.read(16)
     if start[8:9] == b"{":
         content = _read_safetensors(path)
     elif start.startswith((b"PK\x03\x04", b"\x80")):
-        content = _read_torch(path, zipped=start.startswith(b"PK"))
+        content = read_torch_file(path, zipped=start.startswith(b"PK"))
     else:
         raise InputError(
             f"checkpoint {path} is neither a PyTorch nor a safetensors file: it starts with {quoted(start)}; "
@@ -80,8 +83,14 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     if not isinstance(content, dict):
         raise InputError(f"checkpoint {path} holds no state dict but a {type(content).__name__}; {SAVE_AGAIN}")
     meta = content.get("meta")
+    weights = _clean(content.get("state_dict", content), path)
+    if sum(value.nbytes for value in weights.values()) > MAX_SHARING * size:
+        raise InputError(
+            f"checkpoint {path}: its entries share their memory, and each by itself they take more than {MAX_SHARING} "
+            f"times the file's size; {SAVE_AGAIN}"
+        )
     return Checkpoint(
-        state_dict=_clean(content.get("state_dict", content), path),
+        state_dict=weights,
         meta=dict(meta) if isinstance(meta, dict) else {},
         sha256=sha256_file(path),
         path=path,
@@ -91,7 +100,13 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
 def printable(meta: Mapping[str, object]) -> dict[str, object]:
     """The entries of a checkpoint's meta that JSON can hold; long texts, such as a whole config, are cut."""
     plain = {k: v for k, v in meta.items() if isinstance(k, str) and isinstance(v, str | int | float | bool | None)}
-    return {k: v[:2000] if isinstance(v, str) else v for k, v in plain.items()}
+    return {shown(key): _short(value) for key, value in islice(plain.items(), MAX_META)}
+
+
+def _short(value: str | float | None) -> str | float | None:
+    if isinstance(value, str):
+        return value[:MAX_META_TEXT]
+    return value if value is None or abs(value) < 2**63 else quoted(value)
 
 
 def match_weights(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> None:
@@ -144,75 +159,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             meta = file.metadata()
         return {"state_dict": load_file(path), "meta": meta}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"checkpoint {path} is a damaged safetensors file: {one_line(error)}; {COPY_AGAIN}") from error
-
-
-def _read_torch(path: Path, *, zipped: bool) -> Any:
-    numpy_globals: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-        (stand_in, name) for name, stand_in in NUMPY_GLOBALS.items()
-    ]
-    if zipped and _is_compressed(path):
-        raise InputError(f"checkpoint {path} is compressed, so its size is unknown; write it again with torch.save")
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(numpy_globals):
-            # The only warnings are about pickle protocols, and those that matter end in an error.
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     # Foreign bytes can make the parser fail in any way.
     except Exception as error:
-        raise InputError(f"checkpoint {path} {_diagnosis(error, path, zipped=zipped)}") from error
-
-
-def _is_compressed(path: Path) -> bool:
-    """Whether a zip file has data as torch never writes it, which may grow without bound when it is read."""
-    with suppress(Exception), zipfile.ZipFile(path) as archive:
-        data = [entry for entry in archive.infolist() if re.search(r"/data(\.pkl$|/)", entry.filename)]
-        return any(entry.compress_type != zipfile.ZIP_STORED for entry in data)
-    return False  # damaged, as reading it will show
-
-
-def _diagnosis(error: Exception, path: Path, *, zipped: bool) -> str:
-    """Why `torch.load` failed, and the remedy. Its own remedy for a refused pickle is to run it: not repeated here."""
-    message = str(error)
-    named = re.search(r"GLOBAL (\S+)", message)
-    name = named[1] if named else _first_foreign_global(path, zipped=zipped)
-    if isinstance(error, pickle.UnpicklingError) and name:
-        return f"is refused: it names {quoted(name)}, and reading it would run that; {SAVE_AGAIN}"
-    if isinstance(error, pickle.UnpicklingError):
-        return f"is damaged, or cannot be read without running code from it; {SAVE_AGAIN}"
-    if "TorchScript" in message:
-        return f"is a TorchScript program, not a state dict; {SAVE_AGAIN}"
-    return f"is damaged or no PyTorch checkpoint: {one_line(error)}; {COPY_AGAIN}"
-
-
-def _first_foreign_global(path: Path, *, zipped: bool) -> str | None:
-    """The first global that does not belong to a state dict in a pickle of protocol 4 or later, which torch refuses."""
-    pushed: Any = None
-    memo: list[Any] = []
-    strings: deque[str] = deque(maxlen=2)
-    with suppress(Exception):
-        for opcode, argument, _ in pickletools.genops(_pickled(path, zipped=zipped)):
-            name = ".".join(strings)
-            if opcode.name == "STACK_GLOBAL" and not (name.startswith(STATE_DICT_MODULES) or name in NUMPY_GLOBALS):
-                return name
-            if opcode.name == "MEMOIZE":
-                memo.append(pushed)
-                continue
-            pushed = memo[argument] if isinstance(argument, int) and "GET" in opcode.name else argument
-            if isinstance(pushed, str):
-                strings.append(pushed)
-    return None
-
-
-def _pickled(path: Path, *, zipped: bool) -> bytes:
-    if not zipped:
-        with path.open("rb") as file:
-            return file.read(MAX_SCANNED_BYTES)
-    with zipfile.ZipFile(path) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        with archive.open(name) as member:
-            return member.read(MAX_SCANNED_BYTES)
+        raise InputError(f"checkpoint {path} is a damaged safetensors file: {one_line(error)}; {COPY_AGAIN}") from error
 
 
 def _clean(entries: Any, path: Path) -> dict[str, Tensor]:
@@ -221,9 +170,9 @@ def _clean(entries: Any, path: Path) -> dict[str, Tensor]:
         raise InputError(f"checkpoint {path} holds no weights; {SAVE_AGAIN}")
     for key, value in entries.items():
         if not isinstance(key, str) or not _is_dense(value):
+            kind = type(value).__name__
             raise InputError(
-                f"checkpoint {path}: entry {quoted(key)} ({type(value).__name__}) is not a dense, named tensor; "
-                f"{SAVE_AGAIN}"
+                f"checkpoint {path}: entry {quoted(key)} ({kind}) is not a dense, named tensor; {SAVE_AGAIN}"
             )
     if all(key.startswith("module.") for key in entries):
         entries = {key.removeprefix("module."): value for key, value in entries.items()}
@@ -238,7 +187,12 @@ def _is_dense(value: Any) -> bool:
         isinstance(value, Tensor)
         and value.layout == torch.strided
         and value.device.type == "cpu"
-        and not value.is_complex()
-        and not value.is_quantized
+        and value.dtype in WEIGHT_TYPES
+        and value.ndim <= MAX_DIMENSIONS
         and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
     )
+
+
+def dtype_name(value: Tensor) -> str:
+    """Such as "float32"."""
+    return str(value.dtype).removeprefix("torch.")

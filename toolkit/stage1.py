@@ -43,17 +43,24 @@ def stage1_weights(state_dict: Mapping[str, Tensor], config: ModelConfig) -> dic
 
 
 def write_weights(output: FileOutput | Path, state_dict: Mapping[str, Tensor], meta: Mapping[str, object]) -> None:
-    """Write a checkpoint that `load_checkpoint` and training read; of `meta`, safetensors keeps what is text.
+    """Write a checkpoint that `load_checkpoint` and training read.
 
-    Raises InputError for a name that ends neither in .pth nor in .safetensors, or a place that cannot be written.
+    Of `meta`, texts, numbers and lists of them are kept, and in safetensors texts alone. Raises InputError for a name
+    that ends neither in .pth nor in .safetensors, or a place that cannot be written.
     """
     if output.suffix not in (".pth", ".safetensors"):
         raise InputError(f"output {output} must end in .pth or .safetensors")
     with new_file(output) as work:
         if output.suffix == ".pth":
-            write_pth(work, {"state_dict": dict(state_dict), "meta": dict(meta)})
+            plain = {key: value for key, value in meta.items() if _is_plain(value)}
+            write_pth(work, {"state_dict": dict(state_dict), "meta": plain})
         else:
             texts = {key: value for key, value in meta.items() if isinstance(value, str)}
             # The format refuses tensors that share memory.
             own = {key: value.clone(memory_format=torch.contiguous_format) for key, value in state_dict.items()}
             write_safetensors(work, own, texts)
+
+
+def _is_plain(value: object) -> bool:
+    items = value if isinstance(value, list | tuple) else (value,)
+    return all(isinstance(item, str | int | float | None) for item in items)

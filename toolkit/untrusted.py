@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import io
 import pickle
-import pickletools
 import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from toolkit.pickle_program import names_in_pickle
 from toolkit.text import quoted
+
+MAX_STEPS = 2**27
+"""Info files of all of nuScenes have a quarter."""
 
 
 class DType:
@@ -95,8 +98,5 @@ class NumpyUnpickler(pickle.Unpickler):
 
 def load_numpy_pickle(data: bytes) -> Any:
     """Containers, strings, numbers and `Array`s of a pickle. Whatever is wrong with it raises some Exception."""
-    for opcode, argument, _ in pickletools.genops(data):
-        # The unpickler would allocate its table of memorised objects up to any index that the file states.
-        if opcode.name.endswith("PUT") and argument is not None and argument > len(data):
-            raise pickle.UnpicklingError("an index lies outside the file")
+    names_in_pickle(io.BytesIO(data), length=len(data), max_steps=MAX_STEPS)
     return NumpyUnpickler(io.BytesIO(data)).load()

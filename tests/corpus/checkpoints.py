@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import pickle
 import random
 import struct
@@ -158,6 +159,64 @@ def bombs() -> Iterator[Malformed]:
     yield checkpoint("sparse file of 8 GiB", sparse, "again")
     memo = b"\x80\x02]r\xff\xff\xff\x7f."
     yield checkpoint("memo of 2 billion entries", write("bad.pth", memo), "")
+    yield from calls()
+    yield from archives()
+    shared = torch_file(
+        {f"w{i}": torch.zeros(2**17, dtype=torch.float16) for i in range(2)}
+        | dict.fromkeys((f"v{i}" for i in range(10_000)), torch.zeros(2**18, dtype=torch.float16))
+    )
+    yield checkpoint("10,000 entries of one memory", write("bad.pth", shared), "share their memory")
+
+
+def calls() -> Iterator[Malformed]:
+    """Pickles that ask for functions which set memory aside, none of them over a hundred bytes but for the last."""
+    size = b"\x8a\x05" + (6 * 2**30).to_bytes(5, "little")
+    for name in ("builtins bytearray", "torch Tensor", "torch FloatTensor", "torch.storage UntypedStorage"):
+        pickled = b"\x80\x02}X\x01\0\0\0wc" + name.replace(" ", "\n").encode() + b"\n" + size + b"\x85Rs."
+        yield checkpoint(f"call of {name}", write("bad.pth", zipped({"data.pkl": pickled})), "torch.save")
+    copies = b"(lp0\n" + b"K\0a" * 10_000 + b"0(" + b"c__builtin__\nset\ng0\n\x85R" * 50_000 + b"l."
+    yield checkpoint("50,000 copies of a list", write("bad.pth", zipped({"data.pkl": b"\x80\x02" + copies})), "")
+    deep = b"\x80\x02}X\x0a\0\0\0state_dict}()" + b"\x85" * 500_000 + b"tK\x01ss."
+    yield checkpoint("a key nested 500,000 deep", write("bad.pth", zipped({"data.pkl": deep})), "")
+    long = torch_file({"state_dict": {"w" * 5_000_000: 3}})
+    yield checkpoint("a name of 5 MB", write("bad.pth", long), "is not a dense, named tensor")
+    tensors = {
+        "float4": torch.empty(4, dtype=torch.float4_e2m1fn_x2),
+        "bits8": torch.empty(4, dtype=torch.bits8),
+        "quantized": torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.quint8),
+        "of 65 dimensions": torch.ones([1] * 65),
+        "of 17 dimensions": torch.ones([1] * 17),
+    }
+    for name, tensor in tensors.items():
+        yield checkpoint(f"tensor {name}", write("bad.pth", torch_file({"w": tensor})), "is not a dense, named tensor")
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1] * 65, "data_offsets": [0, 4]}}).encode()
+    data = struct.pack("<Q", len(header)) + header + bytes(4)
+    yield checkpoint("safetensors of 65 dimensions", write("bad.pth", data), "is not a dense, named tensor")
+
+
+def archives() -> Iterator[Malformed]:
+    """Archives of which one reader could make something else than another, or more than there is."""
+    good = {"data.pkl": b"\x80\x02}.", "version": b"3\n", "byteorder": b"little"}
+    zeros = bytes(2**20)
+    for name in ("version", "byteorder", ".format_version", ".data/serialization_id"):
+        data = zipped(good | {name: zeros}, compressed=(name,))
+        yield checkpoint(f"compressed member {name}", write("bad.pth", data), "compressed", "torch.save")
+    data = zipped(good, compressed=("data.pkl",)).replace(b"PK\x01\x02\x14\x03\x14\0", b"PK\x01\x02\x14\x03\x63\0")
+    yield checkpoint("compressed for a later version of zip", write("bad.pth", data), "compressed", "torch.save")
+    yield checkpoint("archive with a comment", write("bad.pth", zipped(good, comment=b"PK\x05\x06")), "again")
+    yield checkpoint("archive behind something else", write("bad.pth", b"PK\x03\x04" + zipped(good)), "again")
+    twice = zipped(good | {"Data.pkl": b"\x80\x02}."})
+    yield checkpoint("archive with one name twice", write("bad.pth", twice), "again")
+    yield checkpoint("archive without a pickle", write("bad.pth", zipped({"version": b"3"})), "again")
+
+
+def zipped(members: dict[str, bytes], compressed: tuple[str, ...] = (), comment: bytes = b"") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(f"a/{name}", data, zipfile.ZIP_DEFLATED if name in compressed else zipfile.ZIP_STORED)
+        archive.comment = comment
+    return buffer.getvalue()
 
 
 def compressed_gigabyte(folder: Path, sample: Sample) -> None:

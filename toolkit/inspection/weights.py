@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from toolkit.checkpoint import Checkpoint, printable
+from toolkit.checkpoint import MAX_META, Checkpoint, dtype_name, printable
 from toolkit.selection import missing_submodules
 from toolkit.specs import Submodule
+from toolkit.text import shown
 
 SIZES = {50 * 50: "tiny", 150 * 150: "small", 200 * 200: "base"}
 """Cells of the bird's-eye view -> published variant of BEVFormer and UniAD."""
@@ -76,7 +77,9 @@ def inspect_checkpoint(checkpoint: Checkpoint, submodules: Sequence[Submodule]) 
         path=str(checkpoint.path),
         sha256=checkpoint.sha256,
         kind=identify(entries),
-        classes=tuple(c for c in classes if isinstance(c, str)) if isinstance(classes, list | tuple) else (),
+        classes=tuple(shown(c) for c in classes[:MAX_META] if isinstance(c, str))
+        if isinstance(classes, list | tuple)
+        else (),
         meta=printable(checkpoint.meta),
         precision=dict(Counter(dtype_name(value) for value in entries.values())),
         submodules=shares(entries, submodules),
@@ -143,7 +146,3 @@ def find_oddities(entries: Mapping[str, Tensor]) -> Iterator[Oddity]:
         elif values.numel() > 1 and not key.endswith(MEAN) and bool((values == values.flatten()[0]).all()):
             constant = float(values.flatten()[0])
             yield Oddity("constant" if constant else "all zero", key, f"every value is {constant:g}")
-
-
-def dtype_name(value: Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")
