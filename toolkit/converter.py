@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,7 @@ from toolkit.plugin_manager import PluginManager
 from toolkit.selection import select_submodules
 from toolkit.verification.report import Report
 from toolkit.verification.verify import verify
+from toolkit.versions import installed_version
 from toolkit.weight_files import write_safetensors
 from toolkit.wiring import NetworkGraph, join
 
@@ -157,10 +157,4 @@ def verify_conversion(bundle: Bundle, network: Network) -> Report:
 
 def tool_versions() -> dict[str, str]:
     """Installed versions of what shapes a conversion."""
-    versions = {}
-    for name in TOOLS:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
+    return {name: installed_version(name) or "not installed" for name in TOOLS}

@@ -12,8 +12,9 @@ import typer
 
 from toolkit.errors import InputError
 from toolkit.plugin_registry import PluginRegistry, logger
-from toolkit.plugin_sources import PACKAGE, import_builtin, installed_plugins, package_version
+from toolkit.plugin_sources import import_builtin, installed_plugins
 from toolkit.specs import Submodule
+from toolkit.versions import PACKAGE, package_version
 
 if TYPE_CHECKING:
     import torch

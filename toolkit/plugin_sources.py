@@ -6,25 +6,17 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
 from toolkit.errors import InputError
 from toolkit.regular_file import read_regular
 from toolkit.text import one_line
+from toolkit.versions import PACKAGE
 
-PACKAGE = "uniad-toolkit"
 ENTRY_POINT_GROUP = "uniad_toolkit"
 MAX_PLUGIN_BYTES = 2**24
-
-
-def package_version(package: str) -> str:
-    """Name and version of a package, for people to read."""
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"{package} (source tree)"
 
 
 def import_builtin(name: str) -> ModuleType:

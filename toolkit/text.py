@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 LONGEST = 200
@@ -39,6 +40,20 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     except Exception:  # of a value in it that has no text: nested without end, or a number of thousands of digits
         message = ""
     return shown(" ".join(f"{type(error).__name__}: {message}".split()), limit)
+
+
+def in_words(value: object, numbers: str = "") -> str:
+    """A value as it reads in a sentence: mappings and lists without their brackets, floats in the format `numbers`."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {in_words(item, numbers)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(in_words(item, numbers) for item in value)
+    return format(value, numbers) if isinstance(value, float) else str(value)
+
+
+def mebibytes(size: int) -> str:
+    """A number of bytes in MiB."""
+    return f"{size / 2**20:,.1f}"
 
 
 def _shortened(text: str, limit: int) -> str:

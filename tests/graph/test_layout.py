@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from toolkit.graph.deformable_attention.layout import Layout, Unfit, joined
+from toolkit.graph.deformable_attention.layout import Layout, joined
 from toolkit.graph.deformable_attention.views import strides_along
+from toolkit.graph.unfit import Unfit
 
 SHAPE = (2, 6, 4)
 POSITIONS = np.arange(48).reshape(SHAPE)

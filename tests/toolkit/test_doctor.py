@@ -31,7 +31,7 @@ from toolkit.errors import InputError
 from toolkit.ops.spec import CustomOp
 from toolkit.ops.traced_body import TracedBody
 from toolkit.plugin_manager import PluginManager
-from toolkit.plugin_sources import PACKAGE
+from toolkit.versions import PACKAGE
 
 SETUP = Path(__file__).parents[2] / "setup.py"
 MEMORY = "MemTotal:       16777216 kB\nMemFree:          100000 kB\nMemAvailable:   {} kB\n"

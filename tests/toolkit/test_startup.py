@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.plugin_manager import BUILTIN_PLUGINS
-from toolkit.plugin_sources import PACKAGE, package_version
+from toolkit.versions import PACKAGE, package_version
 
 HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "cv2", "matplotlib"}
 START = """

@@ -7,12 +7,11 @@ import platform
 import resource
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-from toolkit.plugin_sources import PACKAGE, package_version
+from toolkit.versions import PACKAGE, installed_version, package_version
 
 PACKAGES = (
     "torch",
@@ -56,12 +55,8 @@ def environment(session: str) -> dict[str, str]:
     if torch.cuda.is_available():
         found["GPU"] = torch.cuda.get_device_name()
         found["CUDA"] = str(torch.version.cuda)
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    versions = {package: installed_version(package) for package in PACKAGES}
+    return found | {package: version for package, version in versions.items() if version}
 
 
 def cpu_model(cpuinfo: Path) -> str:

@@ -15,8 +15,8 @@ from toolkit.cli.console import print_error, print_trace, print_warning
 from toolkit.cli.main import BAD_INPUT, CHECK_FAILED
 from toolkit.errors import GPU_FAILURE, CheckFailed, InputError
 from toolkit.plugin_manager import PluginManager
-from toolkit.plugin_sources import PACKAGE, package_version
 from toolkit.text import one_line
+from toolkit.versions import PACKAGE, package_version
 
 PROGRAM = "uniad-toolkit"
 TRACE_VARIABLE = "UNIAD_TOOLKIT_TRACE"

@@ -17,7 +17,7 @@ from toolkit.inspection.difference import Difference
 from toolkit.inspection.engine import EngineReport
 from toolkit.inspection.onnx_model import OnnxReport, Tensor
 from toolkit.inspection.weights import COUNTER, CheckpointReport, Share
-from toolkit.text import LONGEST_LINE
+from toolkit.text import LONGEST_LINE, in_words, mebibytes
 
 MAX_ROWS = 20
 MAX_TEXT = 240
@@ -151,17 +151,6 @@ def pattern(key: str) -> str:
     parts = key.split(".")
     common = list(takewhile(lambda part: not part.isdecimal(), parts))[:3]
     return ".".join(common) + ".*" * (len(common) < len(parts))
-
-
-def mebibytes(size: int) -> str:
-    return f"{size / 2**20:,.1f}"
-
-
-def in_words(value: object) -> str:
-    """A value as it reads in a sentence: mappings and lists without their brackets."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {in_words(item)}" for key, item in value.items())
-    return ", ".join(map(in_words, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _share(share: Share) -> tuple[object, ...]:

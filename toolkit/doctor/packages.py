@@ -13,8 +13,8 @@ from platform import python_version
 from types import ModuleType
 
 from toolkit.doctor.check import Check, Status
-from toolkit.plugin_sources import PACKAGE, package_version
 from toolkit.text import one_line
+from toolkit.versions import PACKAGE, package_version
 
 OLDEST_PYTHON = (3, 11)
 IMPORT_SECONDS = 60

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,11 @@ from toolkit.bundle import Bundle
 from toolkit.engines.onnxruntime_profile import inline_named
 from toolkit.errors import InputError
 from toolkit.exporter import value_info
+from toolkit.onnxruntime_options import session_options
 from toolkit.specs import TensorSpec
 from toolkit.text import one_line
 
 CPU_PROVIDER = ("CPUExecutionProvider", dict[str, str]())
-QUIET = 4
-"""Severity of what is logged: an error comes as an exception too."""
 
 
 class OnnxRuntimeSession:
@@ -75,9 +73,7 @@ def load_model(
     import onnx
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-    options.log_severity_level = QUIET
+    options = session_options(threads=threads)
     model: str | bytes = str(bundle.onnx)
     try:
         if wires or profile is not None:

@@ -9,8 +9,9 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from toolkit.bundle import Bundle
-from toolkit.engines.onnxruntime import CPU_PROVIDER, QUIET, load_model
+from toolkit.engines.onnxruntime import CPU_PROVIDER, load_model
 from toolkit.errors import InputError
+from toolkit.onnxruntime_options import session_options
 from toolkit.specs import TensorSpec
 
 PROVIDERS = {"cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}), "cpu": CPU_PROVIDER}
@@ -76,9 +77,7 @@ class DeviceOnnxRuntimeSession:
     def _load_check(self, count: int) -> Any:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = QUIET
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # x - x is meant
+        options = session_options(optimized=False)  # x - x is meant
         return onnxruntime.InferenceSession(check_model(count), options, providers=[self._provider])
 
 

@@ -12,8 +12,8 @@ from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from toolkit.graph.constants import lift_constants
 from toolkit.graph.functions import inline_functions
-from toolkit.graph.topology import all_nodes
 from toolkit.graph.weights import with_weights_as_inputs
+from toolkit.onnx_nodes import all_nodes
 from toolkit.ops.bodies import attach_bodies, detach_bodies
 from toolkit.ops.spec import CustomOp
 
@@ -134,7 +134,7 @@ def paired_nodes(graph: gs.Graph, proto: GraphProto) -> Iterator[tuple[Any, Node
 
 def drop_unused_domains(model: ModelProto) -> None:
     """Forget operator sets that no node needs any more, such as those of inlined functions."""
-    used = {""} | {node.domain for node in all_nodes(model.graph)}
+    used = {""} | {node.domain for node in all_nodes(model.graph.node)}
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)

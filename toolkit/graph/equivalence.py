@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,8 +13,9 @@ from onnx import ModelProto, NodeProto
 from toolkit.bounded.limits import is_out_of_memory
 from toolkit.graph.edits import RANDOM_OPS
 from toolkit.graph.random_inputs import random_inputs
-from toolkit.graph.topology import all_nodes
 from toolkit.graph.weights import with_weights_as_inputs
+from toolkit.onnx_nodes import all_nodes
+from toolkit.onnxruntime_options import session_options
 from toolkit.text import one_line
 
 Arrays = Mapping[str, np.ndarray]
@@ -45,7 +45,7 @@ class Examination:
 def reference_of(model: ModelProto) -> Reference:
     """Run a model on random inputs. Raises an exception for want of memory alone."""
     fault = checker_fault(model)
-    random_op = next((node.op_type for node in all_nodes(model.graph) if is_random(node)), None)
+    random_op = next((node.op_type for node in all_nodes(model.graph.node) if is_random(node)), None)
     if random_op is not None:
         return Reference(fault, {}, {}, f"it draws random numbers ({random_op})")
     try:
@@ -110,10 +110,7 @@ def outputs_of(model: ModelProto, inputs: Arrays) -> dict[str, np.ndarray]:
     import onnxruntime
 
     light, weights = with_weights_as_inputs(model)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # they take twice the memory, for later runs
-    options.log_severity_level = 4  # an error comes as an exception too
+    options = session_options(lasting=False)
     session = onnxruntime.InferenceSession(light.SerializeToString(), options, providers=["CPUExecutionProvider"])
     fed = {**inputs, **{name: onnx.numpy_helper.to_array(weight) for name, weight in weights.items()}}
     expected = {value.name for value in session.get_inputs()}

@@ -9,8 +9,8 @@ import onnx.inliner
 from onnx import FunctionProto, ModelProto, NodeProto
 
 from toolkit.errors import InputError
-from toolkit.graph.topology import all_nodes, inner_graphs
 from toolkit.graph.weights import copy_without
+from toolkit.onnx_nodes import all_nodes, inner_graphs
 
 FunctionId = tuple[str, str, str]
 """Domain, name and overload."""
@@ -31,7 +31,7 @@ def inline_functions(model: ModelProto) -> ModelProto:
     for outermost in generations(functions):
         model = copy_without(model, "functions")
         model.functions.extend(functions[name] for name in outermost)
-        state_defaults(all_nodes(model.graph), functions)
+        state_defaults(all_nodes(model.graph.node), functions)
         model = onnx.inliner.inline_local_functions(model)
         kept += model.functions
     if functions:
@@ -85,7 +85,7 @@ def called_functions(function: FunctionProto) -> Iterator[FunctionId]:
     for node in function.node:
         yield function_id(node)
         for inner in inner_graphs(node):
-            yield from map(function_id, all_nodes(inner))
+            yield from map(function_id, all_nodes(inner.node))
 
 
 def function_id(node: NodeProto) -> FunctionId:

@@ -13,9 +13,10 @@ from onnx.external_data_helper import load_external_data_for_model, set_external
 from toolkit.bundle import Bundle
 from toolkit.claims import FileOutput, Output, claim_file
 from toolkit.errors import InputError
-from toolkit.graph.topology import all_nodes, check_graph
+from toolkit.graph.topology import check_graph
 from toolkit.graph.weights import split_weights
 from toolkit.onnx_file import parse_model
+from toolkit.onnx_nodes import all_nodes
 from toolkit.outputs import new_file, new_files
 from toolkit.text import one_line
 
@@ -52,7 +53,7 @@ def check_opset(model: ModelProto, path: Path) -> None:
     for opset in model.opset_import:
         if opset.domain == "ai.onnx":
             opset.domain = ""
-    for node in all_nodes(model.graph):
+    for node in all_nodes(model.graph.node):
         if node.domain == "ai.onnx":
             node.domain = ""
     version = next((opset.version for opset in model.opset_import if opset.domain == ""), None)

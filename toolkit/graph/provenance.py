@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import onnx
@@ -13,6 +12,7 @@ from onnx import ModelProto
 
 from toolkit.graph.graph_pass import Outcome
 from toolkit.json_file import parse_json
+from toolkit.versions import PACKAGE, installed_version
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -55,7 +55,7 @@ def record_passes(model: ModelProto, runs: Sequence[PassRun]) -> None:
             "changes": len(run.outcome.changes),
             "nodes_before": run.nodes_before,
             "nodes_after": run.nodes_after,
-            "version": toolkit_version(),
+            "version": installed_version(PACKAGE) or "unknown",
         }
         for run in runs
         if run.outcome.changes
@@ -72,11 +72,3 @@ def earlier_passes(recorded: str) -> list[object]:
     except ValueError:
         return []
     return entries if isinstance(entries, list) else []
-
-
-def toolkit_version() -> str:
-    """The installed version, or "unknown" in a plain checkout."""
-    try:
-        return version("uniad-toolkit")
-    except PackageNotFoundError:
-        return "unknown"

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, ValueInfoProto
 
-from toolkit.graph.topology import all_nodes
+from toolkit.onnx_nodes import all_nodes
 
 IMAGE_SIZE, OTHER_SIZE = 64, 3
 """What an open height or width of an image, and any other open dimension, becomes."""
@@ -68,7 +68,7 @@ def index_bound(model: ModelProto, name: str) -> int:
     """The size of the smallest axis that an input selects from, else 2."""
     shapes = known_shapes(model)
     followed, bounds = {name}, []
-    for node in all_nodes(model.graph):
+    for node in all_nodes(model.graph.node):
         if node.op_type in TRANSPARENT and node.input[0] in followed:
             followed.add(node.output[0])
         elif node.op_type in ("Gather", "GatherElements") and node.input[1] in followed:

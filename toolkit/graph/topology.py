@@ -9,6 +9,7 @@ from pathlib import Path
 from onnx import GraphProto, NodeProto
 
 from toolkit.errors import InputError
+from toolkit.onnx_nodes import inner_graphs
 
 
 def check_graph(graph: GraphProto, path: Path, outer: Set[str] = frozenset()) -> None:
@@ -65,22 +66,6 @@ def used_tensors(node: NodeProto) -> Iterator[str]:
         needed = [value.name for value in inner.output]
         needed += [name for inner_node in inner.node for name in used_tensors(inner_node)]
         yield from (name for name in needed if name not in own)
-
-
-def inner_graphs(node: NodeProto) -> Iterator[GraphProto]:
-    """The branches or the body of a control-flow node."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """Nodes of a graph, and of its inner graphs."""
-    for node in graph.node:
-        yield node
-        for inner in inner_graphs(node):
-            yield from all_nodes(inner)
 
 
 def label(node: NodeProto) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from onnx import NodeProto, TensorProto, ValueInfoProto
 
-from toolkit.graph.topology import all_nodes
 from toolkit.onnx_file import external_names, parse_model
+from toolkit.onnx_nodes import all_nodes
 
 STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 DTYPES = {number: name.lower() for name, number in TensorProto.DataType.items()}
@@ -54,7 +54,7 @@ class OnnxReport:
 def inspect_onnx(path: Path) -> OnnxReport:
     """Describe an ONNX file without its external weights. Raises InputError for a file that is none."""
     model = parse_model(path)
-    nodes = list(all_nodes(model.graph))
+    nodes = list(all_nodes(model.graph.node))
     custom = [node for node in nodes if node.domain not in STANDARD_DOMAINS]
     stored = {w.name for w in model.graph.initializer}
     return OnnxReport(

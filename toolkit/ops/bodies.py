@@ -8,6 +8,7 @@ import onnx
 from onnx import FunctionProto, ModelProto, NodeProto
 
 from toolkit.errors import InputError
+from toolkit.onnx_nodes import all_nodes
 from toolkit.ops.spec import DOMAIN, OLDEST_OPSET, VERSION, CustomOp, node_attributes
 
 IR_OF_FUNCTIONS, IR_OF_OVERLOADS = 8, 10
@@ -55,12 +56,7 @@ def detach_bodies(model: ModelProto) -> None:
 
 def custom_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     """Those of domain ``uniad`` among `nodes` and in the subgraphs of their attributes."""
-    for node in nodes:
-        if node.domain == DOMAIN:
-            yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                yield from custom_nodes(graph.node)
+    return (node for node in all_nodes(nodes) if node.domain == DOMAIN)
 
 
 def body_opset(model: ModelProto) -> int:

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from toolkit.bundle import Bundle
-from toolkit.graph.provenance import toolkit_version
 from toolkit.report.agreement import describe_agreement
 from toolkit.report.contents import Report
 from toolkit.report.conversion import describe_conversion, describe_passes
 from toolkit.report.engines import describe_engines
 from toolkit.report.run import describe_run
 from toolkit.specs import Submodule
+from toolkit.versions import PACKAGE, installed_version
 
 
 def collect_report(
@@ -35,7 +35,7 @@ def collect_report(
     return Report(
         title=bundle.path.absolute().name,
         created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        toolkit=toolkit_version(),
+        toolkit=installed_version(PACKAGE) or "unknown",
         conversion=describe_conversion(bundle, submodules),
         passes=describe_passes(bundle, rewritten),
         agreement=agreement,

@@ -11,8 +11,9 @@ from toolkit.graph.provenance import MODEL_KEY, earlier_passes
 from toolkit.inspection.bundle import BundleReport, FileRecord, inspect_bundle
 from toolkit.inspection.onnx_model import OnnxReport, inspect_onnx
 from toolkit.report.contents import Conversion, Facts, Table
-from toolkit.report.texts import facts_of, mebibytes
+from toolkit.report.texts import facts_of
 from toolkit.specs import Submodule
+from toolkit.text import mebibytes
 
 ORIGIN = "checkpoint_sha256"
 """Names the checkpoint in a bundle's provenance and in the metadata of its ONNX model."""

@@ -6,7 +6,7 @@ from toolkit.bundle import Bundle, EngineRecord
 from toolkit.errors import InputError
 from toolkit.inspection.engine import EngineReport, inspect_engine
 from toolkit.report.contents import Table
-from toolkit.report.texts import mebibytes
+from toolkit.text import mebibytes
 
 
 def describe_engines(bundle: Bundle) -> tuple[Table, tuple[str, ...]]:

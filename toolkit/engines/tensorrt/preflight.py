@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto
 
 from toolkit.engines.tensorrt.library import Target
 from toolkit.errors import InputError
+from toolkit.onnx_nodes import all_nodes
 from toolkit.ops.spec import DOMAIN
 
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -91,12 +92,3 @@ def unsupported_use(node: NodeProto, target: Target, constants: Mapping[str, onn
         count = int(onnx.numpy_helper.to_array(constants[node.input[1]]).item())
         return f"TopK of {count} (at most {LARGEST_TOPK})" if count > LARGEST_TOPK else ""
     return ""
-
-
-def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """Nodes, and those of their inner graphs."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                yield from all_nodes(graph.node)

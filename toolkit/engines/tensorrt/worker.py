@@ -37,9 +37,9 @@ from toolkit.ops.bodies import custom_nodes
 from toolkit.ops.spec import CustomOp
 from toolkit.outputs import new_file
 from toolkit.plugin_manager import PluginManager
-from toolkit.plugin_sources import PACKAGE, package_version
 from toolkit.stops import end_with_parent
 from toolkit.text import one_line
+from toolkit.versions import PACKAGE, package_version
 
 MODEL = "model.onnx"
 

@@ -11,6 +11,8 @@ import onnx
 import onnx.shape_inference
 from onnx import ModelProto
 
+from toolkit.onnxruntime_options import session_options
+
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
@@ -40,10 +42,7 @@ def evaluate(node: gs.Node, inputs: Sequence[np.ndarray | None], opset: int) -> 
             raise TooLarge(f"{node.op} makes a result of unknown size")
         if size is not None and size > max(MOST_BYTES, given):
             raise TooLarge(f"{node.op} makes {size} bytes of {given}; the limit is {MOST_BYTES}")
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # an error comes as an exception too
+    options = session_options(threads=1, optimized=False)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     fed = {name: value for name, value in named(inputs).items() if name in names}

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from toolkit.graph.deformable_attention.layout import Layout, Unfit
+from toolkit.graph.deformable_attention.layout import Layout
 from toolkit.graph.deformable_attention.sizes import Shape
+from toolkit.graph.unfit import Unfit
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.graph.deformable_attention.arrangement import Arrangement, arrange
-from toolkit.graph.deformable_attention.layout import Layout, Unfit
+from toolkit.graph.deformable_attention.layout import Layout
 from toolkit.graph.deformable_attention.locations import Locations, locations
 from toolkit.graph.deformable_attention.operand import Operand
 from toolkit.graph.deformable_attention.regrouping import regrouped_by, regroups
@@ -18,6 +18,7 @@ from toolkit.graph.deformable_attention.softmax import logits_of, softmax_path
 from toolkit.graph.deformable_attention.values import value_operands
 from toolkit.graph.deformable_attention.views import Path
 from toolkit.graph.deformable_attention.weighted_sum import WeightedSum
+from toolkit.graph.unfit import Unfit
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

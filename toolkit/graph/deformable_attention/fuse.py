@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolkit.graph.deformable_attention.attention import attention
-from toolkit.graph.deformable_attention.layout import Unfit
 from toolkit.graph.deformable_attention.recipe import fusion_of
 from toolkit.graph.deformable_attention.rewrite import NODE, insert
 from toolkit.graph.deformable_attention.samples import samples_in
 from toolkit.graph.deformable_attention.sizes import Sizes, two_choices
 from toolkit.graph.deformable_attention.weighted_sum import PRODUCT_OPS, weighted_sum
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
+from toolkit.graph.unfit import Unfit
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

@@ -12,13 +12,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from toolkit.graph.unfit import Unfit
+
 Factor = tuple[int, int]
 """Size, and stride in elements of the source."""
 Axis = tuple[Factor, ...]
-
-
-class Unfit(Exception):
-    """What is looked at does not fit the pattern; the message says why."""
 
 
 @dataclass(frozen=True)

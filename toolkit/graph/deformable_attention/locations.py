@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toolkit.graph.deformable_attention.arrangement import arrange
-from toolkit.graph.deformable_attention.layout import Axis, Layout, Unfit, joined, merged
+from toolkit.graph.deformable_attention.layout import Axis, Layout, joined, merged
 from toolkit.graph.deformable_attention.operand import Operand, by_head, easiest
 from toolkit.graph.deformable_attention.sizes import Sizes
 from toolkit.graph.deformable_attention.views import Path, common_sources
+from toolkit.graph.unfit import Unfit
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

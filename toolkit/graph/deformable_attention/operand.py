@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from toolkit.graph.deformable_attention.arrangement import Arrangement
-from toolkit.graph.deformable_attention.layout import Axis, Unfit, merged, regrouped
+from toolkit.graph.deformable_attention.layout import Axis, merged, regrouped
+from toolkit.graph.unfit import Unfit
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

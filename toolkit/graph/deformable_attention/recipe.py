@@ -10,9 +10,9 @@ import numpy as np
 
 from toolkit.graph.deformable_attention.arrangement import Arrangement
 from toolkit.graph.deformable_attention.attention import Attention
-from toolkit.graph.deformable_attention.layout import Unfit
 from toolkit.graph.deformable_attention.operand import Operand
 from toolkit.graph.deformable_attention.sizes import Shape
+from toolkit.graph.unfit import Unfit
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from toolkit.graph.deformable_attention.layout import Layout, Unfit
+from toolkit.graph.deformable_attention.layout import Layout
 from toolkit.graph.deformable_attention.sizes import Sizes, type_number
+from toolkit.graph.unfit import Unfit
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from toolkit.graph.deformable_attention.layout import Layout, Unfit, joined
+from toolkit.graph.deformable_attention.layout import Layout, joined
 from toolkit.graph.deformable_attention.regrouping import regrouped_by, regroups
 from toolkit.graph.deformable_attention.sizes import Shape, Sizes
+from toolkit.graph.unfit import Unfit
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

@@ -18,7 +18,7 @@ import onnx.shape_inference
 from onnx import ModelProto, NodeProto
 from onnx.reference import ReferenceEvaluator
 
-from toolkit.graph.deformable_attention.layout import Unfit
+from toolkit.graph.unfit import Unfit
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from toolkit.graph.deformable_attention.arrangement import arrange
-from toolkit.graph.deformable_attention.layout import Layout, Unfit, merged
+from toolkit.graph.deformable_attention.layout import Layout, merged
 from toolkit.graph.deformable_attention.operand import Operand, by_head, easiest
 from toolkit.graph.deformable_attention.sizes import Sizes
 from toolkit.graph.deformable_attention.views import Path
 from toolkit.graph.deformable_attention.weighted_sum import WeightedSum
+from toolkit.graph.unfit import Unfit
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

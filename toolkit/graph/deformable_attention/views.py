@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.graph.deformable_attention.layout import Axis, Layout, Unfit
+from toolkit.graph.deformable_attention.layout import Axis, Layout
 from toolkit.graph.deformable_attention.regrouping import regrouped_by, regroups
 from toolkit.graph.deformable_attention.sizes import Shape, Sizes
+from toolkit.graph.unfit import Unfit
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

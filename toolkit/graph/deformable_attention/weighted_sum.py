@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.graph.deformable_attention.layout import Axis, Layout, Unfit, extent, merged, regrouped
+from toolkit.graph.deformable_attention.layout import Axis, Layout, extent, merged, regrouped
 from toolkit.graph.deformable_attention.regrouping import regrouped_by, regroups
 from toolkit.graph.deformable_attention.samples import Samples, samples_in
 from toolkit.graph.deformable_attention.sizes import Sizes
+from toolkit.graph.unfit import Unfit
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.graph.edits import graph_and_inner, input_constant
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
+from toolkit.graph.unfit import Unfit
 from toolkit.graph.vendor.tensorrt_attention import TENSORRT_ATTENTION, from_tensorrt_attention
-from toolkit.graph.vendor.unfit import Unfit
 from toolkit.ops.spec import DOMAIN
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 
 from toolkit.graph.edits import graph_and_inner, same_dimensions
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
+from toolkit.graph.unfit import Unfit
 from toolkit.graph.vendor.recognition import INTERPOLATIONS
-from toolkit.graph.vendor.unfit import Unfit
 from toolkit.ops.spec import DOMAIN
 
 if TYPE_CHECKING:

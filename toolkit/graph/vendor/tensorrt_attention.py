@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toolkit.graph.edits import constant, input_constant, is_standard
-from toolkit.graph.vendor.unfit import Unfit
+from toolkit.graph.unfit import Unfit
 from toolkit.ops.spec import DOMAIN
 
 if TYPE_CHECKING:

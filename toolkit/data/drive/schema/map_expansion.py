@@ -182,9 +182,6 @@ class _MapBuilder:
             })  # fmt: skip
         self.paths[name] = records
 
-    def _way(self, connector: Connector) -> str:
-        return self.layers.token("lane_connector", connector.name)
-
     def _divider_nodes(self, points: Array, kind: str) -> list[Row]:
         return [{"node_token": node, "segment_type": kind} for node in self.layers.nodes(points)]
 

@@ -121,11 +121,6 @@ class RoadNetwork:
                     found[a.name][b.name] = float(min(last, first + _MERGED) + 1)
         return found
 
-    def neighbour(self, junction: Junction, heading: int) -> Junction | None:
-        """The next junction in a direction; None where the street leaves the town."""
-        dx, dy = ((1, 0), (0, 1), (-1, 0), (0, -1))[heading]
-        return self.junctions.get((junction.column + dx, junction.row + dy))
-
     def _lanes(self) -> Iterator[Lane]:
         for segment in self.segments:
             for heading in (segment.street.axis, segment.street.axis + 2):

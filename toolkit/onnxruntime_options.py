@@ -1,0 +1,26 @@
+"""How ONNX Runtime is told to run a model, wherever the toolkit does so."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+QUIET = 4
+"""Log nothing: an error comes as an exception, too."""
+
+
+def session_options(*, threads: int | None = None, optimized: bool = True, lasting: bool = True) -> Any:
+    """Quiet `onnxruntime.SessionOptions` for so many threads, by default one for each core of this process.
+
+    Without `optimized`, every node is computed as it stands; without `lasting`, no memory is kept for later runs, which
+    takes half as much.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = lasting
+    options.log_severity_level = QUIET
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
