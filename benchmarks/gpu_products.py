@@ -99,7 +99,7 @@ class Convolution:
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionCase:
     """Of queries to keys, in heads of 32 features."""
 
     batch: int
@@ -134,9 +134,9 @@ CASES: dict[str, Case] = {
     "convolution 3x3, 256 channels, 6 x 16 x 26": Convolution(6, 256, 16, 26, 3),
     "convolution 3x3, 512 channels, 6 x 8 x 13": Convolution(6, 512, 8, 13, 3),
     "convolution 3x3, 256 channels, 50 x 50": Convolution(1, 256, 50, 50, 3),
-    "attention, 8 heads, 1150 to 1150 (tracks)": Attention(1, 8, 1150, 1150),
-    "attention, 8 heads, 774 to 300 (motion, map)": Attention(1, 8, 774, 300),
-    "attention, 8 heads, 100 to 2500 (map, BEV)": Attention(1, 8, 100, 2500),
+    "attention, 8 heads, 1150 to 1150 (tracks)": AttentionCase(1, 8, 1150, 1150),
+    "attention, 8 heads, 774 to 300 (motion, map)": AttentionCase(1, 8, 774, 300),
+    "attention, 8 heads, 100 to 2500 (map, BEV)": AttentionCase(1, 8, 100, 2500),
 }
 
 

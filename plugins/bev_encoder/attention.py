@@ -14,7 +14,7 @@ QUEUE = 2
 
 
 @dataclass(frozen=True)
-class CameraView:
+class CameraFeatures:
     """What the cameras show, with S feature cells each, and where the pillars of the Q BEV cells fall in them."""
 
     features: Tensor
@@ -66,7 +66,7 @@ class CameraAttention(nn.Module):
         self.attention_weights = nn.Linear(dims, heads * points)
         self.value_proj = nn.Linear(dims, dims)
 
-    def forward(self, query: Tensor, view: CameraView, spatial_shape: tuple[int, int]) -> Tensor:
+    def forward(self, query: Tensor, view: CameraFeatures, spatial_shape: tuple[int, int]) -> Tensor:
         """Query [Q, C] -> [cameras, Q, C]. Sampling point p belongs to reference point p mod D."""
         cameras = view.features.shape[0]
         sampled: Tensor = multi_scale_deformable_attention(
@@ -87,7 +87,7 @@ class SpatialCrossAttention(nn.Module):
         self.deformable_attention = CameraAttention(dims, heads, points)
         self.output_proj = nn.Linear(dims, dims)
 
-    def forward(self, query: Tensor, view: CameraView, spatial_shape: tuple[int, int]) -> Tensor:
+    def forward(self, query: Tensor, view: CameraFeatures, spatial_shape: tuple[int, int]) -> Tensor:
         """Query [Q, C] -> [Q, C]. A pillar that no camera sees attends to nothing."""
         attended = self.deformable_attention(query, view, spatial_shape)
         cameras = view.visible.float().sum(0).clamp(min=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from plugins.bev_encoder.attention import CameraView, SpatialCrossAttention, TemporalSelfAttention
+from plugins.bev_encoder.attention import CameraFeatures, SpatialCrossAttention, TemporalSelfAttention
 from plugins.bev_encoder.geometry import CAN_BUS_SIZE, align_rotation, ego_shift, pillar_points, project
 from toolkit.config import ModelConfig
 from toolkit.nn.coordinates import bev_reference_points
@@ -34,7 +34,7 @@ class BevEncoderLayer(nn.Module):
         self.ffns = nn.ModuleList([FeedForward(dims, config.feedforward)])
         self.norms = nn.ModuleList([nn.LayerNorm(dims) for _ in range(3)])
 
-    def forward(self, bev: Tensor, position: Tensor, queue: Tensor, reference: Tensor, view: CameraView) -> Tensor:
+    def forward(self, bev: Tensor, position: Tensor, queue: Tensor, reference: Tensor, view: CameraFeatures) -> Tensor:
         """Refine bev [Q, C]; see `TemporalSelfAttention` and `SpatialCrossAttention` for the other arguments."""
         bev = self.norms[0](self.attentions[0](bev, position, queue, reference, self.bev_shape))
         bev = self.norms[1](self.attentions[1](bev, view, self.feature_shape))
@@ -56,7 +56,7 @@ class BevLayers(nn.Module):
         previous: Tensor,
         use_previous: Tensor,
         reference: Tensor,
-        view: CameraView,
+        view: CameraFeatures,
     ) -> Tensor:
         """Query, position and the aligned previous BEV [Q, C]; use_previous [1] int32; the rest as in a layer."""
         bev, history = query, torch.stack((previous, query))
@@ -108,7 +108,7 @@ class BevTransformer(nn.Module):
             align_rotation(prev_bev, can_bus, self.rotate_center, self.bev),
             use_previous,
             self.cell_centers + ego_shift(can_bus, self.bev),
-            CameraView(features, *project(self.pillars, lidar2img, self.image_size)),
+            CameraFeatures(features, *project(self.pillars, lidar2img, self.image_size)),
         )
         return out
 

@@ -11,7 +11,7 @@ from plugins.tracking.lifecycle import Lifecycle, update_lifecycle
 from plugins.tracking.memory_bank import MemoryBank
 from plugins.tracking.query_interaction import QueryInteraction
 from plugins.tracking.selection import best_rows, count, first_valid, take, valid_first, where_valid
-from plugins.tracking.state import CODED_BOX, FREE_ID, Pose, Tracks, fresh_tracks, moved_reference
+from plugins.tracking.state import CODED_BOX, FREE_ID, LidarPose, Tracks, fresh_tracks, moved_reference
 from toolkit.config import ModelConfig, TrackingConfig
 from toolkit.nn.coordinates import inverse_sigmoid
 
@@ -62,8 +62,8 @@ class Tracking(nn.Module):
             Tracks(*previous),
             track_count,
             use_previous,
-            Pose(prev_timestamp, prev_l2g_rotation, prev_l2g_translation),
-            Pose(timestamp, l2g_rotation, l2g_translation),
+            LidarPose(prev_timestamp, prev_l2g_rotation, prev_l2g_translation),
+            LidarPose(timestamp, l2g_rotation, l2g_translation),
         )
         tracks = fresh.append(carried)
         valid = torch.cat((carried_valid.new_ones(tracking.queries), carried_valid))
@@ -93,7 +93,7 @@ class Tracking(nn.Module):
         return fresh_tracks(query, reference, self.config.tracking.memory_length)
 
     def carry(
-        self, state: Tracks, track_count: Tensor, use_previous: Tensor, previous: Pose, current: Pose
+        self, state: Tracks, track_count: Tensor, use_previous: Tensor, previous: LidarPose, current: LidarPose
     ) -> tuple[Tracks, Tensor]:
         """Rows of the previous frame that carry an object, with the reference where it should be now.
 

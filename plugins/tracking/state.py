@@ -63,7 +63,7 @@ class Tracks(NamedTuple):
         return Tracks(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
 
 
-class Pose(NamedTuple):
+class LidarPose(NamedTuple):
     """When and where the LiDAR is: seconds [1], LiDAR to global rotation [3, 3] (row vectors), translation [3] in m."""
 
     timestamp: Tensor
@@ -91,7 +91,7 @@ def fresh_tracks(query: Tensor, reference: Tensor, memory_length: int) -> Tracks
     )
 
 
-def moved_reference(tracks: Tracks, previous: Pose, current: Pose, bev: BevConfig) -> Tensor:
+def moved_reference(tracks: Tracks, previous: LidarPose, current: LidarPose, bev: BevConfig) -> Tensor:
     """Reference logits (x, y) [N, 2] after the objects moved at constant velocity and the ego moved."""
     position = to_metres(tracks.reference.sigmoid(), bev)
     travelled = tracks.box[:, 8:] * (current.timestamp - previous.timestamp)

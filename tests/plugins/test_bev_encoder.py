@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from plugins.bev_encoder.attention import CameraView, SpatialCrossAttention, TemporalSelfAttention
+from plugins.bev_encoder.attention import CameraFeatures, SpatialCrossAttention, TemporalSelfAttention
 from plugins.bev_encoder.geometry import align_rotation, ego_shift, pillar_points, project
 from plugins.bev_encoder.model import BevEncoder
 from plugins.bev_encoder.plugin import SUBMODULE
@@ -211,7 +211,7 @@ def test_spatial_attention_averages_the_cameras_that_see_the_pillar() -> None:
     visible = torch.tensor([[True, True, False], [True, False, False]])
 
     def attend(features: Tensor, visible: Tensor) -> Tensor:
-        view = CameraView(features, reference[: len(features)], visible)
+        view = CameraFeatures(features, reference[: len(features)], visible)
         out: Tensor = attention(query, view, (2, 3))
         return out
 

@@ -17,7 +17,7 @@ from plugins.tracking.decoder import Detections
 from plugins.tracking.lifecycle import Lifecycle, update_lifecycle
 from plugins.tracking.model import Tracking
 from plugins.tracking.plugin import POSE, SUBMODULE, TRACKS
-from plugins.tracking.state import FREE_ID, Pose, Tracks
+from plugins.tracking.state import FREE_ID, LidarPose, Tracks
 from toolkit.config import ModelConfig
 from toolkit.specs import frame_input
 
@@ -39,8 +39,8 @@ def padded(array: np.ndarray) -> Tensor:
     return tensor(np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)))
 
 
-def pose(golden: Golden, prefix: str = "in.") -> Pose:
-    return Pose(
+def pose(golden: Golden, prefix: str = "in.") -> LidarPose:
+    return LidarPose(
         tensor(golden[f"{prefix}timestamp"]),
         tensor(golden[f"{prefix}l2g_r_mat"])[0],
         tensor(golden[f"{prefix}l2g_t"])[0],
@@ -186,17 +186,17 @@ def test_memory_bank(
     )
 
 
-def run_frame(module: nn.Module, golden: Golden, previous: Pose, state: list[Tensor]) -> dict[str, Tensor]:
+def run_frame(module: nn.Module, golden: Golden, previous: LidarPose, state: list[Tensor]) -> dict[str, Tensor]:
     bev = tensor(golden["out.bev_embed"])[:, 0]
     outputs = module(bev, tensor(golden["in.use_prev_bev"]), *pose(golden), *previous, *state)
     return dict(zip([spec.name for spec in SUBMODULE.outputs], outputs, strict=True))
 
 
-def empty_sequence() -> tuple[Pose, list[Tensor]]:
+def empty_sequence() -> tuple[LidarPose, list[Tensor]]:
     """The state before the first frame: zeros."""
     dimensions = CONFIG.dimensions()
     return (
-        Pose(*(tensor(spec.zeros(dimensions)) for spec in map(frame_input, POSE))),
+        LidarPose(*(tensor(spec.zeros(dimensions)) for spec in map(frame_input, POSE))),
         [tensor(spec.zeros(dimensions)) for spec in TRACKS],
     )
 

@@ -17,7 +17,7 @@ from plugins.tracking.memory_bank import MemoryBank
 from plugins.tracking.model import Tracking
 from plugins.tracking.query_interaction import QueryInteraction
 from plugins.tracking.selection import best_rows, valid_first
-from plugins.tracking.state import FREE_ID, Pose, Tracks, fresh_tracks, moved_reference
+from plugins.tracking.state import FREE_ID, LidarPose, Tracks, fresh_tracks, moved_reference
 from toolkit.config import BevConfig, ModelConfig, TrackingConfig
 from toolkit.nn.coordinates import inverse_sigmoid, to_metres, to_normalised
 
@@ -234,8 +234,8 @@ def test_references_follow_the_object_and_the_ego() -> None:
     """An object ahead drives on at 4 m/s for 0.5 s while the ego advances 3 m and turns left by 90 degrees."""
     bev = BevConfig()
     turn = torch.tensor([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])  # row vectors: x ahead becomes y
-    previous = Pose(torch.tensor([1.0]), torch.eye(3), torch.tensor([1000.0, 500, 2]))
-    current = Pose(torch.tensor([1.5]), turn, torch.tensor([1000.0, 503, 2]))
+    previous = LidarPose(torch.tensor([1.0]), torch.eye(3), torch.tensor([1000.0, 500, 2]))
+    current = LidarPose(torch.tensor([1.5]), turn, torch.tensor([1000.0, 503, 2]))
     tracks = fresh_tracks(torch.zeros(1, 32), inverse_sigmoid(to_normalised(torch.tensor([[0.0, 20, -1]]), bev)), 4)
     tracks = tracks._replace(box=torch.tensor([[0.0, 0, 0, 0, 0, 0, 0, 1, 0, 4]]))
     moved = to_metres(moved_reference(tracks, previous, current, bev).sigmoid(), bev)
@@ -244,7 +244,7 @@ def test_references_follow_the_object_and_the_ego() -> None:
 
 def test_references_that_leave_the_range_stop_at_its_border() -> None:
     bev = BevConfig()
-    pose = Pose(torch.zeros(1), torch.eye(3), torch.zeros(3))
+    pose = LidarPose(torch.zeros(1), torch.eye(3), torch.zeros(3))
     tracks = fresh_tracks(torch.zeros(1, 32), inverse_sigmoid(to_normalised(torch.tensor([[51.0, 0, 0]]), bev)), 4)
     tracks = tracks._replace(box=torch.tensor([[0.0, 0, 0, 0, 0, 0, 0, 1, 9, 0]]))
     moved = moved_reference(tracks, pose, pose._replace(timestamp=torch.ones(1)), bev)

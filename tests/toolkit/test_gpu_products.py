@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from benchmarks import gpu_products
-from benchmarks.gpu_products import Attention, Case, Convolution, Linear, measure
+from benchmarks.gpu_products import AttentionCase, Case, Convolution, Linear, measure
 from toolkit.engines.gpu.precision import Precision
 
 SMALL: dict[str, Case] = {
     "linear": Linear(5, 64, 7),
     "convolution": Convolution(2, 32, 4, 6, 3),
-    "attention": Attention(1, 2, 9, 11),
+    "attention": AttentionCase(1, 2, 9, 11),
 }
 MOST = {Precision.FP32: 2e-6, Precision.TF32: 2e-3, Precision.FP16: 2e-3, Precision.BF16: 2e-2}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from toolkit.engines.gpu.transfer import SMALL_BYTES, Download, Layout
+from toolkit.engines.gpu.transfer import SMALL_BYTES, ByteLayout, Download
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def tensors() -> dict[str, Tensor]:
 
 def test_what_is_packed_comes_back(tensors: dict[str, Tensor]) -> None:
     """As tensors and as arrays, which are views."""
-    layout = Layout.of(tensors)
+    layout = ByteLayout.of(tensors)
     packed = layout.pack(tensors)
     assert packed.dtype == torch.uint8
     assert len(packed) == layout.size == sum(tensor.nbytes for tensor in tensors.values())
@@ -42,15 +42,15 @@ def test_what_is_packed_comes_back(tensors: dict[str, Tensor]) -> None:
 
 
 def test_arrays_have_the_layout_of_their_tensors(tensors: dict[str, Tensor]) -> None:
-    assert Layout.of({name: tensor.numpy() for name, tensor in tensors.items()}) == Layout.of(tensors)
+    assert ByteLayout.of({name: tensor.numpy() for name, tensor in tensors.items()}) == ByteLayout.of(tensors)
 
 
 def test_nothing_takes_no_memory() -> None:
-    assert Layout.of({}).size == 0
+    assert ByteLayout.of({}).size == 0
 
 
 def test_a_download_is_one_copy_at_the_first_question(tensors: dict[str, Tensor]) -> None:
-    packed = Layout.of(tensors).pack(tensors)
+    packed = ByteLayout.of(tensors).pack(tensors)
     download = Download(tensors, packed)
     assert download[tensors["count"]].tolist() == [7]
     packed.zero_()
@@ -60,7 +60,7 @@ def test_a_download_is_one_copy_at_the_first_question(tensors: dict[str, Tensor]
 
 def test_a_download_knows_its_own_tensors(tensors: dict[str, Tensor]) -> None:
     """Not equal ones: the tensor of another frame may have other values when it is asked for."""
-    download = Download(tensors, Layout.of(tensors).pack(tensors))
+    download = Download(tensors, ByteLayout.of(tensors).pack(tensors))
     assert tensors["plan"] in download
     assert tensors["plan"].clone() not in download
     with pytest.raises(KeyError):
@@ -69,7 +69,7 @@ def test_a_download_knows_its_own_tensors(tensors: dict[str, Tensor]) -> None:
 
 def test_a_small_array_does_not_keep_the_memory_of_all() -> None:
     tensors = {"large": torch.zeros(SMALL_BYTES + 1, dtype=torch.uint8), "small": torch.ones(3)}
-    arrays = Download(tensors, Layout.of(tensors).pack(tensors)).arrays
+    arrays = Download(tensors, ByteLayout.of(tensors).pack(tensors)).arrays
     assert arrays["small"].base is None
     assert arrays["large"].base is not None
     np.testing.assert_array_equal(arrays["small"], 1)

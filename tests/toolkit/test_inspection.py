@@ -22,7 +22,7 @@ from toolkit.config import ModelConfig
 from toolkit.errors import InputError
 from toolkit.files import sha256_file
 from toolkit.inspection.bundle import inspect_bundle
-from toolkit.inspection.difference import Change, compare_weights
+from toolkit.inspection.difference import ChangedEntry, compare_weights
 from toolkit.inspection.files import weights_of
 from toolkit.inspection.onnx_model import Tensor as OnnxTensor
 from toolkit.inspection.onnx_model import inspect_onnx
@@ -181,7 +181,11 @@ class TestDifference:
         assert difference.missing == ("old",)
         assert difference.extra == ("new",)
         assert difference.reshaped == {"shape": "[2] here, [3] there"}
-        assert difference.changed == (Change("broken", None), Change("large", 2.0), Change("small", 0.25))
+        assert difference.changed == (
+            ChangedEntry("broken", None),
+            ChangedEntry("large", 2.0),
+            ChangedEntry("small", 0.25),
+        )
         assert difference.identical == 0
 
 

@@ -10,11 +10,11 @@ import pytest
 from tests.visualize.drives import box, cells, map_with, occupancy_with, plan_ahead, result, straight_on
 from toolkit.data.annotations import Annotation
 from toolkit.runtime.results import FrameResult
-from toolkit.visualize.birds_eye import View, draw_birds_eye
+from toolkit.visualize.birds_eye import EgoSquare, draw_birds_eye
 from toolkit.visualize.canvas import Picture
 from toolkit.visualize.ego import smooth_path
 
-VIEW = View(reach=50.0, size=800, ring_step=10)
+VIEW = EgoSquare(reach=50.0, size=800, ring_step=10)
 
 
 def drawn(moment: FrameResult, *annotations: Annotation) -> Picture:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Change:
+class ChangedEntry:
     """An entry whose values differ: the largest absolute difference, or None where values are not finite."""
 
     key: str
@@ -25,7 +25,7 @@ class Difference:
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     reshaped: Mapping[str, str]
-    changed: tuple[Change, ...]
+    changed: tuple[ChangedEntry, ...]
     identical: int
 
 
@@ -39,7 +39,7 @@ def compare_weights(entries: Mapping[str, Tensor], others: Mapping[str, Tensor],
     }
     comparable = [key for key in common if key not in reshaped]
     changes = [
-        Change(key, largest_difference(entries[key], others[key]))
+        ChangedEntry(key, largest_difference(entries[key], others[key]))
         for key in comparable
         if not torch.equal(entries[key].double(), others[key].double())
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from toolkit.bundle import Bundle
 from toolkit.report.agreement import describe_agreement
-from toolkit.report.contents import Report
+from toolkit.report.contents import PageContents
 from toolkit.report.conversion import describe_conversion, describe_passes
 from toolkit.report.engines import describe_engines
 from toolkit.report.run import describe_run
@@ -23,7 +23,7 @@ def collect_report(
     results: Path | None = None,
     verification: Path | None = None,
     rewritten: Sequence[Path] = (),
-) -> Report:
+) -> PageContents:
     """Collect what is known about a bundle. `submodules` tell whose the weights are.
 
     `results` is a folder of `run`, `verification` a file of `verify --json`, `rewritten` are models of `rewrite`.
@@ -32,7 +32,7 @@ def collect_report(
     run = describe_run(bundle, results) if results else None
     agreement = describe_agreement(bundle, verification)
     engines, engine_warnings = describe_engines(bundle)
-    return Report(
+    return PageContents(
         title=bundle.path.absolute().name,
         created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         toolkit=installed_version(PACKAGE) or "unknown",

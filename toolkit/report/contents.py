@@ -57,7 +57,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PagePicture:
     """A frame's picture as a data URI, with its size in pixels."""
 
     frame: str
@@ -75,12 +75,12 @@ class Run:
     median_seconds: float | None
     latency: Table
     plot: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[PagePicture, ...]
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Report:
+class PageContents:
     """Everything. `run` is None without results of a run."""
 
     title: str

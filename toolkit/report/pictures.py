@@ -11,7 +11,7 @@ import numpy as np
 
 from toolkit.errors import InputError
 from toolkit.regular_file import read_regular
-from toolkit.report.contents import Picture
+from toolkit.report.contents import PagePicture
 from toolkit.runtime.run_record import FrameRecord
 
 MOST_PICTURES = 4
@@ -22,7 +22,7 @@ _SUFFIXES = (".jpg", ".png")
 _QUALITY = 85
 
 
-def frame_pictures(results: Path, frames: Sequence[FrameRecord]) -> tuple[Picture, ...]:
+def frame_pictures(results: Path, frames: Sequence[FrameRecord]) -> tuple[PagePicture, ...]:
     """Pictures of up to `MOST_PICTURES` frames, spread evenly over those that have one.
 
     Raises InputError for one that cannot be read.
@@ -37,7 +37,7 @@ def _picture_path(results: Path, frame: FrameRecord) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _picture(frame: FrameRecord, path: Path) -> Picture:
+def _picture(frame: FrameRecord, path: Path) -> PagePicture:
     try:
         data = read_regular(path, MAX_BYTES)
     except OSError as error:
@@ -53,7 +53,7 @@ def _picture(frame: FrameRecord, path: Path) -> Picture:
         height, width = max(1, round(height * WIDTH / width)), WIDTH
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
-    return Picture(
+    return PagePicture(
         frame=frame.frame,
         caption=f"{frame.scene}, {frame.boxes} objects",
         uri="data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii"),

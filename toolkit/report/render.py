@@ -9,17 +9,17 @@ from markupsafe import Markup
 
 from toolkit.claims import FileOutput
 from toolkit.outputs import new_file
-from toolkit.report.contents import Report
+from toolkit.report.contents import PageContents
 from toolkit.text import LONGEST_LINE, shown
 
 
-def write_report(report: Report, output: FileOutput | Path) -> None:
+def write_report(report: PageContents, output: FileOutput | Path) -> None:
     """Write the page. Raises InputError if that is not possible."""
     with new_file(output) as work:
         work.write_text(render_report(report), encoding="utf-8")
 
 
-def render_report(report: Report) -> str:
+def render_report(report: PageContents) -> str:
     """The page. Every text is shown as one line and escaped: checkpoints and names of files may hold anything."""
     environment = Environment(
         loader=PackageLoader("toolkit.report"),

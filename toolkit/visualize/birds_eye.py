@@ -42,7 +42,7 @@ Ranges = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class View:
+class EgoSquare:
     """A square around the ego: half its side in metres, its side in pixels, and metres between rings."""
 
     reach: float
@@ -59,22 +59,22 @@ class View:
         return (np.asarray(points, np.float64) * (1, -1) + (self.reach, self.reach)) * self.scale
 
 
-def far_view(size: int) -> View:
+def far_view(size: int) -> EgoSquare:
     """All of the default BEV grid."""
-    return View(53.0, size, ring_step=10)
+    return EgoSquare(53.0, size, ring_step=10)
 
 
-def near_view(size: int) -> View:
+def near_view(size: int) -> EgoSquare:
     """The surroundings that occupancy covers."""
-    return View(16.0, size, ring_step=5)
+    return EgoSquare(16.0, size, ring_step=5)
 
 
-Layer = Callable[[Picture, View, FrameResult], None]
+Layer = Callable[[Picture, EgoSquare, FrameResult], None]
 """Draws what a submodule gives beyond the parts of a result that the toolkit knows."""
 
 
 def draw_birds_eye(
-    result: FrameResult, view: View, annotations: Sequence[Annotation] = (), layers: Sequence[Layer] = ()
+    result: FrameResult, view: EgoSquare, annotations: Sequence[Annotation] = (), layers: Sequence[Layer] = ()
 ) -> Picture:
     """Map, occupancy, boxes with their motion, the ego and its plan; ground truth is dashed. `layers` go on top."""
     picture = blank(view.size, view.size, PANEL)
@@ -102,13 +102,13 @@ def draw_birds_eye(
     return picture
 
 
-def frame_around(picture: Picture, view: View, reach: float) -> None:
+def frame_around(picture: Picture, view: EgoSquare, reach: float) -> None:
     """Mark the square that another view shows."""
     corners = view.pixels(np.array([(-reach, -reach), (reach, -reach), (reach, reach), (-reach, reach)]))
     stroke(picture, corners, MUTED, 1, alpha=0.6, closed=True)
 
 
-def _draw_map(picture: Picture, view: View, result: MapResult) -> None:
+def _draw_map(picture: Picture, view: EgoSquare, result: MapResult) -> None:
     cells = np.full((*result.drivable.shape, 3), PANEL, np.float32)
     cells[result.drivable] = DRIVABLE
     for i, lane in enumerate(result.lanes):
@@ -117,7 +117,7 @@ def _draw_map(picture: Picture, view: View, result: MapResult) -> None:
     _draw_cells(picture, view, cells, shown, (result.x_range, result.y_range), 1.0)
 
 
-def _draw_occupancy(picture: Picture, view: View, result: OccupancyResult) -> None:
+def _draw_occupancy(picture: Picture, view: EgoSquare, result: OccupancyResult) -> None:
     """The present lies on top of the future."""
     (left, right), (rear, front) = ranges = (result.x_range, result.y_range)
     steps = len(result.cells)
@@ -130,7 +130,7 @@ def _draw_occupancy(picture: Picture, view: View, result: OccupancyResult) -> No
 
 
 def _draw_cells(
-    picture: Picture, view: View, cells: NDArray[np.float32], shown: Mask, ranges: Ranges, alpha: float
+    picture: Picture, view: EgoSquare, cells: NDArray[np.float32], shown: Mask, ranges: Ranges, alpha: float
 ) -> None:
     """Colours [H, W, 3] of a grid over `ranges`, as far as `shown` [H, W]; row 0 is the rear."""
     (left, right), (rear, front) = ranges
@@ -144,7 +144,7 @@ def _draw_cells(
     cv2.copyTo(cv2.addWeighted(picture, 1 - alpha, colors, alpha, 0), covered, picture)
 
 
-def _draw_rings(picture: Picture, view: View) -> None:
+def _draw_rings(picture: Picture, view: EgoSquare) -> None:
     middle = np.full(2, view.size / 2)
     for radius in range(view.ring_step, int(view.reach), view.ring_step):
         ring(picture, middle, radius * view.scale, MUTED, alpha=0.3)
@@ -152,11 +152,11 @@ def _draw_rings(picture: Picture, view: View) -> None:
         write(picture, f"{radius} m", (at[0], at[1]), 10, MUTED, align="center", halo=True)
 
 
-def _draw_truth(picture: Picture, view: View, annotation: Annotation) -> None:
+def _draw_truth(picture: Picture, view: EgoSquare, annotation: Annotation) -> None:
     dash(picture, outline(view.pixels(_footprint(annotation))), TRUTH, period=5)
 
 
-def _draw_box(picture: Picture, view: View, box: TrackedBox) -> Iterable[Label]:
+def _draw_box(picture: Picture, view: EgoSquare, box: TrackedBox) -> Iterable[Label]:
     """Draw the box; give its label if its middle is in view."""
     color = class_color(box.label)
     footprint = _footprint(box)
@@ -180,7 +180,7 @@ def _draw_box(picture: Picture, view: View, box: TrackedBox) -> Iterable[Label]:
         yield Label(str(box.track_id), places, color)
 
 
-def _draw_motion(picture: Picture, view: View, motion: MotionModes, start: Points, color: Color) -> None:
+def _draw_motion(picture: Picture, view: EgoSquare, motion: MotionModes, start: Points, color: Color) -> None:
     """Likelier modes are more opaque and come last; one that stays where it is would only hide its object."""
     for i in np.argsort(motion.probabilities):
         path = np.concatenate([start[None], motion.trajectories[i]])
@@ -192,7 +192,7 @@ def _draw_motion(picture: Picture, view: View, motion: MotionModes, start: Point
         dot(picture, pixels[-1], 2.5, color, alpha)
 
 
-def _draw_plan(picture: Picture, view: View, plan: PlanResult) -> None:
+def _draw_plan(picture: Picture, view: EgoSquare, plan: PlanResult) -> None:
     path = view.pixels(smooth_path(plan.points))
     stroke(picture, path, GROUND, 5)
     stroke(picture, path, PLAN, 3)
@@ -201,7 +201,7 @@ def _draw_plan(picture: Picture, view: View, plan: PlanResult) -> None:
         dot(picture, point, 3.0, PLAN)
 
 
-def _draw_ego(picture: Picture, view: View) -> None:
+def _draw_ego(picture: Picture, view: EgoSquare) -> None:
     """The body with its windscreen, so that front and rear are told apart."""
     (width, length), no_height = EGO_SIZE, 0.0
     corners = box_corners((0.0, 0.0, 0.0), (width, length, no_height), np.pi / 2)[:4, :2]
@@ -212,7 +212,7 @@ def _draw_ego(picture: Picture, view: View) -> None:
     fill(picture, view.pixels(np.concatenate([screen, [(-half * 0.8, 0.1 * length)]])), GROUND)
 
 
-def _draw_scale_bar(picture: Picture, view: View) -> None:
+def _draw_scale_bar(picture: Picture, view: EgoSquare) -> None:
     right, low = view.size - 14, view.size - 14
     left = right - view.ring_step * view.scale
     for color, thickness in ((GROUND, 5), (INK, 2)):

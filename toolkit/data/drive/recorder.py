@@ -118,7 +118,7 @@ class _Recorder:
         return KeyFrame(self._timestamp(time), tuple(captures), observations)
 
     def _take_picture(self, camera: Camera, time: float) -> tuple[Capture, Array]:
-        """The picture's record, and the areas [actors, 2] of `Picture`."""
+        """The picture's record, and the areas [actors, 2] of `PaintedPicture`."""
         exposed = time + camera.delay / 1e6
         ego = self._traffic.ego.at(exposed, -REAR_AXLE).pose
         picture = self._painter.picture(camera, ego, exposed)

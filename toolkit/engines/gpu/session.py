@@ -14,7 +14,7 @@ from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_networ
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.preprocess import CameraImages, rows_read
-from toolkit.engines.gpu.transfer import Download, Layout, PictureUpload, Upload
+from toolkit.engines.gpu.transfer import ByteLayout, Download, PictureUpload, Upload
 from toolkit.engines.torch import all_finite, load_network
 from toolkit.errors import InputError
 from toolkit.network import Network
@@ -127,7 +127,7 @@ class CudaGraphSession:
         # All in two launches; NaN counts as the largest.
         largest = torch.stack(torch._foreach_norm(states, torch.inf)) if states else torch.zeros(1, device=DEVICE)
         leaving = {name: outputs[name] for name in self._leaving} | {LARGEST: largest}
-        return {**outputs, LARGEST: largest, PACKED: Layout.of(leaving).pack(leaving)}
+        return {**outputs, LARGEST: largest, PACKED: ByteLayout.of(leaving).pack(leaving)}
 
     def _float_states(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
         return [tensors[name] for name in self._states if tensors[name].is_floating_point()]

@@ -28,13 +28,13 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class ByteLayout:
     """Tensors as one run of bytes, those of wider types first, so that each is aligned."""
 
     places: tuple[Place, ...]
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor | np.ndarray]) -> Layout:
+    def of(cls, tensors: Mapping[str, Tensor | np.ndarray]) -> ByteLayout:
         """For tensors of these types and shapes."""
         places, stop = [], 0
         for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].itemsize):
@@ -99,7 +99,7 @@ class Upload:
 
     def together(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         """The arrays on the device, in one copy."""
-        layout = Layout.of(arrays)
+        layout = ByteLayout.of(arrays)
         packed = page_locked((layout.size,))
         for name, place in layout.arrays(packed).items():
             place[...] = arrays[name]
@@ -192,5 +192,5 @@ class Download:
         host.copy_(self._packed, non_blocking=True)
         if self._packed.is_cuda:
             torch.cuda.current_stream(self._packed.device).record_event().synchronize()
-        arrays = Layout.of(self._tensors).arrays(host)
+        arrays = ByteLayout.of(self._tensors).arrays(host)
         return {name: array.copy() if array.nbytes <= SMALL_BYTES else array for name, array in arrays.items()}

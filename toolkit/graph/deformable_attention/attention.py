@@ -32,7 +32,7 @@ ATTRIBUTES = {
 
 
 @dataclass(frozen=True)
-class Attention:
+class FusedAttention:
     """The operands of the fused node, all of one `dtype`, and the tensor `result` that its output becomes."""
 
     spatial_shapes: tuple[int, ...]
@@ -51,7 +51,7 @@ class Attention:
         return effort + (self.locations.reference is None) + (len(self.value) > 1)
 
 
-def attention(summed: WeightedSum, graph_outputs: Set[int], sizes: Sizes) -> Attention:
+def attention(summed: WeightedSum, graph_outputs: Set[int], sizes: Sizes) -> FusedAttention:
     """The attention that ends in a weighted sum; `graph_outputs` are the ids of tensors that have to stay.
 
     Raises Unfit, saying why, if it is none that the node can compute.
@@ -88,7 +88,7 @@ def head_counts(summed: WeightedSum, sizes: Sizes) -> list[int]:
     return [size for size in dict.fromkeys([*dimensions, 1]) if batch_heads % size == 0]
 
 
-def of_heads(summed: WeightedSum, heads: int, graph_outputs: Set[int], sizes: Sizes) -> Attention:
+def of_heads(summed: WeightedSum, heads: int, graph_outputs: Set[int], sizes: Sizes) -> FusedAttention:
     """The attention if it has so many heads."""
     maps, grids = zip(*(node.inputs[:2] for node in summed.samples.nodes), strict=True)
     spatial_shapes = tuple(size for level in maps for size in sizes.known_shape(level)[2:])
@@ -99,7 +99,7 @@ def of_heads(summed: WeightedSum, heads: int, graph_outputs: Set[int], sizes: Si
     channels = summed.samples.level_shape[1]
     dtype = np.dtype(maps[0].dtype)
     result, arrangement = result_of(summed, (batches, queries, heads, channels), graph_outputs, sizes)
-    return Attention(spatial_shapes, dtype, value, points, logits, result, arrangement)
+    return FusedAttention(spatial_shapes, dtype, value, points, logits, result, arrangement)
 
 
 def result_of(

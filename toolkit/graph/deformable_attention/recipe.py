@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.graph.deformable_attention.arrangement import Arrangement
-from toolkit.graph.deformable_attention.attention import Attention
+from toolkit.graph.deformable_attention.attention import FusedAttention
 from toolkit.graph.deformable_attention.operand import Operand
 from toolkit.graph.deformable_attention.sizes import Shape
 from toolkit.graph.unfit import Unfit
@@ -59,7 +59,7 @@ class Fusion:
     recipe: Recipe
 
 
-def fusion_of(choices: Sequence[Attention]) -> Fusion:
+def fusion_of(choices: Sequence[FusedAttention]) -> Fusion:
     """One fusion for all sizes. Raises Unfit if different sizes need different ones."""
     first = choices[0]
     if any(choice.spatial_shapes != first.spatial_shapes for choice in choices):

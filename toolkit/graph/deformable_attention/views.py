@@ -21,7 +21,7 @@ ARITHMETIC_OPS = frozenset({"Add", "Div", "Mul", "Sub"})
 
 
 @dataclass(frozen=True)
-class View:
+class ScaledView:
     """A tensor as ``scale * source + shift``, its elements arranged by `layout`.
 
     The scale is the product of the number `factor` and of `fields`, constants (flat) with a layout of their own.
@@ -32,17 +32,17 @@ class View:
     shift: float = 0.0
     fields: tuple[tuple[Any, Layout], ...] = ()
 
-    def regroup(self, node: gs.Node, made: gs.Tensor, sizes: Sizes) -> View:
+    def regroup(self, node: gs.Node, made: gs.Tensor, sizes: Sizes) -> ScaledView:
         """The view that a regrouping node makes of this one."""
         fields = tuple((values, regrouped_by(node, made, layout, sizes)) for values, layout in self.fields)
-        return View(regrouped_by(node, made, self.layout, sizes), self.factor, self.shift, fields)
+        return ScaledView(regrouped_by(node, made, self.layout, sizes), self.factor, self.shift, fields)
 
-    def expand(self, shape: Shape) -> View:
+    def expand(self, shape: Shape) -> ScaledView:
         """Broadcast to a shape."""
         fields = tuple((values, layout.expand(shape)) for values, layout in self.fields)
-        return View(self.layout.expand(shape), self.factor, self.shift, fields)
+        return ScaledView(self.layout.expand(shape), self.factor, self.shift, fields)
 
-    def compute(self, op: str, constant: Any, reversed_: bool) -> View:
+    def compute(self, op: str, constant: Any, reversed_: bool) -> ScaledView:
         """The view after Add, Sub, Mul or Div with a constant, which is the first operand if `reversed_`.
 
         Raises Unfit for what is no multiplication plus a number.
@@ -53,18 +53,18 @@ class View:
             if number is None:
                 raise Unfit("different numbers are added")
             if op == "Add":
-                return View(view.layout, view.factor, view.shift + number, view.fields)
+                return ScaledView(view.layout, view.factor, view.shift + number, view.fields)
             sign = -1 if reversed_ else 1
-            return View(view.layout, sign * view.factor, sign * (view.shift - number), view.fields)
+            return ScaledView(view.layout, sign * view.factor, sign * (view.shift - number), view.fields)
         if op == "Div" and reversed_:
             raise Unfit("a constant is divided")
         values = 1 / constant.astype(np.float64) if op == "Div" else constant.astype(np.float64)
         if (number := uniform(values)) is not None:
-            return View(view.layout, view.factor * number, view.shift * number, view.fields)
+            return ScaledView(view.layout, view.factor * number, view.shift * number, view.fields)
         if view.shift:
             raise Unfit("a sum is scaled differently along an axis")
         field = Layout.of(values.shape).expand(view.layout.shape)
-        return View(view.layout, view.factor, 0.0, (*view.fields, (values.ravel(), field)))
+        return ScaledView(view.layout, view.factor, 0.0, (*view.fields, (values.ravel(), field)))
 
     def scale(self, kept: Sequence[int]) -> Any:
         """The scale along some axes, of the shape of these. Raises Unfit if it differs along others."""
@@ -102,7 +102,7 @@ class Step:
     def source(self) -> gs.Tensor:
         return self.node.inputs[self.operand]
 
-    def __call__(self, view: View, sizes: Sizes) -> View:
+    def __call__(self, view: ScaledView, sizes: Sizes) -> ScaledView:
         """The view of `made` from that of the source. Raises Unfit if there is none."""
         if regroups(self.node):
             return view.regroup(self.node, self.made, sizes)
@@ -130,10 +130,10 @@ class Path:
         """The target and all tensors on the way to it, the nearest first."""
         return (self.target, *(step.source for step in self.steps))
 
-    def view(self, source: gs.Tensor, sizes: Sizes) -> View:
+    def view(self, source: gs.Tensor, sizes: Sizes) -> ScaledView:
         """The target as a view of one of its sources."""
         count = next(index for index, tensor in enumerate(self.sources) if tensor is source)
-        view = View(Layout.of(sizes.known_shape(source)))
+        view = ScaledView(Layout.of(sizes.known_shape(source)))
         return reduce(lambda made, step: step(made, sizes), reversed(self.steps[:count]), view)
 
     def via(self, node: gs.Node, operand: int) -> Path:

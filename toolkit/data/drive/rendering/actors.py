@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from toolkit.data.drive.rendering.mesh import Mesh
-from toolkit.data.drive.rendering.view import BGR, NEAR, SUBPIXEL, View, drawing_points, shaded, tone
+from toolkit.data.drive.rendering.view import BGR, NEAR, SUBPIXEL, PlacedCamera, drawing_points, shaded, tone
 from toolkit.data.drive.traffic.actors import BICYCLE, MOTORCYCLE, Actor
 from toolkit.data.drive.world.geometry import Array
 from toolkit.data.drive.world.paint import Color
@@ -20,7 +20,7 @@ _VEST: Color = (234, 138, 30)
 _STEP_METRES = 0.75
 
 
-def draw_mesh(view: View, mesh: Mesh, pose: Array) -> None:
+def draw_mesh(view: PlacedCamera, mesh: Mesh, pose: Array) -> None:
     """A mesh at a pose (x, y, yaw)."""
     cos, sin = math.cos(pose[2]), math.sin(pose[2])
     turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
@@ -42,7 +42,7 @@ def draw_mesh(view: View, mesh: Mesh, pose: Array) -> None:
                 view.fill(points[begin:end], colors[i])
 
 
-def draw_flat_actor(view: View, actor: Actor, pose: Array, walked: float) -> None:
+def draw_flat_actor(view: PlacedCamera, actor: Actor, pose: Array, walked: float) -> None:
     """A person or a two-wheeler; `walked` metres move the legs."""
     if actor.kind in (BICYCLE, MOTORCYCLE):
         _two_wheeler(view, actor, pose)
@@ -54,7 +54,7 @@ def draw_flat_actor(view: View, actor: Actor, pose: Array, walked: float) -> Non
 
 
 def _person(
-    view: View, place: Array, height: tuple[float, float], color: Color, walked: float, *, seated: bool
+    view: PlacedCamera, place: Array, height: tuple[float, float], color: Color, walked: float, *, seated: bool
 ) -> None:
     low, tall = height[0], height[1] - height[0]
     swing = 0.0 if seated else 0.13 * math.sin(walked / _STEP_METRES * math.pi)
@@ -77,7 +77,7 @@ def _person(
         view.discs(view.to_camera(center)[None], radius, [tone(shade, view.towards, distance)])
 
 
-def _two_wheeler(view: View, actor: Actor, pose: Array) -> None:
+def _two_wheeler(view: PlacedCamera, actor: Actor, pose: Array) -> None:
     _, length, height = actor.size
     along = np.array([math.cos(pose[2]), math.sin(pose[2]), 0.0])
     across = np.array([-along[1], along[0], 0.0])

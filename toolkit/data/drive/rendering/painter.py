@@ -18,7 +18,7 @@ from toolkit.data.drive.rendering.order import back_to_front
 from toolkit.data.drive.rendering.shapes import solid_shape
 from toolkit.data.drive.rendering.sky import Sky
 from toolkit.data.drive.rendering.surroundings import draw_building, draw_pole, draw_tree
-from toolkit.data.drive.rendering.view import SUBPIXEL, View, clip, drawing_points
+from toolkit.data.drive.rendering.view import SUBPIXEL, PlacedCamera, clip, drawing_points
 from toolkit.data.drive.sensors.rig import Camera, chain, ego_pose
 from toolkit.data.drive.traffic.actors import Actor
 from toolkit.data.drive.world.geometry import Array, oriented_corners
@@ -34,7 +34,7 @@ _POLE_FOOT = 0.3
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class PaintedPicture:
     """`image` [height, width, 3] uint8, blue, green, red. `areas` [actors, 2]: how much of an actor's outline is in the
     picture, and how much of that nothing hides, in pixels of a reduced picture.
     """
@@ -61,11 +61,11 @@ class Painter:
             sizes.append((_POLE_FOOT, _POLE_FOOT, 0.0))
         self._fixed_poses, self._fixed_sizes = np.array(poses), np.array(sizes)
 
-    def picture(self, camera: Camera, ego: Array, time: float) -> Picture:
+    def picture(self, camera: Camera, ego: Array, time: float) -> PaintedPicture:
         """What `camera` sees at `time` seconds, with the ego vehicle at (x, y, yaw)."""
         pose = chain(ego_pose(*ego.tolist()), camera.pose)
         image = np.empty((*camera.size[::-1], 3), np.uint8)
-        view = View(camera.intrinsics, pose.rotation, pose.translation, image)
+        view = PlacedCamera(camera.intrinsics, pose.rotation, pose.translation, image)
         self._sky.draw(image, camera.channel, camera.intrinsics, view.yaw)
         draw_ground(self._ground, image, camera.intrinsics, view.axes, view.place)
         states = [actor.motion.at(time) for actor in self._actors]
@@ -89,16 +89,16 @@ class Painter:
                     _mark(view, reduced, feet[k], sizes[index, 2], 0)
         areas[:, 1] = np.bincount(reduced.ravel(), minlength=len(areas) + 1)[1:]
         areas[:, 0] = np.maximum(areas[:, 0], areas[:, 1])
-        return Picture(image, areas)
+        return PaintedPicture(image, areas)
 
-    def _draw_actor(self, view: View, index: int, pose: Array, distance: float) -> None:
+    def _draw_actor(self, view: PlacedCamera, index: int, pose: Array, distance: float) -> None:
         mesh = self._mesh(index)
         if mesh is None:
             draw_flat_actor(view, self._actors[index], pose, distance)
         else:
             draw_mesh(view, mesh, pose)
 
-    def _draw_fixed(self, view: View, index: int, foot: Array) -> None:
+    def _draw_fixed(self, view: PlacedCamera, index: int, foot: Array) -> None:
         thing = self._fixed[index]
         if isinstance(thing, Building):
             draw_building(view, thing, foot)
@@ -107,7 +107,7 @@ class Painter:
         else:
             draw_pole(view, thing)
 
-    def _cast_shadows(self, view: View, feet: Array, shown: NDArray[np.intp]) -> None:
+    def _cast_shadows(self, view: PlacedCamera, feet: Array, shown: NDArray[np.intp]) -> None:
         """Darken the ground beneath the actors; the shadows of houses and trees are in the ground's texture."""
         horizon = int(view.intrinsics[1, 2]) + 1
         mask = np.zeros(((view.image.shape[0] - horizon) // 2, view.image.shape[1] // 2), np.uint8)
@@ -126,7 +126,7 @@ class Painter:
             below[:] = cv2.subtract(below, cv2.multiply(below, shade, scale=(1 - _SHADE) / 255))
 
 
-def _mark(view: View, reduced: NDArray[np.int16], foot: Array, height: float, value: int) -> float:
+def _mark(view: PlacedCamera, reduced: NDArray[np.int16], foot: Array, height: float, value: int) -> float:
     """Fill the outline of a box in the reduced picture; returns the outline's area inside of it."""
     corners = np.zeros((8, 3))
     corners[:4, :2] = corners[4:, :2] = foot

@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from toolkit.data.drive.rendering.view import BGR, NEAR, SUBPIXEL, View, drawing_points, shaded, tone
+from toolkit.data.drive.rendering.view import BGR, NEAR, SUBPIXEL, PlacedCamera, drawing_points, shaded, tone
 from toolkit.data.drive.world.geometry import Array
 from toolkit.data.drive.world.paint import Color
 from toolkit.data.drive.world.scenery import Building, Pole, Tree
@@ -28,7 +28,7 @@ _LEAVES = ((22.0, 150, 0.22), (45.0, 60, 0.34), (math.inf, 18, 0.55))
 """Up to a distance in metres: discs in a crown, and their size relative to it."""
 
 
-def draw_building(view: View, building: Building, foot: Array) -> None:
+def draw_building(view: PlacedCamera, building: Building, foot: Array) -> None:
     """A house on its foot [4, 2]; its front looks in the direction of its pose."""
     height = building.size[2]
     distance = view.distance(building.pose)
@@ -51,7 +51,7 @@ def _wall(a: Array, b: Array, low: float, high: float) -> Array:
     return np.array([(*a, low), (*b, low), (*b, high), (*a, high)])
 
 
-def _windows(view: View, building: Building, a: Array, b: Array, color: BGR, frame: BGR | None) -> None:
+def _windows(view: PlacedCamera, building: Building, a: Array, b: Array, color: BGR, frame: BGR | None) -> None:
     """Panes in rows and columns on the wall from `a` to `b` [2], in frames if these have a colour."""
     length, storey = float(np.hypot(*(b - a))), (building.size[2] - 0.8) / building.storeys
     pitch, share = ((2.4, 0.5), (3.2, 0.62), (1.9, 0.7))[building.style]
@@ -69,7 +69,7 @@ def _windows(view: View, building: Building, a: Array, b: Array, color: BGR, fra
         _panes(view, (a, b), np.stack([left, bottom], axis=-1), size, color)
 
 
-def _panes(view: View, wall: tuple[Array, Array], corner: Array, size: Array, color: BGR) -> None:
+def _panes(view: PlacedCamera, wall: tuple[Array, Array], corner: Array, size: Array, color: BGR) -> None:
     """Rectangles with lower left corners [n, 2] (along the wall, up in metres), all of a size [2]."""
     a, b = wall
     places = corner[:, None] + np.array(((0, 0), (1, 0), (1, 1), (0, 1))) * size
@@ -80,7 +80,7 @@ def _panes(view: View, wall: tuple[Array, Array], corner: Array, size: Array, co
         cv2.fillPoly(view.image, list(drawing_points(view.pixels(shown))), color, cv2.LINE_AA, SUBPIXEL)
 
 
-def draw_tree(view: View, tree: Tree) -> None:
+def draw_tree(view: PlacedCamera, tree: Tree) -> None:
     """A trunk and a crown of discs, lighter towards the sun."""
     rng = np.random.Generator(np.random.PCG64(tree.shape))
     place = np.array([tree.x, tree.y])
@@ -99,7 +99,7 @@ def draw_tree(view: View, tree: Tree) -> None:
     view.discs(points, size * radius, colors.tolist())
 
 
-def draw_pole(view: View, pole: Pole) -> None:
+def draw_pole(view: PlacedCamera, pole: Pole) -> None:
     """A street lamp, or a traffic light that blinks amber."""
     place = np.array([pole.x, pole.y])
     top = 4.6 if pole.signal else 7.5

@@ -29,7 +29,7 @@ BGR = tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class PlacedCamera:
     """A camera's picture; intrinsics [3, 3], axes [3, 3] (columns right, down, forward) and place [3] in the town."""
 
     intrinsics: Array

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from toolkit.engines.gpu.compiled.passes.attention_pattern import Attention, match_attention
+from toolkit.engines.gpu.compiled.passes.attention_pattern import AttentionPattern, match_attention
 from toolkit.engines.gpu.compiled.passes.graph_edit import (
     Aten,
     add_constant,
@@ -71,7 +71,7 @@ def _absorb(gm: GraphModule, node: Node) -> bool:
     return True
 
 
-def _key_space_query(gm: GraphModule, attention: Attention, key: Projection) -> Node | None:
+def _key_space_query(gm: GraphModule, attention: AttentionPattern, key: Projection) -> Node | None:
     """[heads, inputs]: the scaled query, times each head's key projection; None where the query is no projection."""
     constant = constant_of(gm, attention.query)
     if constant is not None:

@@ -11,7 +11,7 @@ from toolkit.engines.gpu.compiled.passes.graph_edit import Aten, is_call, shape_
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionPattern:
     """softmax(scale * q k^T, replaced by `masked` where not `valid`) v. All but `valid` are [..., heads, N, C]."""
 
     query: Node
@@ -22,7 +22,7 @@ class Attention:
     masked: float
 
 
-def match_attention(node: Node) -> Attention | None:
+def match_attention(node: Node) -> AttentionPattern | None:
     """The attention whose last product is `node`, an aten.matmul; None where it is no attention."""
     weights, value = node.args
     if not is_call(weights, Aten.softmax.int) or not isinstance(weights, Node) or len(weights.users) > 1:
@@ -49,7 +49,7 @@ def match_attention(node: Node) -> Attention | None:
     query, scale = _unscaled(scaled)
     if not len(shape_of(query)) == len(shape_of(key)) == len(shape_of(value)) in (3, 4):
         return None
-    return Attention(query, key, value, scale, valid, masked)
+    return AttentionPattern(query, key, value, scale, valid, masked)
 
 
 def _are_last_two(axes: Sequence[object], rank: int) -> bool:

@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch.fx import GraphModule, Node
 
-from toolkit.engines.gpu.compiled.passes.attention_pattern import Attention, match_attention
+from toolkit.engines.gpu.compiled.passes.attention_pattern import AttentionPattern, match_attention
 from toolkit.engines.gpu.compiled.passes.graph_edit import Aten, calls, finish, replace, shape_of
 from toolkit.engines.gpu.compiled.passes.use_linear import add_counters
 from toolkit.engines.gpu.compiled.tiles import attention_tile
@@ -33,7 +33,7 @@ def use_attention(gm: GraphModule, precision: Precision) -> int:
     return finish(gm, rewrites)
 
 
-def _fits(attention: Attention) -> bool:
+def _fits(attention: AttentionPattern) -> bool:
     *batch_heads, queries, width = shape_of(attention.query)
     alike = all(
         [*shape[:-2], shape[-1]] == [*batch_heads, width] for shape in map(shape_of, (attention.key, attention.value))
@@ -44,7 +44,7 @@ def _fits(attention: Attention) -> bool:
     return queries > 1 and width in WIDTHS and alike and masked_alike and in_fp32
 
 
-def _call(gm: GraphModule, attention: Attention, precision: Precision) -> Node:
+def _call(gm: GraphModule, attention: AttentionPattern, precision: Precision) -> Node:
     call = gm.graph.call_function
     operands = [attention.query, attention.key, attention.value]
     batched = len(shape_of(attention.query)) == 4
