@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from onnx import NodeProto
@@ -125,6 +126,8 @@ def test_without_offset_and_mask_it_is_a_convolution(case: Case) -> None:
 
 
 def test_function_body_equals_eager(case: Case, run_body: Callable[..., np.ndarray]) -> None:
+    if case.batch == 0 and tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 32):
+        pytest.skip("ONNX Runtime before 1.32 refuses a product of matrices with none")
     inputs = case.inputs()
     eager = modulated_deformable_convolution(*inputs, **case.attributes)
     body = run_body(MODULATED_DEFORMABLE_CONVOLUTION, *inputs, **case.attributes)
