@@ -117,23 +117,30 @@ def keep_apart(output: Output, inputs: Iterable[Path | None], others: Iterable[O
             raise InputError(f"{output} is named for two outputs; choose another for one of them")
     own, around = _inode(output.path), {_inode(folder) for folder in output.path.parents}
     above: dict[Path, set[Inode | None]] = {}
+
+    def within_output(folder: Path) -> bool:
+        if folder not in above:
+            real = Path(os.path.realpath(folder))
+            above[folder] = {_inode(parent) for parent in (real, *real.parents)}
+        return own in above[folder]
+
     for place in chain.from_iterable(map(_with_links, inputs)):
         found = None if place is None else _inode(place)
         if place is None or found is None:
             continue
-        # Not only what a link leads to would be lost with the folder that it is in, but the link too.
-        homes = {Path(os.path.realpath(place)).parent, Path(os.path.realpath(place.parent))}
-        for home in homes - above.keys():
-            above[home] = {_inode(folder) for folder in (home, *home.parents)}
         if found == own:
             relation = "is"
         elif found in around:
             relation = "lies inside"
-        elif own is not None and any(own in above[home] for home in homes):
+        # Not only what a link leads to would be lost with the folder that it is in, but the link too.
+        elif own is not None and (
+            within_output(place.parent) or (place.is_symlink() and within_output(place.resolve().parent))
+        ):
             relation = "contains"
         else:
             continue
-        raise InputError(f"{output} {relation} {place}, an input of this command; choose another output")
+        what = "" if str(place) == str(output) else f" {place},"
+        raise InputError(f"{output} {relation}{what} an input of this command; choose another output")
 
 
 def identity(path: Path) -> Identity | None:

@@ -138,7 +138,7 @@ def data(tmp_path: Path) -> Path:
     ],
 )
 def test_file_that_is_or_lies_in_an_input(output: str, read: str, relation: str, data: Path) -> None:
-    with pytest.raises(InputError, match=f"{relation} .*, an input of this command; choose another output"):
+    with pytest.raises(InputError, match=f"{relation} .*an input of this command; choose another output"):
         claim_file(data / output, inputs=[None, data / "absent", data / read])
 
 
@@ -155,7 +155,7 @@ def test_file_that_is_or_lies_in_an_input(output: str, read: str, relation: str,
     ],
 )
 def test_folder_that_is_contains_or_lies_in_an_input(output: str, read: str, relation: str, data: Path) -> None:
-    with pytest.raises(InputError, match=f"{relation} .*, an input of this command; choose another output"):
+    with pytest.raises(InputError, match=f"{relation} .*an input of this command; choose another output"):
         claim_folder(data / output, "results", force=True, inputs=[data / read])
     assert (data / "data" / "model.pth").read_text() == "weights"
 
@@ -238,5 +238,5 @@ def test_pictures_of_frames_are_inputs(tmp_path: Path) -> None:
     drawn = CameraView(np.zeros((2, 2, 3), np.uint8), np.eye(3), pose)
     frame = Frame("0", "a", 0.0, {"one": view, "two": drawn}, pose, pose, Command.LEFT)
     assert list(image_files([frame])) == [image]
-    with pytest.raises(InputError, match=r"image\.jpg is .*image\.jpg, an input"):
+    with pytest.raises(InputError, match=r"image\.jpg is an input"):
         keep_apart(claim_file(image), image_files([frame]))

@@ -158,7 +158,7 @@ def test_weights_beside_a_model_are_inputs(words: str, tmp_path: Path, capsys: p
     before = content(data)
     line = words.format(model=tmp_path / "m.onnx", out=tmp_path / "out.onnx", data=data)
     assert run(line.split()) == 2
-    assert f"{data} is {data}, an input of this command" in " ".join(capsys.readouterr().err.split())
+    assert f"{data} is an input of this command; choose another output" in " ".join(capsys.readouterr().err.split())
     assert content(data) == before
 
 
