@@ -16,6 +16,8 @@ from toolkit.text import quoted
 MAX_COUNT = 100_000
 MAX_CELLS = 1_000_000
 MAX_PIXELS = 2**24
+MAX_SIDE = 2**15 - 1
+"""Cells along a side of the BEV grid: OpenCV draws no more."""
 STAGES = 4
 
 
@@ -65,6 +67,8 @@ def requirements(config: ModelConfig) -> Iterator[tuple[bool, str]]:
         f"image.scale makes images of {image.resized[1]}x{image.resized[0]}; choose 1 to {MAX_PIXELS} pixels",
     )
     yield bev.cells <= MAX_CELLS, f"bev.height x bev.width is {bev.cells} cells; the most is {MAX_CELLS}"
+    side = max(bev.height, bev.width)
+    yield side <= MAX_SIDE, f"bev.height or bev.width is {side}; it must lie between 1 and {MAX_SIDE}"
     for name in ("x_range", "y_range", "z_range"):
         low, high = getattr(bev, name)
         yield low < high, f"bev.{name} is {low} to {high}; it must increase"

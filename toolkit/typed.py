@@ -58,8 +58,9 @@ def decode(
     """A parsed document as a `kind`: a dataclass of plain values, paths, enums, arrays, other dataclasses, or a tuple.
 
     Types are matched strictly, except that whole numbers are floats too. Arrays (``NDArray[…]``) come from nested lists
-    of numbers, or are arrays already. A dataclass takes no other fields than its own, and `ignored` ones; whole numbers
-    have 64 bits, floats are no larger than `largest` (None: anything). `root` begins places. Raises Misfit.
+    of numbers, or are arrays already; those of any type stay as they are. A dataclass takes no other fields than its
+    own, and `ignored` ones; whole numbers have 64 bits, floats are no larger than `largest` (None: anything). `root`
+    begins places. Raises Misfit.
     """
     convert = partial(msgspec.convert, type=kind, dec_hook=partial(_from_plain, largest=largest))
     try:
@@ -96,7 +97,8 @@ def number_array(value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
 def _from_plain(kind: Any, value: Any, *, largest: float | None) -> Any:
     """What msgspec does not convert by itself."""
     if get_origin(kind) is np.ndarray:
-        return _array(np.dtype(get_args(get_args(kind)[1])[0]), value, largest)
+        [dtype] = get_args(get_args(kind)[1])
+        return _array(None if dtype is Any else np.dtype(dtype), value, largest)
     if kind is Path:
         if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
             raise ValueError(f"expected a path, found {quoted(value)}")
@@ -104,11 +106,13 @@ def _from_plain(kind: Any, value: Any, *, largest: float | None) -> Any:
     raise NotImplementedError(f"no document holds a {kind}")
 
 
-def _array(dtype: np.dtype[Any], value: Any, largest: float | None) -> NDArray[Any]:
+def _array(dtype: np.dtype[Any] | None, value: Any, largest: float | None) -> NDArray[Any]:
     if not isinstance(value, np.ndarray):
         value = number_array(value, _implied_shape(value))
     if value.dtype.kind not in "bfiu":
         raise ValueError(f"expected numbers, found an array of {value.dtype}")
+    if dtype is None:
+        return value
     with np.errstate(over="ignore"):
         array: NDArray[Any] = value.astype(dtype)
     if dtype.kind == "f" and largest is not None:

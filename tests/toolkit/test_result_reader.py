@@ -72,8 +72,8 @@ def change(*keys: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         (lambda values: values.pop("repairs"), "is no result of this version"),
         (change("frame", to="0008"), r"frame: is '0008', unlike the file's name"),
         (change("boxes", to={}), "boxes: expected a list"),
-        (change("boxes", 0, "center", to=[1, 2]), r"boxes\[0\]\.center: expected 3 numbers"),
-        (change("boxes", 1, "track_id", to="a"), r"boxes\[1\]\.track_id: expected a whole number"),
+        (change("boxes", 0, "center", to=[1, 2]), r"boxes\[0\]\.center: expected a list of 3, found \[1, 2\]"),
+        (change("boxes", 1, "track_id", to="a"), r"boxes\[1\]\.track_id: expected int, found 'a'"),
         (change("boxes", 0, "motion", "trajectories", to=[[[1, 2]]]), r"motion\.trajectories: expected 6 x 1 x 2"),
         (change("plan", "points", to=[[1, 2], [3]]), r"plan\.points: expected 2 x 2 numbers"),
         (change("plan", "points", to=[[1, float("nan")]]), r"plan\.points: holds a value that is not finite"),
@@ -82,6 +82,17 @@ def change(*keys: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         (change("map", "instances", to=[{}]), "map: its grid map_instance_masks does not fit"),
         (change("occupancy", "step_seconds", to=None), r"occupancy\.step_seconds: expected"),
         (change("command", to="back"), "command: expected"),
+        (change("ego_motion", "probabilities", to=[]), r"\$\.ego_motion\.probabilities: expected numbers, found none"),
+        (change("boxes", 0, "motion", "trajectories", to=[]), r"motion\.trajectories: expected numbers, found none"),
+        (change("ego_motion", "trajectories", to=[[1, 2]] * 6), r"expected 6 x 1 x 2 numbers, found 6 x 2"),
+        (change("plan", "points", to=[]), r"\$\.plan\.points: expected numbers, found none"),
+        (change("plan", "points", to=[[1, 2e9]]), r"\$\.plan\.points: holds a value above 1e\+09"),
+        (change("timestamp", to=1e12), r"\$\.timestamp: expected at most 1e\+09, found 1000000000000\.0"),
+        (change("boxes", 0, "label", to=""), r"\$\.boxes\[0\]\.label: expected str that is not empty, found ''"),
+        (change("map", "lanes", to=[[1]]), r"\$\.map: unknown field 'lanes'"),
+        (change("repairs", "ids_restarted", to=1), r"\$\.repairs\.ids_restarted: expected bool, found 1"),
+        (change("weather", to="fine"), r"json: unknown field 'weather'; known fields: frame, scene"),
+        (change("grids", to="../0007.npz"), r"\$\.grids: expected the name of a file, found '\.\./0007\.npz'"),
         (change("grids", to="other.npz"), r"other\.npz does not exist; copy the folder whole"),
     ],
 )  # fmt: skip
@@ -99,4 +110,24 @@ def test_damaged_grids(tmp_path: Path) -> None:
     path = write_result(full_result(), tmp_path)
     path.with_suffix(".npz").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(InputError, match="is not a readable npz"):
+        read_result(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "message"),
+    [
+        ("map_drivable", np.ones((1, 40_000), np.bool_), "map_drivable is 1 x 40000; the most is 32767 cells"),
+        ("occupancy", np.ones((1, 40_000, 1), np.bool_), "occupancy is 1 x 40000 x 1; the most is 32767 cells along a"),
+        ("map_drivable", np.ones((0, 8), np.bool_), "map_drivable does not fit: found bool of 0 x 8"),
+        ("map_lanes", np.full((3, 50, 50), "x"), "map_lanes does not fit: found <U1 of 3 x 50 x 50"),
+        ("map_lane_scores", np.full((3, 50, 50), np.nan, np.float16), "lane_scores: holds a value that is not finite"),
+        ("occupancy_scores", np.ones((1, 2)), "occupancy_scores does not fit: found float64 of 1 x 2; JSON and npz"),
+    ],
+)  # fmt: skip
+def test_grids_fit_before_anything_is_made_of_them(name: str, grid: np.ndarray, message: str, tmp_path: Path) -> None:
+    """In shape, type, size and values."""
+    path = write_result(full_result(), tmp_path)
+    grids = dict(np.load(path.with_suffix(".npz"))) | {name: grid}
+    np.savez(path.with_suffix(".npz"), **grids)
+    with pytest.raises(InputError, match=message):
         read_result(path)

@@ -25,6 +25,7 @@ from toolkit.npz import write_npz
 from toolkit.outputs import new_file
 from toolkit.runtime.state_guard import NO_REPAIRS, Repairs
 from toolkit.specs import Interpretation, Tensors
+from toolkit.typed import Text
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -45,7 +46,7 @@ class TrackedBox:
     """A tracked object. `heading` is counter-clockwise from the x axis, radians in (-π, π]."""
 
     track_id: int
-    label: str
+    label: Text
     score: float
     center: tuple[float, float, float]
     """Gravity centre (m)."""
@@ -62,7 +63,7 @@ class TrackedBox:
 class MapInstance:
     """One element of the map before cells are shared out: whole `mask` [H, W], `box` (x0, y0, x1, y1) in metres."""
 
-    label: str
+    label: Text
     score: float
     box: tuple[float, float, float, float]
     mask: Mask
@@ -72,7 +73,7 @@ class MapInstance:
 class MapResult:
     """Map around the ego on the BEV grid, which covers `x_range` and `y_range` (m)."""
 
-    lane_classes: tuple[str, ...]
+    lane_classes: tuple[Text, ...]
     lanes: Mask
     """[classes, H, W]; a cell belongs to one class at most."""
     lane_scores: Floats
@@ -113,7 +114,7 @@ class FrameResult:
     """All results of one frame. A part is None where the model has no submodule that gives it."""
 
     frame: str
-    scene: str
+    scene: Text
     timestamp: float
     """Seconds since the scene's first frame."""
     command: Command
