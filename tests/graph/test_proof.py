@@ -88,9 +88,9 @@ def test_limits_go_by_the_size_of_the_weights() -> None:
         text_model(f"m (float[{n}] x) => (float[{n}] y) {{ y = Add (x, w) }}", w=np.zeros(n)) for n in (1, 10**6)
     )
     assert default_limits(small).seconds == pytest.approx(12, abs=0.01)
-    assert default_limits(small).bytes == pytest.approx(768 * 2**20, abs=10_000)
+    assert default_limits(small).bytes == pytest.approx(850e6, abs=10_000)
     assert default_limits(large).seconds == pytest.approx(14, abs=0.01)
-    assert default_limits(large).bytes == pytest.approx(768 * 2**20 + 32e6, abs=10_000)
+    assert default_limits(large).bytes == pytest.approx(850e6 + 32e6, abs=10_000)
 
 
 def test_limits_are_options_of_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.soak import Soak, convert_reduced, drive, soak
+from benchmarks.soak import REDUCED, Soak, convert_made_up, drive, soak
 from tests.session_cache import SessionCache
 from toolkit.bundle import Bundle
 from toolkit.cli import run_job
@@ -65,7 +65,7 @@ class SpoiledSession:
 @pytest.fixture(scope="module")
 def reduced(conversions: SessionCache, plugins: PluginManager) -> Bundle:
     """The submodules that hold state, converted: a BEV of 20 x 20 cells, 61 queries, 101 track rows."""
-    folder = conversions.once("reduced", lambda folder: convert_reduced(folder, plugins, RECURRENT))
+    folder = conversions.once("reduced", lambda folder: convert_made_up(REDUCED, folder, plugins, RECURRENT))
     return Bundle.read(folder / "bundle")
 
 
@@ -89,7 +89,7 @@ def test_sixty_frames_with_scene_changes(kind: str, reduced: Bundle, plugins: Pl
 
 
 def test_a_soak_tells_what_is_wrong() -> None:
-    report = Soak(frames=9, births=0, most_tracks=0, dropped=0, unsound=2, growth=1.5, milliseconds=1)
+    report = Soak(frames=9, births=0, most_tracks=0, dropped=0, unsound=2, growth=1.5, milliseconds=(1, 1, 1))
     assert report.faults(growth=1) == [
         "2 frames with values that are not finite",
         "no track was born",

@@ -70,7 +70,9 @@ def rewrite_command(
         float | None,
         typer.Option(min=1, help="Most that the proof may take; by default it goes by the size of the model."),
     ] = None,
-    check_memory: Annotated[float | None, typer.Option(min=0.1, help="Most memory for it, in GB; likewise.")] = None,
+    check_memory: Annotated[
+        float | None, typer.Option(min=0.1, help="Most memory for passes and proof, in GB; likewise.")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what each pass changed, and what it left alone and why.")
     ] = False,

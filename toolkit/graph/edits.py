@@ -45,6 +45,17 @@ def constant(tensor: gs.Tensor) -> np.ndarray | None:
     return values
 
 
+def stored_bytes(tensor: gs.Tensor) -> int:
+    """What a constant takes in the model, whatever size its shape states; 0 for any other tensor."""
+    import onnx_graphsurgeon as gs
+    from onnx_graphsurgeon.ir.tensor import LazyValues
+
+    if not isinstance(tensor, gs.Constant):
+        return 0
+    values = tensor._values
+    return int(values.tensor.ByteSize() if isinstance(values, LazyValues) else values.nbytes)
+
+
 def input_constant(node: gs.Node, index: int) -> np.ndarray | None:
     """The value of a node's input, if it is there and constant."""
     return constant(node.inputs[index]) if index < len(node.inputs) else None

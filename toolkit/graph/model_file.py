@@ -13,6 +13,7 @@ from onnx.external_data_helper import load_external_data_for_model, set_external
 from toolkit.bundle import Bundle
 from toolkit.claims import FileOutput, Output, claim_file
 from toolkit.errors import InputError
+from toolkit.graph.expansion import check_expansion
 from toolkit.graph.topology import check_graph
 from toolkit.graph.weights import split_weights
 from toolkit.onnx_file import parse_model
@@ -36,11 +37,12 @@ def read_model(path: Path) -> ModelProto:
     """Read an ONNX model with its external weights, its nodes in an order in which they can run.
 
     Raises InputError for a file that is missing or no ONNX, missing or short external data, an opset outside 16 to 23,
-    and a graph that is cyclic, uses a tensor that nothing makes, or makes one twice.
+    a graph that is cyclic, uses a tensor that nothing makes, or makes one twice, and local functions without end.
     """
     model = parse_model(path)
     check_opset(model, path)
     check_graph(model.graph, path)
+    check_expansion(model, path)
     read_external_data(model, path)
     return model
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from onnx import ModelProto
 
-from toolkit.bounded.limits import Limits
+from toolkit.bounded.limits import Limits, is_out_of_memory
+from toolkit.bounded.memory import memory_limit
 from toolkit.bounded.process import BoundedProcess
 from toolkit.errors import CheckFailed, InputError
 from toolkit.graph.conversion import to_graph, to_model
@@ -54,19 +55,20 @@ def rewrite(
     Passes in a row that have the same tolerance are checked together: by ONNX's checker and, on random inputs, by ONNX
     Runtime, where these accept the model as it was. Only if the check fails are they repeated, one more each time, to
     find the one at fault. A pass of infinite tolerance may change inputs and outputs, so what follows it is compared
-    with its result. Each check may take `limits`, which by default go by the size of the model.
+    with its result. Passes and each check may take `limits`, which by default go by the size of the model.
 
     Raises CheckFailed, naming the pass, if one fails or breaks the model; InputError for a custom op of no plugin, and
-    for a model that the check cannot run within its limits.
+    for a model that passes or checks cannot deal with within the limits.
     """
     log: list[PassRun] = []
     checks = []
     model = with_bodies(model, ops)
     stages = [tuple(stage) for _, stage in groupby(passes, key=lambda graph_pass: graph_pass.tolerance)] or [()]
-    with BoundedProcess(limits or default_limits(model)) as process:
+    limits = limits or default_limits(model)
+    with BoundedProcess(limits) as process:
         for stage in stages:
             with progress("run the passes"):
-                rewritten, runs = run_passes(model, stage, ops)
+                rewritten, runs = run_passes(model, stage, ops, limits)
             if check:
                 with progress("run the model before and after"):
                     examination = prove(model, rewritten, tolerance_of(stage), process)
@@ -93,13 +95,17 @@ def with_bodies(model: ModelProto, ops: Sequence[CustomOp]) -> ModelProto:
 
 
 def run_passes(
-    model: ModelProto, passes: Sequence[GraphPass], ops: Sequence[CustomOp]
+    model: ModelProto, passes: Sequence[GraphPass], ops: Sequence[CustomOp], limits: Limits | None = None
 ) -> tuple[ModelProto, list[PassRun]]:
-    """The functional model after some passes, unchecked. Raises CheckFailed, naming it, if a pass fails."""
+    """The functional model after some passes, unchecked.
+
+    Raises CheckFailed, naming it, if a pass fails; InputError if one takes more memory than `limits` allow.
+    """
     from onnx_graphsurgeon.logger import G_LOGGER
 
     runs = []
-    with G_LOGGER.suppress():
+    limits = limits or default_limits(model)
+    with G_LOGGER.suppress(), memory_limit(limits.bytes):
         with failure_of("onnx-graphsurgeon"):
             graph = to_graph(model, ops)
         for graph_pass in passes:
@@ -126,13 +132,18 @@ def run_pass(graph_pass: GraphPass, graph: gs.Graph) -> PassRun:
 
 @contextmanager
 def failure_of(culprit: str) -> Iterator[None]:
-    """Raise CheckFailed, naming the culprit, if the block raises anything but InputError."""
+    """Raise CheckFailed, naming the culprit, if the block raises anything but InputError or for want of memory."""
     try:
         yield
     except InputError:
         raise
     # A pass of someone else, and a library on a model of unknown origin, can fail in any way.
     except Exception as error:
+        if is_out_of_memory(error):
+            raise InputError(
+                f"{culprit} needs more memory than a model of this size should; allow it more with --check-memory, "
+                "if you trust the model; nothing was written"
+            ) from error
         raise CheckFailed(f"{culprit} fails: {one_line(error)}; nothing was written") from error
 
 
@@ -144,7 +155,7 @@ def tolerance_of(stage: Sequence[GraphPass]) -> float:
 def blame(model: ModelProto, stage: Sequence[GraphPass], ops: Sequence[CustomOp], process: BoundedProcess) -> str:
     """Which pass breaks the model, and how."""
     for count in range(len(stage) + 1):
-        rewritten, _ = run_passes(model, stage[:count], ops)
+        rewritten, _ = run_passes(model, stage[:count], ops, process.limits)
         fault = prove(model, rewritten, tolerance_of(stage), process).fault
         if fault:
             culprit = f"pass {stage[count - 1].name!r}" if count else "onnx-graphsurgeon"

@@ -16,7 +16,7 @@ from toolkit.graph.weights import split_weights
 
 SECONDS, SECONDS_PER_MB = 12.0, 0.25
 """Of a proof: UniAD-tiny has 358 MB of weights and takes 13 s on two cores, 35 s when they are shared by four."""
-BYTES, BYTES_PER_BYTE = 768 * 2**20, 4
+BYTES, BYTES_PER_BYTE = 850_000_000, 4
 """Of its process: UniAD-tiny takes 1.7 GB, of which its weights, before and after, are 0.7; SegFormer-B0 on an image of
 1024x1024 takes 0.8 GB with 15 MB of weights, which is more than of other detectors at 1280x1280."""
 
@@ -25,7 +25,7 @@ Messages = list[bytes | pickle.PickleBuffer]
 
 
 def default_limits(model: ModelProto) -> Limits:
-    """What the proof of a model of this size may take."""
+    """What passes over a model of this size, and their proof, may take."""
     size = weight_bytes(model)
     return Limits(SECONDS + SECONDS_PER_MB * size / 1e6, BYTES + BYTES_PER_BYTE * size)
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toolkit.bounded.limits import CallFailed
+from toolkit.bounded.process import BoundedProcess
 from toolkit.graph.cleanup.branches import take_constant_branches
-from toolkit.graph.cleanup.evaluation import TooLarge, evaluate
-from toolkit.graph.edits import constant, graph_and_inner, input_constant, is_deterministic, is_standard
+from toolkit.graph.cleanup.evaluation import Evaluator, TooLarge, folding_limits
+from toolkit.graph.edits import graph_and_inner, input_constant, is_deterministic, is_standard
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
 from toolkit.text import one_line
 
@@ -22,6 +24,12 @@ queries: without its softmax it could not be fused. A ``Constant`` is left where
 
 def apply(graph: gs.Graph) -> Outcome:
     """Fold all nodes, those of constant branches too."""
+    with BoundedProcess(folding_limits(graph)) as process:
+        return fold(graph, Evaluator(graph, process))
+
+
+def fold(graph: gs.Graph, evaluator: Evaluator) -> Outcome:
+    """Fold all nodes whose values the evaluator finds."""
     changes: list[Change] = []
     near_misses: dict[str, NearMiss] = {}
     while True:
@@ -30,11 +38,14 @@ def apply(graph: gs.Graph) -> Outcome:
                 if any(tensor is output for tensor in node.outputs for output in part.outputs):
                     continue
                 try:
-                    values = folded(node, graph.opset)
+                    values = folded(node, evaluator)
                 except TooLarge as reason:
                     near_misses[node.name] = NearMiss(node.name, str(reason))
                     continue
-                except Exception as error:  # of ONNX Runtime, which has no kernel for every type
+                except CallFailed as reason:  # ONNX Runtime has no kernel for every type
+                    near_misses[node.name] = NearMiss(node.name, f"cannot be computed: {reason}")
+                    continue
+                except Exception as error:  # of the libraries that describe the node
                     near_misses[node.name] = NearMiss(node.name, f"cannot be computed: {one_line(error)}")
                     continue
                 if values is not None:
@@ -46,20 +57,15 @@ def apply(graph: gs.Graph) -> Outcome:
             return Outcome(tuple(changes), tuple(near_misses.values()))
 
 
-def folded(node: gs.Node, opset: int) -> list[np.ndarray] | None:
+def folded(node: gs.Node, evaluator: Evaluator) -> list[np.ndarray] | None:
     """What a node makes whenever it runs; None if that depends on the model's inputs.
 
-    Raises TooLarge, or what ONNX Runtime raises.
+    Raises what the evaluator raises.
     """
     if not is_deterministic(node) or node.op in KEPT_OPS or not node.outputs:
         return None
     sizes = known_sizes(node)
-    if sizes is not None:
-        return [sizes]
-    inputs = [None if tensor.is_empty() else constant(tensor) for tensor in node.inputs]
-    if any(value is None and not tensor.is_empty() for value, tensor in zip(inputs, node.inputs, strict=True)):
-        return None
-    return evaluate(node, inputs, opset)
+    return evaluator.values(node) if sizes is None else [sizes]
 
 
 def known_sizes(node: gs.Node) -> np.ndarray | None:
@@ -105,6 +111,7 @@ def whole_numbers(dimensions: list[int | str | None] | None) -> np.ndarray | Non
 def become_constants(node: gs.Node, values: list[np.ndarray]) -> None:
     """Turn the outputs of a node, which falls away, into constants."""
     outputs = list(node.outputs)
+    node.inputs.clear()
     node.outputs.clear()
     for tensor, value in zip(outputs, values, strict=True):
         if not tensor.is_empty():
