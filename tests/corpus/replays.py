@@ -133,8 +133,17 @@ def state(**changes: np.ndarray) -> Change:
 def bombs() -> Iterator[Malformed]:
     declared = npy_header("(99999999999,)")
     yield replays("array of 400 GB", with_member("f0.in.img.npy", declared))
+    yield replays("30 frames of 100 MB", many_frames, "f0.in.img is uint8[104857600]; it must hold")
     yield replays("compressed gigabyte", with_member("f0.in.img.npy", npy_header("(268435456,)"), 2**30))
     yield replays("header of 64 MB", with_member("f0.in.img.npy", b"\x93NUMPY\x02\x00" + b"\xff" * 4))
+
+
+def many_frames(folder: Path, sample: Sample) -> None:
+    """Some MB that stand for 3 GB."""
+    header = npy_header("(104857600,)").replace(b"<f4", b"|u1")
+    with zipfile.ZipFile(folder / "bad.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for number in range(30):
+            archive.writestr(f"f{number}.in.img.npy", header + bytes(100 * 2**20))
 
 
 def npy_header(shape: str) -> bytes:

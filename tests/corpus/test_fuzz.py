@@ -99,7 +99,7 @@ SAFE_KEYS = KEYS.filter(lambda key: key.isprintable() and "/" not in key and key
 def test_keys_of_a_replay(keys: list[str], tmp_path: Path) -> None:
     """Frames that are read are numbered without a gap and have known inputs only."""
     np.savez(tmp_path / "inputs.npz", **dict.fromkeys(keys, np.zeros(1)))  # type: ignore[arg-type]
-    for frame in allowed(lambda: read_inputs(tmp_path / "inputs.npz")) or []:
+    for frame in allowed(lambda: list(read_inputs(tmp_path / "inputs.npz"))) or []:
         assert frame.keys() <= {*FRAME, *RECURRENT}
 
 

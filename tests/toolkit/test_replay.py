@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from toolkit.bounded.memory import memory_limit
 from toolkit.bundle import Bundle
 from toolkit.errors import InputError
 from toolkit.runtime.official_interface import FRAME, RECURRENT, TRACK_ROWS
@@ -42,7 +44,7 @@ def test_frames_are_sorted_by_their_number(write: Write) -> None:
 def test_other_keys_and_inputs_without_effect_are_ignored(write: Write) -> None:
     """So a file may hold outputs and notes as well."""
     names = ["f0.in.command", "f0.out.command", "note", "f1.in.gt_lane_labels", "f0.in.image_shape", "xf0.in.command"]
-    assert read_inputs(write(dict.fromkeys(names, ZERO))) == [{"command": ZERO}]
+    assert list(read_inputs(write(dict.fromkeys(names, ZERO)))) == [{"command": ZERO}]
 
 
 def test_recurrent_inputs_may_start_a_sequence(write: Write) -> None:
@@ -73,13 +75,15 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_file_that_is_no_npz(tmp_path: Path) -> None:
-    """Text, a single array, and objects that only a pickle could hold."""
+    """Text, a single array, objects that only a pickle could hold, and text in place of an array."""
     (tmp_path / "text.npz").write_text("dear diary")
     np.save(tmp_path / "array.npy", ZERO)
     np.savez(tmp_path / "objects.npz", **{"f0.in.command": np.array([object()])})  # type: ignore[arg-type]
-    for name in ("text.npz", "array.npy", "objects.npz"):
+    with zipfile.ZipFile(tmp_path / "member.npz", "w") as archive:
+        archive.writestr("f0.in.command.npy", "dear diary")
+    for name in ("text.npz", "array.npy", "objects.npz", "member.npz"):
         with pytest.raises(InputError, match=r"is not a readable npz: .*; write it with numpy\.savez"):
-            read_inputs(tmp_path / name)
+            list(read_inputs(tmp_path / name))
 
 
 def test_damaged_file(tmp_path: Path) -> None:
@@ -91,10 +95,33 @@ def test_damaged_file(tmp_path: Path) -> None:
     for position in range(len(intact)):
         path.write_bytes(intact[:position] + bytes([intact[position] ^ 0xFF]) + intact[position + 1 :])
         try:
-            read_inputs(path)
+            list(read_inputs(path))
         except InputError:
             refused += 1
     assert refused > len(intact) / 2
+
+
+def test_frames_are_read_one_at_a_time(tmp_path: Path) -> None:
+    """A hundred frames of 16 MB, which would take 1.6 GB, from a file of 2 MB."""
+    with zipfile.ZipFile(tmp_path / "inputs.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(100):
+            with archive.open(f"f{number}.in.img.npy", "w") as member:
+                np.lib.format.write_array(member, np.zeros(2**22, np.float32))
+    frames = read_inputs(tmp_path / "inputs.npz")
+    assert len(frames) == 100
+    with memory_limit(2**27):
+        assert sum(frame["img"].size for frame in frames) == 100 * 2**22
+    assert [frame["img"].size for frame in frames[98:]] == [2**22, 2**22]
+
+
+def test_a_frame_of_more_than_inputs_hold(tmp_path: Path) -> None:
+    """Though each of its arrays could be an input; what has no effect is not read, and may be any size."""
+    with zipfile.ZipFile(tmp_path / "inputs.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name in ("gt_boxes", *list(RECURRENT)[:3]):
+            with archive.open(f"f0.in.{name}.npy", "w") as member:
+                np.lib.format.write_array(member, np.zeros(100 * 2**20, np.uint8))
+    with pytest.raises(InputError, match="frame 0 is larger than 268435456 bytes; no inputs are"):
+        read_inputs(tmp_path / "inputs.npz")
 
 
 class FakeSession:

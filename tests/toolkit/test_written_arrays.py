@@ -18,7 +18,7 @@ from toolkit.weight_files import write_pth, write_safetensors
 @pytest.mark.parametrize("compressed", [False, True])
 def test_numpy_reads_it(compressed: bool, tmp_path: Path) -> None:
     arrays = {"f0.in.a": np.arange(6, dtype=np.float32).reshape(2, 3), "none": np.zeros((0, 2), np.bool_)}
-    write_npz(tmp_path / "a.npz", arrays, compressed=compressed)
+    write_npz(tmp_path / "a.npz", arrays.items(), compressed=compressed)
     with np.load(tmp_path / "a.npz") as read:
         assert {name: read[name].dtype for name in read} == {name: array.dtype for name, array in arrays.items()}
         for name, array in arrays.items():
@@ -43,7 +43,7 @@ class TestFullDisk:
 
     def test_npz(self, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="File too large"):
-            write_npz(tmp_path / "a.npz", {"a": np.zeros(100_000)})
+            write_npz(tmp_path / "a.npz", [("a", np.zeros(100_000))])
 
     def test_safetensors(self, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="File too large"):

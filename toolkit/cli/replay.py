@@ -35,8 +35,6 @@ def replay_command(
 
     Example: [bold]uniad-toolkit replay bundle inputs.npz -o outputs.npz --session torch[/]
     """
-    import numpy as np
-
     from toolkit.bundle import Bundle
     from toolkit.npz import write_npz
     from toolkit.outputs import new_file
@@ -47,10 +45,7 @@ def replay_command(
     frames = read_inputs(inputs)
     with step(f"load the {session} session"):
         runner = open_session(opened, session, context.obj, precision=precision)
-    arrays: dict[str, np.ndarray] = {}
-    with step(f"run {len(frames)} frames"):
-        for number, outputs in enumerate(replay(opened, runner, frames, f"{inputs}: ")):
-            arrays |= output_keys(number, outputs)
-    with new_file(target) as work:
-        write_npz(work, arrays)
+    with new_file(target) as work, step(f"run {len(frames)} frames"):
+        outputs = enumerate(replay(opened, runner, frames, f"{inputs}: "))
+        write_npz(work, (item for number, frame in outputs for item in output_keys(number, frame).items()))
     print_written(output, "outputs")

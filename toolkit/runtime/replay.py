@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from zipfile import ZipInfo, is_zipfile
+from typing import overload
+from zipfile import is_zipfile
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from toolkit.bundle import Bundle
 from toolkit.engines.session import Session
@@ -20,44 +24,84 @@ from toolkit.text import one_line
 KEY = re.compile(r"f(\d+)\.in\.(\w+)")
 MAX_ARRAY_BYTES = 2**27
 """The images of one frame, the largest input, take 8 MB."""
+MAX_FRAME_BYTES = 2**28
+"""All inputs of a frame with a state take 20 MB, of UniAD-base 160."""
 
 
-def read_inputs(path: Path) -> list[dict[str, np.ndarray]]:
+class OfficialFrames(Sequence[dict[str, np.ndarray]]):
+    """Official inputs of every frame in a file, each frame read when it is asked for."""
+
+    def __init__(self, path: Path, keys: Sequence[Mapping[str, str]]) -> None:
+        """`keys` has for each frame the names of its inputs, and what they are called in the file."""
+        self._path, self._keys = path, keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, number: int) -> dict[str, np.ndarray]: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> OfficialFrames: ...
+
+    def __getitem__(self, number: int | slice) -> dict[str, np.ndarray] | OfficialFrames:
+        if isinstance(number, slice):
+            return OfficialFrames(self._path, self._keys[number])
+        keys = self._keys[number]
+        with _opened(self._path) as archive:
+            arrays = {name: archive[key] for name, key in keys.items()}
+            for name, array in arrays.items():
+                if not isinstance(array, np.ndarray):  # but the bytes of a file that has not the format
+                    raise ValueError(f"{keys[name]} is no array")
+            return arrays
+
+
+def read_inputs(path: Path) -> OfficialFrames:
     """Official inputs of every frame from an npz with keys ``f{t}.in.NAME``; other keys are ignored.
 
-    Raises InputError for a file that is none, no frames, a gap in the frame numbers, an unknown name, or recurrent
-    inputs after frame 0.
+    Raises InputError for a file that is none, no frames, a gap in the frame numbers, an unknown name, recurrent inputs
+    after frame 0, or more data than inputs have; for data that are damaged, when the frame is read.
     """
-    frames: dict[int, dict[str, np.ndarray]] = {}
-    try:
-        if not is_zipfile(readable_file(path, "inputs")):
-            raise ValueError("it is no zip archive")
-        with open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
-            _check_sizes(path, archive.zip.infolist())
-            for key in archive.files:
-                if match := KEY.fullmatch(key):
-                    number, name = int(match[1]), match[2]
-                    _check_name(path, key, name, number)
-                    if not official.has_no_effect(name):
-                        frames.setdefault(number, {})[name] = archive[key]
-    except InputError:
-        raise
-    # Foreign bytes can make the parsers fail in any way.
-    except Exception as error:
-        raise InputError(f"{path} is not a readable npz: {one_line(error)}; write it with numpy.savez") from error
+    frames: dict[int, dict[str, str]] = {}
+    sizes: Counter[int] = Counter()
+    stated: Counter[str] = Counter()
+    with _opened(path) as archive:
+        for member in archive.zip.infolist():
+            stated[member.filename.removesuffix(".npy")] += member.file_size
+        for key in archive.files:
+            match = KEY.fullmatch(key)
+            if match is None or official.has_no_effect(match[2]):
+                continue
+            number, name, size = int(match[1]), match[2], stated[key]
+            _check_name(path, key, name, number)
+            sizes[number] += size
+            # Compressed arrays may be any size; these would be refused by their shape, but only later.
+            if size > MAX_ARRAY_BYTES:
+                raise InputError(f"{path}: {key}.npy is larger than {MAX_ARRAY_BYTES} bytes; no input is")
+            if sizes[number] > MAX_FRAME_BYTES:
+                raise InputError(f"{path}: frame {number} is larger than {MAX_FRAME_BYTES} bytes; no inputs are")
+            frames.setdefault(number, {})[name] = key
     if not frames:
         raise InputError(f"{path} holds no frames; keys are f{{t}}.in.NAME, t contiguous from 0")
     for number in range(len(frames)):
         if number not in frames:
             raise InputError(f"{path}: frame {number} is missing; t must be contiguous from 0")
-    return [frames[number] for number in range(len(frames))]
+    return OfficialFrames(path, [frames[number] for number in range(len(frames))])
 
 
-def _check_sizes(path: Path, members: Sequence[ZipInfo]) -> None:
-    """Compressed arrays may be any size; these are the ones that would be refused by their shape, but only later."""
-    for member in members:
-        if member.file_size > MAX_ARRAY_BYTES:
-            raise InputError(f"{path}: {member.filename} is larger than {MAX_ARRAY_BYTES} bytes; no input is")
+@contextmanager
+def _opened(path: Path) -> Iterator[NpzFile]:
+    """The file as numpy reads it. Raises InputError for whatever is wrong with it in the block."""
+    try:
+        if not is_zipfile(readable_file(path, "inputs")):
+            raise ValueError("it is no zip archive")
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
+            yield archive
+    except InputError:
+        raise
+    # Foreign bytes can make the parsers fail in any way.
+    except Exception as error:
+        raise InputError(f"{path} is not a readable npz: {one_line(error)}; write it with numpy.savez") from error
 
 
 def _check_name(path: Path, key: str, name: str, number: int) -> None:
@@ -70,7 +114,7 @@ def _check_name(path: Path, key: str, name: str, number: int) -> None:
 def replay(
     bundle: Bundle,
     session: Session,
-    frames: list[dict[str, np.ndarray]],
+    frames: Iterable[Mapping[str, np.ndarray]],
     source: str = "",
 ) -> Iterator[dict[str, np.ndarray]]:
     """Official outputs of each frame, state fed back as the network gives it.

@@ -169,7 +169,7 @@ def write_result(result: FrameResult, folder: Path) -> Path:
     text = _finite_json(result.frame, values, grids)
     if grids:
         with new_file(folder / f"{result.frame}.npz") as file:
-            write_npz(file, grids, compressed=True)
+            write_npz(file, grids.items(), compressed=True)
     path = folder / f"{result.frame}.json"
     with new_file(path) as file:
         file.write_text(text, encoding="utf-8")

@@ -55,11 +55,12 @@ def official_sequence(bundle: Bundle, path: Path, length: int | None) -> Sequenc
     """The first frames of an npz as `uniad-toolkit replay` takes it. Raises InputError for a bad one or too few."""
     frames = read_inputs(path)
     count = check_length(path, len(frames), length)
-    starts = any(name in frames[0] for name in official.RECURRENT)
     inputs = (
         official.frame_inputs(frame, bundle, f"{path}: f{number}.in.") for number, frame in enumerate(frames[:count])
     )
-    return Sequence(inputs, count, official.state_inputs(frames[0], bundle, f"{path}: f0.in.") if starts else None)
+    first = frames[0]
+    starts = any(name in first for name in official.RECURRENT)
+    return Sequence(inputs, count, official.state_inputs(first, bundle, f"{path}: f0.in.") if starts else None)
 
 
 def check_length(path: Path | str, available: int, wanted: int | None) -> int:
