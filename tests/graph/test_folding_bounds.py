@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import ArrayLike
 from onnx import ModelProto
@@ -94,3 +95,21 @@ def test_text_is_not_made() -> None:
     result = rewrite(text_model(text, 20, w=np.ones(2, np.float32)), [FOLD_CONSTANTS], (), check=False)
     assert op_types(result.model) == ["Cast", "StringConcat"]
     assert reasons(result.log[0].outcome) == {"Cast makes a result of unknown size"}
+
+
+@pytest.mark.parametrize("size", [2**12, 2**40])
+def test_sparse_constants_are_not_made_dense_beyond_the_limits(size: int) -> None:
+    """However many zeros they stand for."""
+    model = text_model(f"m (float[{size}] x) => (float[{size}] y) {{ n = Neg (w) y = Add (x, n) }}")
+    values, indices = np.ones(1, np.float32), np.zeros(1, np.int64)
+    model.graph.sparse_initializer.append(
+        onnx.helper.make_sparse_tensor(
+            onnx.numpy_helper.from_array(values, "w"), onnx.numpy_helper.from_array(indices, "indices"), [size]
+        )
+    )
+    try:
+        result = rewrite(model, [FOLD_CONSTANTS], (), check=False, limits=Limits(9, 2**28))
+    except InputError as error:
+        assert "needs more memory" in str(error)  # noqa: PT017
+    else:
+        assert result.model.ByteSize() < 2**20
