@@ -61,6 +61,18 @@ def test_a_result_far_larger_than_its_inputs_is_not_folded() -> None:
     assert "makes 4194304 bytes of 20" in outcome.near_misses[0].reason
 
 
+def test_bounds_of_a_range_lose_a_needless_dimension() -> None:
+    """ONNX Runtime takes a bound of shape [1] as long as it does not see that it is constant."""
+    text = """m (int64 n, bool c) => (int64[N] y) {
+        one = If (known) <
+            then_branch = t () => (a) { a = Identity (step) }, else_branch = e () => (b) { b = Shape (n) }
+        >
+        y = Range (zero, n, one)
+    }"""
+    model, _ = rewritten(text_model(text, zero=0, known=True, step=[1]), FOLD_CONSTANTS)
+    assert op_types(model) == ["Range"]
+
+
 def test_random_numbers_are_not_folded() -> None:
     text = "m (float[2] x) => (float[2] y) { r = RandomNormalLike <seed = 1.0> (w) y = Add (x, r) }"
     model, _ = rewritten(text_model(text, w=np.ones(2, np.float32)), FOLD_CONSTANTS, compare=False)

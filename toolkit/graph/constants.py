@@ -32,7 +32,7 @@ def lift_constants(graph: gs.Graph) -> None:
 
 def constant_values(node: gs.Node) -> Any:
     """What a ``Constant`` node holds, as an array or lazily loaded; None for any other node, text or sparse values."""
-    if node.op != "Constant" or node.domain:
+    if node.op != "Constant" or node.domain or len(node.attrs) != 1:
         return None
     [(name, value)] = node.attrs.items()
     if name == "value":

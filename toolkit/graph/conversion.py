@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx.shape_inference
@@ -12,6 +12,7 @@ from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from toolkit.graph.constants import lift_constants
 from toolkit.graph.functions import inline_functions
+from toolkit.graph.unheld import keep_unheld, paired_nodes, restore_unheld
 from toolkit.graph.weights import with_weights_as_inputs
 from toolkit.onnx_nodes import all_nodes
 from toolkit.ops.bodies import attach_bodies, detach_bodies
@@ -49,11 +50,9 @@ def to_graph(model: ModelProto, ops: Sequence[CustomOp]) -> gs.Graph:
     graph = gs.import_onnx(light)
     graph.ir_version = max(model.ir_version, IR_OF_INITIALIZERS)
     for node, proto in paired_nodes(graph, light.graph):
-        node.empty_attributes = [a for a in proto.attribute if is_empty_list(node.attrs.get(a.name))]
-        for attribute in node.empty_attributes:
-            del node.attrs[attribute.name]  # onnx-graphsurgeon cannot write them
         node.doc_string = proto.doc_string
         node.metadata_props = metadata_of(proto)
+    keep_unheld(graph, light.graph)
     lift_constants(graph)
     return graph
 
@@ -65,7 +64,7 @@ def to_model(graph: gs.Graph, origin: ModelProto, ops: Sequence[CustomOp]) -> Mo
     model: ModelProto = gs.export_onnx(graph, do_type_check=False)
     for node, proto in paired_nodes(graph, model.graph):
         describe(proto, getattr(node, "doc_string", ""), getattr(node, "metadata_props", {}))
-        proto.attribute.extend(getattr(node, "empty_attributes", []))
+    restore_unheld(graph, model.graph)
     origins = {value.name: value for value in (*origin.graph.input, *origin.graph.output)}
     for value in (*model.graph.input, *model.graph.output):
         if value.name in origins:
@@ -76,11 +75,6 @@ def to_model(graph: gs.Graph, origin: ModelProto, ops: Sequence[CustomOp]) -> Mo
     drop_unused_domains(model)
     attach_bodies(model, ops)
     return model
-
-
-def is_empty_list(value: object) -> bool:
-    """Whether an attribute is a list without entries; tensors cannot be compared with one."""
-    return isinstance(value, list) and not value
 
 
 def metadata_of(message: Described) -> dict[str, str]:
@@ -118,18 +112,6 @@ def name_nodes(model: ModelProto) -> None:
             node.name = name
             taken.add(name)
         seen.add(node.name)
-
-
-def paired_nodes(graph: gs.Graph, proto: GraphProto) -> Iterator[tuple[Any, NodeProto]]:
-    """Nodes of a graph and their counterparts in the message it was read from or written to, inner graphs included."""
-    import onnx_graphsurgeon as gs
-
-    for node, node_proto in zip(graph.nodes, proto.node, strict=True):
-        yield node, node_proto
-        inner = {attribute.name: attribute.g for attribute in node_proto.attribute}
-        for name, value in node.attrs.items():
-            if isinstance(value, gs.Graph):
-                yield from paired_nodes(value, inner[name])
 
 
 def drop_unused_domains(model: ModelProto) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TypeProto
 
 from toolkit.bounded.limits import is_out_of_memory
 from toolkit.graph.edits import RANDOM_OPS
+from toolkit.graph.output_types import lost_type, output_types
 from toolkit.graph.random_inputs import random_inputs
 from toolkit.graph.weights import with_weights_as_inputs
 from toolkit.onnx_nodes import all_nodes
 from toolkit.onnxruntime_options import session_options
 from toolkit.text import one_line
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -25,13 +30,16 @@ Arrays = Mapping[str, np.ndarray]
 class Reference:
     """What a model must go on being: `fault` says why ONNX's checker refuses it anyway.
 
-    It computes `outputs` from `inputs`; where ONNX Runtime cannot tell, `unknown` says why.
+    It computes `outputs` from `inputs`. Where ONNX Runtime cannot tell, `unknown` says why; then `loads` says whether
+    it can load the model at least, and `types` what is known of the outputs.
     """
 
     fault: str
     inputs: Arrays
     outputs: Arrays
     unknown: str = ""
+    loads: bool = False
+    types: Mapping[str, TypeProto] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,15 +54,17 @@ def reference_of(model: ModelProto) -> Reference:
     """Run a model on random inputs. Raises an exception for want of memory alone."""
     fault = checker_fault(model)
     random_op = next((node.op_type for node in all_nodes(model.graph.node) if is_random(node)), None)
-    if random_op is not None:
-        return Reference(fault, {}, {}, f"it draws random numbers ({random_op})")
-    try:
-        inputs = random_inputs(model)
-        return Reference(fault, inputs, outputs_of(model, inputs))
-    except Exception as error:  # a model of unknown origin can fail in any way
-        if is_out_of_memory(error):
-            raise
-        return Reference(fault, {}, {}, f"ONNX Runtime cannot run the model: {one_line(error)}")
+    if random_op is None:
+        try:
+            inputs = random_inputs(model)
+            return Reference(fault, inputs, outputs_of(model, inputs))
+        except Exception as error:  # a model of unknown origin can fail in any way
+            if is_out_of_memory(error):
+                raise
+            unknown = f"ONNX Runtime cannot run the model: {one_line(error)}"
+    else:
+        unknown = f"it draws random numbers ({random_op})"
+    return Reference(fault, {}, {}, unknown, not loading_fault(model), output_types(model))
 
 
 def is_random(node: NodeProto) -> bool:
@@ -69,16 +79,17 @@ def examine(reference: Reference, model: ModelProto, tolerance: float) -> Examin
     if math.isinf(tolerance):
         return Examination("", "not compared: what the passes change cannot be, by their own account")
     if reference.unknown:
-        return Examination("", f"not compared: {reference.unknown}")
+        return examine_unrun(reference, model)
     try:
         outputs = outputs_of(model, reference.inputs)
     except Exception as error:
         if is_out_of_memory(error):
             raise
         return Examination(f"ONNX Runtime cannot run it any more: {one_line(error)}")
-    changes = {name: difference(array, outputs.get(name)) for name, array in reference.outputs.items()}
+    names = [*reference.outputs, *(name for name in outputs if name not in reference.outputs)]
+    changes = {name: difference(reference.outputs.get(name), outputs.get(name)) for name in names}
     for name, change in changes.items():
-        limit = max(tolerance, rounding(reference.outputs[name]))
+        limit = max(tolerance, rounding(reference.outputs.get(name)))
         if not change <= limit:
             return Examination(f"output {name!r} differs by {change:.1e} of its largest value, {limit:.0e} is allowed")
     change = max(changes.values(), default=0.0)
@@ -90,9 +101,19 @@ def examine(reference: Reference, model: ModelProto, tolerance: float) -> Examin
     return Examination("", finding)
 
 
-def is_nowhere_finite(array: object) -> bool:
+def examine_unrun(reference: Reference, model: ModelProto) -> Examination:
+    """Compare a rewritten model with one that could not be run: it must load if that did, with outputs as known."""
+    if reference.loads and (fault := loading_fault(model)):
+        return Examination(f"ONNX Runtime cannot load it any more: {fault}")
+    if fault := lost_type(reference.types, output_types(model)):
+        return Examination(fault)
+    kept = "it still loads, and" if reference.loads else "but"
+    return Examination("", f"not compared: {reference.unknown}; {kept} its outputs have the shapes that they had")
+
+
+def is_nowhere_finite(array: np.ndarray) -> bool:
     """Whether an output holds floats, and none that is finite."""
-    return isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).any()
+    return bool(np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).any())
 
 
 def checker_fault(model: ModelProto) -> str:
@@ -106,30 +127,64 @@ def checker_fault(model: ModelProto) -> str:
 
 
 def outputs_of(model: ModelProto, inputs: Arrays) -> dict[str, np.ndarray]:
-    """What a model computes in ONNX Runtime on the CPU. Whatever prevents it raises some Exception."""
-    import onnxruntime
+    """What a model computes in ONNX Runtime on the CPU; of a sequence ``y`` the entries, as ``y[0]``, ``y[1]`` …
 
+    Whatever prevents it raises some Exception.
+    """
     light, weights = with_weights_as_inputs(model)
-    options = session_options(lasting=False)
-    session = onnxruntime.InferenceSession(light.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = session_of(light)
     fed = {**inputs, **{name: onnx.numpy_helper.to_array(weight) for name, weight in weights.items()}}
     expected = {value.name for value in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
     values = session.run(names, {name: array for name, array in fed.items() if name in expected})
-    return dict(zip(names, values, strict=True))
+    return {name: array for whole, value in zip(names, values, strict=True) for name, array in arrays_in(whole, value)}
 
 
-def rounding(array: np.ndarray) -> float:
+def session_of(model: ModelProto) -> onnxruntime.InferenceSession:
+    """A model loaded by ONNX Runtime. Whatever prevents it raises some Exception."""
+    import onnxruntime
+
+    options = session_options(lasting=False)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def loading_fault(model: ModelProto) -> str:
+    """Why ONNX Runtime cannot load a model, in one line; empty if it can. Raises an exception for want of memory."""
+    light, _ = with_weights_as_inputs(model)
+    try:
+        session_of(light)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return one_line(error)
+    return ""
+
+
+def arrays_in(name: str, value: object) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays that an output consists of: an optional one may have none."""
+    if isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from arrays_in(f"{name}[{index}]", entry)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from arrays_in(f"{name}[{key!r}]", entry)
+    elif value is not None:
+        yield name, np.asarray(value)
+
+
+def rounding(array: np.ndarray | None) -> float:
     """What two roundings to an array's type may change: a fused node leaves out some that were between its parts."""
-    return 2 * float(np.finfo(array.dtype).eps) if np.issubdtype(array.dtype, np.floating) else 0.0
+    if array is None or not np.issubdtype(array.dtype, np.floating):
+        return 0.0
+    return 2 * float(np.finfo(array.dtype).eps)
 
 
-def difference(before: np.ndarray, after: np.ndarray | None) -> float:
+def difference(before: np.ndarray | None, after: np.ndarray | None) -> float:
     """For floats relative to the largest finite magnitude before, for other types the share of entries that differ.
 
-    Infinite if the array is missing, has another shape or type, or is finite in other places than before.
+    Infinite if either array is missing, or `after` has another shape or type or is finite in other places.
     """
-    if not isinstance(after, np.ndarray) or before.shape != after.shape or before.dtype != after.dtype:
+    if before is None or after is None or before.shape != after.shape or before.dtype != after.dtype:
         return math.inf
     if not np.issubdtype(before.dtype, np.floating):
         return float(np.mean(before != after)) if before.size else 0.0

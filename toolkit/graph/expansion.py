@@ -32,7 +32,7 @@ def check_expansion(model: ModelProto, path: Path) -> None:
     for group in reversed(groups):  # those first that call no others
         for name in group:
             sizes[name] = written_out(called[name], sizes)
-    nodes = list(map(function_id, all_nodes(model.graph)))
+    nodes = list(map(function_id, all_nodes(model.graph.node)))
     size, stated = written_out(nodes, sizes), len(nodes) + sum(map(len, called.values()))
     most = max(MOST_NODES, MOST_GROWTH * stated)
     if size > most:

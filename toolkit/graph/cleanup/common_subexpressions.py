@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.graph.edits import constant, graph_and_inner, is_deterministic, replace
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
+from toolkit.graph.unheld import unheld_attributes
 from toolkit.ops.spec import DOMAIN
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ def apply(graph: gs.Graph) -> Outcome:
 
 def meaning(node: gs.Node) -> Hashable:
     """What two nodes share if they compute the same."""
-    attributes = tuple(sorted((name, plain(value)) for name, value in node.attrs.items()))
-    return node.domain or "", node.op, tuple(id(x) if x.name else 0 for x in node.inputs), len(node.outputs), attributes
+    attributes = [(name, plain(value)) for name, value in node.attrs.items()]
+    attributes += [(attribute.name, attribute.SerializeToString().hex()) for attribute in unheld_attributes(node)]
+    inputs = tuple(id(tensor) if tensor.name else 0 for tensor in node.inputs)
+    return node.domain or "", node.op, inputs, len(node.outputs), tuple(sorted(attributes))
 
 
 def plain(value: object) -> str:

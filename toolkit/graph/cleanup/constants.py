@@ -35,6 +35,8 @@ def fold(graph: gs.Graph, evaluator: Evaluator) -> Outcome:
     while True:
         for part in graph_and_inner(graph):
             for node in part.nodes:
+                if is_standard(node, "Range"):
+                    make_scalars(node)
                 if any(tensor is output for tensor in node.outputs for output in part.outputs):
                     continue
                 try:
@@ -106,6 +108,16 @@ def whole_numbers(dimensions: list[int | str | None] | None) -> np.ndarray | Non
     if dimensions is None or not all(isinstance(size, int) for size in dimensions):
         return None
     return np.array(dimensions, np.int64)
+
+
+def make_scalars(node: gs.Node) -> None:
+    """Give a ``Range`` constant bounds without dimensions: ONNX Runtime takes [1] as well, but not from a constant."""
+    import onnx_graphsurgeon as gs
+
+    for index, tensor in enumerate(node.inputs):
+        value = constant(tensor)
+        if value is not None and value.shape == (1,):
+            node.inputs[index] = gs.Constant(f"{tensor.name}_scalar_{node.name}", value.reshape(()))
 
 
 def become_constants(node: gs.Node, values: list[np.ndarray]) -> None:

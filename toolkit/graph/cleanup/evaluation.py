@@ -15,6 +15,7 @@ from onnx import ModelProto
 from toolkit.bounded.limits import LimitExceeded, Limits
 from toolkit.bounded.process import BoundedProcess
 from toolkit.graph.edits import constant, graph_and_inner, stored_bytes
+from toolkit.graph.unheld import unheld_attributes
 from toolkit.onnxruntime_options import session_options
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def model_of(node: gs.Node, inputs: Sequence[np.ndarray | None], opset: int) -> 
         ir_version=10,
     )
     model = gs.export_onnx(graph, do_type_check=False)
+    model.graph.node[0].attribute.extend(unheld_attributes(node))
     return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 

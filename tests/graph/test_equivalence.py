@@ -1,0 +1,91 @@
+"""What a rewritten model must keep where it cannot be compared by what it computes, and how sequences are compared."""
+
+from __future__ import annotations
+
+import onnx.parser
+import pytest
+from onnx import TypeProto
+
+from tests.graph.rewriting import text_model
+from toolkit.graph.equivalence import examine, reference_of
+from toolkit.graph.output_types import is_as_known
+
+UNRUNNABLE = "m (float[5] x, int64[2] s) => (float[A] y, float[B] z) { y, b = Split <axis = 0> (x, s) z = Relu (b) }"
+"""Two random sizes are 0 or 1, and never add up to five."""
+DRAWING = "m (float[2] x) => (float[2] y) { r = RandomNormalLike (x) y = Add (x, r) }"
+LACKING = "m (float[2] x) => (float[2] y) { a = TRT.Foo (x) y = Add (a, x) }"
+
+
+@pytest.mark.parametrize("text", [UNRUNNABLE, DRAWING])
+def test_the_same_model_still_loads_and_has_the_same_outputs(text: str) -> None:
+    examination = examine(reference_of(text_model(text)), text_model(text), 1e-4)
+    assert not examination.fault
+    assert examination.finding.startswith("not compared: ")
+    assert examination.finding.endswith("; it still loads, and its outputs have the shapes that they had")
+
+
+def test_what_loaded_before_must_load() -> None:
+    unloadable = text_model(UNRUNNABLE.replace("Relu (b)", "TRT.Foo (b)"))
+    fault = examine(reference_of(text_model(UNRUNNABLE)), unloadable, 1e-4).fault
+    assert fault.startswith("ONNX Runtime cannot load it any more: ")
+
+
+def test_what_did_not_load_before_need_not() -> None:
+    examination = examine(reference_of(text_model(LACKING)), text_model(LACKING), 1e-4)
+    assert not examination.fault
+    assert examination.finding.endswith("; but its outputs have the shapes that they had")
+
+
+def test_an_output_of_another_size_is_named() -> None:
+    other = "m (float[2] x) => (float[4] y) { y = Concat <axis = 0> (x, x) }"
+    fault = examine(reference_of(text_model(DRAWING)), text_model(other), 1e-4).fault
+    assert fault == "output 'y' was FLOAT, 2 and is FLOAT, 4"
+
+
+KNOWN = [
+    ("float[2, N]", "float[2, N]", True),
+    ("float[2, N]", "float[2, M]", True),
+    ("float[2, N]", "float[2, 3]", True),
+    ("float[2, N]", "float[3, N]", False),
+    ("float[2, N]", "float[N, N]", False),
+    ("float[2, N]", "float[2]", False),
+    ("float[2, N]", "float", False),
+    ("float[2, N]", "float16[2, N]", False),
+    ("float[]", "float[2]", True),
+    ("float[]", "seq(float[2])", False),
+    ("seq(float[2])", "seq(float[2])", True),
+    ("seq(float[2])", "seq(float[3])", False),
+    ("optional(seq(float[2]))", "optional(seq(float[2]))", True),
+    ("optional(seq(float[2]))", "optional(float[2])", False),
+    ("map(int64, float[2])", "map(int64, float[2])", True),
+    ("map(int64, float[2])", "map(int32, float[2])", False),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "kept"), KNOWN)
+def test_more_may_be_known_of_an_output_but_not_less(before: str, after: str, kept: bool) -> None:
+    assert is_as_known(type_of(before), type_of(after)) == kept
+
+
+def test_nothing_known_is_kept_by_anything() -> None:
+    assert is_as_known(TypeProto(), type_of("float[2]"))
+    assert not is_as_known(type_of("float[2]"), TypeProto())
+
+
+def type_of(text: str) -> TypeProto:
+    return onnx.parser.parse_graph(f"g ({text} x) => ({text} y) {{ y = Identity (x) }}").input[0].type
+
+
+def test_sequences_are_compared_entry_by_entry() -> None:
+    text = "m (float[4] x) => (seq(float[N]) y) {{ a = {} (x) y = SplitToSequence (a) }}"
+    reference = reference_of(text_model(text.format("Relu")))
+    assert sorted(reference.outputs) == ["y[0]", "y[1]", "y[2]", "y[3]"]
+    assert "4 outputs" in examine(reference, text_model(text.format("Relu")), 1e-4).finding
+    assert examine(reference, text_model(text.format("Neg")), 1e-4).fault.startswith("output 'y[0]' differs by")
+
+
+def test_a_longer_sequence_is_another() -> None:
+    text = "m (float[4] x) => (seq(float[N]) y) {{ s = Constant <value_ints = {}> () y = SplitToSequence (x, s) }}"
+    reference = reference_of(text_model(text.format("[2, 2]")))
+    fault = examine(reference, text_model(text.format("[2, 1, 1]")), 1e-4).fault
+    assert fault == "output 'y[1]' differs by inf of its largest value, 1e-04 is allowed"

@@ -1,0 +1,99 @@
+"""The default passes keep what ONNX's own test models compute, on the inputs that come with them.
+
+A case that ONNX Runtime runs as it is must run after the passes and give what the suite expects; where ONNX Runtime
+itself departs from that (it draws other random numbers, and has a few operators of its own mind) it must give what it
+gave. A case that it cannot run, for it lacks the operator, the version or the type, must load after the passes if it
+did before, with outputs of the types and shapes that it had. ONNX's checker must accept every result. None is left out.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import ModelProto
+from onnx.backend.test.runner import Runner
+
+from tests.graph.onnx_suite import SuiteCase, own_inputs, suite_cases
+from toolkit.errors import CheckFailed, InputError
+from toolkit.graph.equivalence import (
+    Reference,
+    arrays_in,
+    checker_fault,
+    examine_unrun,
+    is_random,
+    loading_fault,
+    session_of,
+)
+from toolkit.graph.output_types import output_types
+from toolkit.graph.pipeline import run_passes
+from toolkit.graph.selection import select_passes
+from toolkit.onnx_nodes import all_nodes
+from toolkit.plugin_manager import PluginManager
+
+pytestmark = pytest.mark.slow
+PLUGINS = PluginManager.load()
+PASSES, OPS = select_passes(PLUGINS.graph_passes()), PLUGINS.custom_ops()
+SHARES = 24
+CASES = 2000
+"""The fewest that the suite has; the package of ONNX 1.23 has 2,033."""
+
+cases = cache(lambda: list(suite_cases()))
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_model_keeps_its_meaning(share: int) -> None:
+    faults = {case.name: fault for case in cases()[share::SHARES] if (fault := fault_of(case))}
+    assert not faults
+
+
+def test_most_models_are_judged_by_what_they_compute() -> None:
+    assert len(cases()) > CASES
+    assert sum(run(case, case.model) is not None for case in cases()[::SHARES]) > 0.8 * CASES / SHARES
+
+
+def fault_of(case: SuiteCase) -> str:
+    """What the passes spoil; empty if nothing."""
+    try:
+        model, _ = run_passes(case.model, PASSES, OPS)
+    except (CheckFailed, InputError) as error:
+        return str(error)
+    if fault := checker_fault(model):
+        return fault
+    before = run(case, case.model)
+    if before is None:
+        reference = Reference("", {}, {}, "", not loading_fault(case.model), output_types(case.model))
+        return examine_unrun(reference, model).fault
+    after = run(case, model)
+    if after is None:
+        return "it does not run any more"
+    if any(is_random(node) for node in all_nodes(case.model.graph.node)):
+        return ""
+    expected = case.outputs if not departure(case, case.outputs, before) else before
+    return departure(case, expected, after)
+
+
+def run(case: SuiteCase, model: ModelProto) -> list[Any] | None:
+    """The outputs of a model for the inputs of a case; None if ONNX Runtime cannot run it."""
+    inputs = {value.name: given for value, given in zip(own_inputs(case.model), case.inputs, strict=True)}
+    try:
+        outputs: list[Any] = session_of(model).run(None, inputs)
+    except Exception:  # of ONNX Runtime, which has no common base for its errors
+        return None
+    return outputs
+
+
+def departure(case: SuiteCase, expected: list[Any], outputs: list[Any]) -> str:
+    """Where outputs depart from what is expected by more than the suite allows; empty if nowhere."""
+    try:
+        Runner.assert_similar_outputs(entries(expected), entries(outputs), case.rtol, case.atol)
+    except AssertionError as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+def entries(values: list[Any]) -> list[np.ndarray]:
+    """The arrays that values consist of, those of sequences one by one."""
+    return [array for value in values for _, array in arrays_in("", value)]
