@@ -112,7 +112,8 @@ def _array(dtype: np.dtype[Any] | None, value: Any, largest: float | None) -> ND
     if value.dtype.kind not in "bfiu":
         raise ValueError(f"expected numbers, found an array of {value.dtype}")
     if dtype is None:
-        return value
+        found: NDArray[Any] = value
+        return found
     with np.errstate(over="ignore"):
         array: NDArray[Any] = value.astype(dtype)
     if dtype.kind == "f" and largest is not None:

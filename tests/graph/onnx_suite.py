@@ -53,9 +53,11 @@ def kind_of(kind: str) -> Iterator[SuiteCase]:
     """The cases of one kind: of single operators, each with the operator's function in its place too; and of more."""
     for case in load_model_tests(kind=kind):
         if case.model is not None:
+            assert case.data_sets
             inputs, outputs = (list(map(plain, values)) for values in case.data_sets[0])
             yield SuiteCase(case.name, case.model, inputs, outputs, case.rtol, case.atol)
             continue
+        assert case.model_dir
         folder = Path(case.model_dir)
         model = onnx.load(folder / "model.onnx")
         values = folder / "test_data_set_0"

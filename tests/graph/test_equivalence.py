@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import onnx.parser
 import pytest
 from onnx import TypeProto
 
@@ -73,7 +72,9 @@ def test_nothing_known_is_kept_by_anything() -> None:
 
 
 def type_of(text: str) -> TypeProto:
-    return onnx.parser.parse_graph(f"g ({text} x) => ({text} y) {{ y = Identity (x) }}").input[0].type
+    [value] = text_model(f"m ({text} x) => ({text} y) {{ y = Identity (x) }}").graph.input
+    found: TypeProto = value.type
+    return found
 
 
 def test_sequences_are_compared_entry_by_entry() -> None:

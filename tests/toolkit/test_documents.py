@@ -27,11 +27,11 @@ from toolkit.errors import InputError
 from toolkit.runtime.result_reader import read_result
 from toolkit.runtime.results import FrameResult, MotionModes, PlanResult, TrackedBox, write_result
 from toolkit.runtime.run_record import RUN_RECORD, FrameRecord, RunRecord
+from toolkit.specs import Tolerance
 from toolkit.stage_clock import Stage
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions, OccupancyDecisions, PlanDecisions, TrackDecisions
 from toolkit.verification.metrics import Errors
-from toolkit.verification.policy import Tolerance
 from toolkit.verification.report import Report
 from toolkit.verification.report_file import read_reports, write_reports
 

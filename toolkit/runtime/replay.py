@@ -66,6 +66,7 @@ def read_inputs(path: Path) -> OfficialFrames:
     sizes: Counter[int] = Counter()
     stated: Counter[str] = Counter()
     with _opened(path) as archive:
+        assert archive.zip is not None  # it is open
         for member in archive.zip.infolist():
             stated[member.filename.removesuffix(".npy")] += member.file_size
         for key in archive.files:

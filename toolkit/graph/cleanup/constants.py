@@ -10,7 +10,7 @@ from toolkit.bounded.limits import CallFailed
 from toolkit.bounded.process import BoundedProcess
 from toolkit.graph.cleanup.branches import take_constant_branches
 from toolkit.graph.cleanup.evaluation import Evaluator, TooLarge, folding_limits
-from toolkit.graph.edits import graph_and_inner, input_constant, is_deterministic, is_standard
+from toolkit.graph.edits import constant, graph_and_inner, input_constant, is_deterministic, is_standard
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
 from toolkit.text import one_line
 
