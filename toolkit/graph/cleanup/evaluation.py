@@ -104,7 +104,7 @@ def run(model: bytes, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """The outputs of a model as ONNX Runtime computes them; of `inputs` it gets those it has."""
     import onnxruntime
 
-    options = session_options(threads=1, optimized=False)
+    options = session_options(threads=1, optimized=False, lasting=False)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     results: list[np.ndarray] = session.run(None, {name: inputs[name] for name in names})
