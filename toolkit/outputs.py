@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -89,6 +90,17 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     finally:
         with stops_held():
             shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder(purpose: str) -> Iterator[Path]:
+    """A scratch folder where temporary files belong."""
+    try:
+        place = Path(tempfile.gettempdir())
+    except OSError as error:
+        raise InputError("cannot write temporary files; free some disk space, or set TMPDIR to a folder") from error
+    with scratch_folder(place / f"uniad-toolkit-{purpose}") as folder:
+        yield folder
 
 
 def _mark(folder: Path, kind: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REMINDER = signal.SIGALRM
 REMINDER_SECONDS = 0.5
+STANDARD_ERROR = 2
 PR_SET_PDEATHSIG = 1
 
 
@@ -36,9 +37,9 @@ class Stop:
 def stops_interrupt() -> Iterator[Stop]:
     """Within the block a stop raises KeyboardInterrupt in the main thread, so that every `finally` is run.
 
-    What then leaves the block, an interrupt or an error that came of it, ends there. Some places lose an exception that
-    comes out of nowhere, such as a `__del__` or an import in C: it is raised again until somebody handles it. After the
-    block a stop ends the process at once, for there is nothing left to tidy up.
+    What then leaves the block, an interrupt or an error that came of it, ends there, and no error is shown any more.
+    Some places lose an exception that comes out of nowhere, such as a `__del__` or an import in C: it is raised again
+    until somebody handles it. After the block a stop ends the process at once, for there is nothing left to tidy up.
 
     A signal that is ignored when the block begins, as under nohup, stays ignored.
     """
@@ -47,17 +48,13 @@ def stops_interrupt() -> Iterator[Stop]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         if over:
             os._exit(Stop(number).status)
-        if number != REMINDER:
-            stop.number = stop.number or number
+        if number != REMINDER and not stop.number:
+            stop.number = number
+            os.dup2(os.open(os.devnull, os.O_WRONLY), STANDARD_ERROR)
             signal.setitimer(signal.ITIMER_REAL, REMINDER_SECONDS, REMINDER_SECONDS)
         if not is_interrupted(sys.exc_info()[1]):
             raise KeyboardInterrupt
 
-    def hide_interrupt(lost: sys.UnraisableHookArgs) -> None:
-        if not (stop.number and isinstance(lost.exc_value, KeyboardInterrupt)):
-            sys.__unraisablehook__(lost)
-
-    sys.unraisablehook = hide_interrupt
     for number in (REMINDER, *STOPS):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, interrupt)

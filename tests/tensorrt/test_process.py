@@ -37,13 +37,15 @@ def test_engine_with_progress(tmp_path: Path) -> None:
     script = """
 import json, shutil, sys
 from pathlib import Path
-engine = Path(json.load(sys.stdin)["engine"])
+made, folder = Path(json.load(sys.stdin)["engine"]).parent / "made.json", Path(sys.argv[1])
 print("[WARNING] slow", file=sys.stderr)
 print(json.dumps({"phases": [{"name": "Building", "done": 1, "steps": 6}]}), flush=True)
 print(json.dumps({"phases": []}))
-shutil.copy(engine.parent / "made.json", f"{engine}.json")
+(folder / "engine").write_text("engine")
+shutil.copy(made, folder / "engine.json")
 """
     assert run(tmp_path, script) == (sidecar(), [[Phase("Building", 1, 6)], []])
+    assert (tmp_path / "m.engine").read_text() == "engine"
     assert (tmp_path / "m.engine.log").read_text() == "[WARNING] slow\n"
 
 

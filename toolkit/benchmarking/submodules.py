@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
@@ -14,6 +12,7 @@ from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.engines.onnxruntime_profile import submodule_seconds
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
+from toolkit.outputs import temporary_folder
 from toolkit.stage_clock import StageClock
 
 Seconds = list[dict[str, float]]
@@ -50,8 +49,8 @@ def seconds_by_submodule(bundle: Bundle, session: Session, run: Callable[[Sessio
         run(stepped)
         return stepped.seconds
     if isinstance(session, OnnxRuntimeSession):
-        with TemporaryDirectory() as folder:
-            profiled = OnnxRuntimeSession(bundle, profile=Path(folder, "profile"))
+        with temporary_folder("benchmark") as folder:
+            profiled = OnnxRuntimeSession(bundle, profile=folder / "profile")
             run(profiled)
             return submodule_seconds(profiled.end_profile(), [s.name for s in bundle.submodules])
     return []

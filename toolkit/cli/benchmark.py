@@ -48,13 +48,13 @@ def benchmark_command(
     """
     import shlex
     import sys
-    from tempfile import TemporaryDirectory
 
     from toolkit.benchmarking.measure import WARM_UP, benchmark
     from toolkit.benchmarking.probe_pictures import write_probe_frames
     from toolkit.benchmarking.report import facts, timing_table, write_json
     from toolkit.bundle import Bundle
     from toolkit.data.sources import open_frames
+    from toolkit.outputs import temporary_folder
 
     source = None if frames.isdecimal() else frames
     target = None
@@ -62,10 +62,10 @@ def benchmark_command(
         target = claim_file(output, inputs=[bundle, *address_paths(source), *context.obj.files])
     opened = Bundle.read(bundle)
     command = shlex.join([context.find_root().info_name or "", *sys.argv[1:]])
-    with TemporaryDirectory() as folder:
+    with temporary_folder("frames") as folder:
         if source is None:
             with step("write made-up frames"):
-                chosen = write_probe_frames(opened.config, probe_count(frames, length) + WARM_UP, Path(folder))
+                chosen = write_probe_frames(opened.config, probe_count(frames, length) + WARM_UP, folder)
         else:
             with step("read frames"):
                 found = open_frames(source, opened.config.image, context.obj.frame_sources(), print_warning)

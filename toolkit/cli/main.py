@@ -20,7 +20,7 @@ def main() -> None:
 
 def run_guarded(arguments: Sequence[str]) -> int:
     """Run one command whose output may be lost: quietly 141 if its reader has left, 2 if it cannot be written."""
-    from toolkit.cli.streams import OutputLost, guard_streams
+    from toolkit.streams import OutputLost, guard_streams
 
     guard_streams()
     try:

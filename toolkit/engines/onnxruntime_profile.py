@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
+from toolkit.errors import InputError
 from toolkit.graph.functions import inline_functions
 
 OTHER = "other nodes"
@@ -35,9 +36,13 @@ def submodule_seconds(profile: Path, submodules: Collection[str]) -> list[dict[s
     """For each run in a profile, the seconds that each submodule's nodes took.
 
     Nodes of different submodules can take turns, so these are sums over nodes; other time within a run is the
-    runtime's own, and in none of them.
+    runtime's own, and in none of them. Raises InputError for a profile that ONNX Runtime could not write to its end,
+    of which it says nothing.
     """
-    events = json.loads(profile.read_text(encoding="utf-8"))
+    try:
+        events = json.loads(profile.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"cannot write {profile}: it ends too early; free some disk space") from error
     runs = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e["name"] == "model_run")
     nodes = sorted((e["ts"], e["name"], e["dur"]) for e in events if e["cat"] == "Node" and _is_kernel(e["name"]))
     seconds = [dict.fromkeys(submodules, 0.0) for _ in runs]

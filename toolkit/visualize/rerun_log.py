@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,14 +54,15 @@ def rerun_recording(output: FileOutput | Path) -> Iterator[RerunLog]:
     Raises InputError for another name, if rerun-sdk is missing, or if the file cannot be written.
     """
     rr = check_rerun(output)
-    with new_file(output) as file:
+    with new_file(output) as path, path.open("wb") as file:
         stream = rr.RecordingStream("uniad-toolkit")
-        file.touch()  # a place that cannot be written is an OSError here, and an own kind of error later
-        stream.save(file, default_blueprint=_blueprint())
+        log = RerunLog(stream, file)
+        stream.send_blueprint(_blueprint(), make_active=False)
         try:
-            yield RerunLog(stream)
-            stream.flush()
+            yield log
+            log.write()
         finally:
+            log.drop()
             stream.disconnect()
 
 
@@ -82,10 +83,11 @@ def check_rerun(path: FileOutput | Path) -> Any:
 class RerunLog:
     """Frame after frame into one recording, on the timelines `frame`, a count, and `time`, seconds of the scene."""
 
-    def __init__(self, stream: rr.RecordingStream) -> None:
+    def __init__(self, stream: rr.RecordingStream, file: BinaryIO) -> None:
         import rerun as rr
 
-        self._rr, self._stream = rr, stream
+        self._rr, self._stream, self._file = rr, stream, file
+        self._encoded = rr.binary_stream(recording=stream)
         self._frames = 0
         self._origin: Float64Array | None = None
         body = (0.0, 0.0, _GROUND + _EGO_HEIGHT / 2)
@@ -115,6 +117,15 @@ class RerunLog:
         stream.log(f"{_LIDAR}/plan", rr.LineStrips3D(plan, colors=[PLAN], radii=0.25))
         self._log_cells("map", None if result.map is None else _map_cells(result.map))
         self._log_cells("occupancy", None if result.occupancy is None else _occupancy_cells(result.occupancy))
+        self.write()
+
+    def write(self) -> None:
+        """Write what was logged, here rather than in the SDK, which only warns of a full disk. Raises OSError."""
+        self._file.write(self._encoded.read() or b"")
+
+    def drop(self) -> None:
+        """Forget what was logged and not written, of which the SDK would warn."""
+        self._encoded.read()
 
     def _log_frame(self, frame: Frame) -> None:
         """Where the LiDAR is, from where it was first, and what the cameras see."""

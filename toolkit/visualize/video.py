@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import statistics
+import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 from toolkit.claims import FileOutput
 from toolkit.errors import InputError
 from toolkit.outputs import new_file
+from toolkit.stops import stops_held
 from toolkit.text import one_line
 from toolkit.visualize.canvas import Picture
 
@@ -84,25 +85,47 @@ def _ffmpeg_fault() -> str:
 
 
 def _write_mp4(pictures: Iterator[Picture], file: Path, fps: float) -> None:
+    """Through the ffmpeg of imageio-ffmpeg, whose own writer does not tell whether everything was written."""
+    even = map(_even, pictures)
+    first = next(even)
+    with stops_held():  # nobody would end a process that is just being started
+        process = _start_ffmpeg(first.shape[1], first.shape[0], fps, file)
+    assert process.stdin is not None
+    with process:
+        try:
+            for picture in chain([first], even):
+                process.stdin.write(picture)
+            process.stdin.close()
+        except BrokenPipeError:  # it has ended, and its status says how
+            pass
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise InputError(
+            f"cannot write {file.name}: ffmpeg ended with status {process.returncode}; choose a writable output, and "
+            "see that there is space"
+        )
+
+
+def _even(picture: Picture) -> Picture:
+    """Without the last row or column if their number is odd, which H.264 does not take."""
+    return np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
+
+
+def _start_ffmpeg(width: int, height: int, fps: float, file: Path) -> subprocess.Popen[bytes]:
+    """In a group of its own, out of reach of Ctrl-C: it ends with its input."""
     import imageio_ffmpeg
 
-    writer: Any = None
-    try:
-        for picture in pictures:
-            even = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
-            if writer is None:
-                writer = imageio_ffmpeg.write_frames(
-                    str(file), (even.shape[1], even.shape[0]), fps=fps, codec="libx264", pix_fmt_in="rgb24",
-                    pix_fmt_out="yuv420p", quality=None, macro_block_size=2, output_params=[*_QUALITY],
-                    ffmpeg_log_level="quiet",
-                )  # fmt: skip
-                writer.send(None)
-            writer.send(even)
-    except OSError as error:  # ffmpeg has ended: its error has many lines, of which the first says why
-        raise InputError(f"ffmpeg cannot write the video: {one_line(error)}; choose a writable output") from error
-    finally:
-        if writer is not None:
-            writer.close()
+    source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-")
+    target = ("-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", *_QUALITY, str(file))
+    return subprocess.Popen(
+        (imageio_ffmpeg.get_ffmpeg_exe(), "-y", *source, *target),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    )
 
 
 def _write_gif(pictures: Iterator[Picture], file: Path, fps: float) -> None:

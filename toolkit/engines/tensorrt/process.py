@@ -7,24 +7,22 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from toolkit.claims import unguarded_file
+from toolkit.claims import FileOutput, unguarded_file
 from toolkit.engines.tensorrt.progress import Phase
-from toolkit.engines.tensorrt.request import BuildRequest
-from toolkit.engines.tensorrt.sidecar import Sidecar, log_path
+from toolkit.engines.tensorrt.request import ENGINE, BuildRequest
+from toolkit.engines.tensorrt.sidecar import Sidecar, log_path, sidecar_path
 from toolkit.errors import CheckFailed, InputError
-from toolkit.outputs import new_file, scratch_folder
+from toolkit.outputs import new_files, scratch_folder, temporary_folder
 from toolkit.remains import remove_remains
 
 WORKER = (sys.executable, "-m", "toolkit.engines.tensorrt.worker")
 """Its arguments are a folder to work in, and the number of this process, with which it ends."""
 LOG = "log"
-BUILD = "uniad-toolkit-build"
 ERROR_MARKS = ("[ERROR]", "[INTERNAL_ERROR]")
 
 
@@ -36,25 +34,30 @@ def run_build(request: BuildRequest, report: Callable[[list[Phase]], None], work
     if the build fails or its process is ended.
     """
     log = log_path(request.engine)
-    begun = [unguarded_file(path) for path in (log, *request.outputs())]
+    kept_log, engine, sidecar, *_ = begun = [unguarded_file(path) for path in (log, *request.outputs())]
     try:
-        with scratch_folder(request.engine) as folder, scratch_folder(Path(tempfile.gettempdir()) / BUILD) as temporary:
+        with scratch_folder(engine.path) as folder, temporary_folder("build") as temporary:
             command = (*worker, str(folder), str(os.getpid()))
             status, failure = run_worker(command, request, folder / LOG, temporary, report)
-            keep_log(folder / LOG, log)
+            said = last_error(folder / LOG)
+            made = {folder / LOG: kept_log} if said else {}
+            if status == 0:
+                made |= {folder / ENGINE: engine, sidecar_path(folder / ENGINE): sidecar}
+            place(made)
     finally:  # the process may have been killed
         for output in begun:
             remove_remains(output.path, output.suffix)
     if status == 0:
+        if not said:
+            log.unlink(missing_ok=True)  # that of an earlier engine
         return Sidecar.read(request.engine)
     if status == 2 and failure:
         raise InputError(failure)
     if status < 0:
-        failure = f"the process that builds {request.engine} was ended by {ending(-status)}; its last word was: " + (
-            last_error(log) or "nothing"
-        )
-    kept = f"; its log is {log}" if log.exists() else ""
-    raise CheckFailed(f"{failure or last_error(log) or 'the build failed'}{kept}")
+        word = said or "nothing"
+        failure = f"the process that builds {request.engine} was ended by {ending(-status)}; its last word was: {word}"
+    kept = f"; its log is {log}" if said else ""
+    raise CheckFailed(f"{failure or said or 'the build failed'}{kept}")
 
 
 def run_worker(
@@ -90,13 +93,12 @@ def run_worker(
     return process.returncode, failure
 
 
-def keep_log(written: Path, log: Path) -> None:
-    """Give a log its name, in place of an earlier one; there is none if nothing was said."""
-    if written.stat().st_size:
-        with new_file(log) as work:
-            written.rename(work)
-    else:
-        log.unlink(missing_ok=True)
+def place(made: Mapping[Path, FileOutput]) -> None:
+    """Give the files that were made, if any, their names, all at once."""
+    if made:
+        with new_files(*made.values()) as works:
+            for path, work in zip(made, works, strict=True):
+                path.rename(work)
 
 
 def ending(number: int) -> str:
@@ -107,8 +109,6 @@ def ending(number: int) -> str:
 
 def last_error(log: Path) -> str:
     """The last error that TensorRT wrote to a log, or else the last line; empty if there is none."""
-    if not log.exists():
-        return ""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line.partition("] ")[2] for line in lines if line.startswith(ERROR_MARKS)]
     return (errors or lines or [""])[-1]

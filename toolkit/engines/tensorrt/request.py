@@ -13,6 +13,9 @@ from toolkit.engines.tensorrt.sidecar import sidecar_path
 from toolkit.graph.model_file import weights_path
 from toolkit.typed import decode
 
+ENGINE = "engine"
+"""The name of what is built while it is in a folder of its own; its sidecar is beside it."""
+
 
 @dataclass(frozen=True)
 class BuildRequest:

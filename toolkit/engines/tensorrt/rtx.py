@@ -5,13 +5,13 @@ from __future__ import annotations
 import atexit
 import functools
 import importlib.util
-import shutil
 import sys
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
 from toolkit.errors import InputError
+from toolkit.outputs import temporary_folder
 
 BINDINGS = "tensorrt_rtx_bindings"
 LIBRARIES = "onnxruntime_ep_nv_tensorrt_rtx"
@@ -27,8 +27,9 @@ def load_tensorrt_rtx() -> ModuleType:
     search the folder they lie in, and so does whatever they load. Raises InputError if a package is absent.
     """
     bindings, libraries = package_folder(BINDINGS), package_folder(LIBRARIES)
-    folder = Path(tempfile.mkdtemp(prefix="uniad-toolkit-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    stack = ExitStack()
+    folder = stack.enter_context(temporary_folder("tensorrt-rtx"))
+    atexit.register(stack.close)
     for file in bindings.iterdir():
         (folder / file.name).symlink_to(file)
     for library in ("libtensorrt_rtx.so", "libtensorrt_onnxparser_rtx.so"):

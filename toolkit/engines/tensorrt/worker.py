@@ -21,13 +21,13 @@ from pathlib import Path
 
 import onnx
 
-from toolkit.claims import unguarded_file
+from toolkit.claims import writing
 from toolkit.engines.tensorrt.build import build_engine
 from toolkit.engines.tensorrt.gpu import compute_capability
 from toolkit.engines.tensorrt.library import Target, load_library
 from toolkit.engines.tensorrt.model import model_digests, prepare_model
 from toolkit.engines.tensorrt.progress import Phase
-from toolkit.engines.tensorrt.request import BuildRequest
+from toolkit.engines.tensorrt.request import ENGINE, BuildRequest
 from toolkit.engines.tensorrt.settings import CustomOps
 from toolkit.engines.tensorrt.sidecar import RequiredPlugin, Sidecar
 from toolkit.errors import CheckFailed, InputError
@@ -35,9 +35,9 @@ from toolkit.files import sha256_file
 from toolkit.graph.model_file import claim_model, write_model
 from toolkit.ops.bodies import custom_nodes
 from toolkit.ops.spec import CustomOp
-from toolkit.outputs import new_file
 from toolkit.plugin_manager import PluginManager
 from toolkit.stops import end_with_parent
+from toolkit.streams import guarded
 from toolkit.text import one_line
 from toolkit.versions import PACKAGE, package_version
 
@@ -47,6 +47,7 @@ MODEL = "model.onnx"
 def main() -> int:
     """Build what is asked for; 0 done, 1 TensorRT failed, 2 the request cannot be carried out."""
     end_with_parent(int(sys.argv[2]))
+    sys.stderr = guarded(sys.stderr)
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -67,12 +68,12 @@ def main() -> int:
 
 
 def build(request: BuildRequest, folder: Path, report: Callable[[list[Phase]], None]) -> None:
-    """Write the engine and its sidecar; `folder` is for what is needed meanwhile.
+    """Write the engine and its sidecar to `folder`, which is for what is needed meanwhile as well.
 
     Raises InputError or CheckFailed if there is none to write.
     """
     started = time.perf_counter()
-    engine, model = unguarded_file(request.engine), claim_model(request.kept_model or folder / MODEL)
+    engine, model = folder / ENGINE, claim_model(request.kept_model or folder / MODEL)
     settings = request.settings
     gpu = compute_capability()
     if settings.target is Target.TENSORRT and gpu is None:
@@ -87,11 +88,10 @@ def build(request: BuildRequest, folder: Path, report: Callable[[list[Phase]], N
     path, *_ = write_model(prepare_model(request.model, ops, plugins.submodules(), settings), model)
     built = build_engine(trt, path, ops, settings, report, gpu=gpu, source=request.model)
     required = required_plugins(path, offered) if settings.custom_ops is CustomOps.PLUGIN else ()
-    with new_file(engine) as work:
-        work.write_bytes(built.data)
-        digest = sha256_file(work)
+    with writing(request.engine, "output"):
+        engine.write_bytes(built.data)
     Sidecar(
-        sha256=digest,
+        sha256=sha256_file(engine),
         bytes=len(built.data),
         onnx=model_digests(request.model),
         target=settings.target.value,
@@ -105,7 +105,7 @@ def build(request: BuildRequest, folder: Path, report: Callable[[list[Phase]], N
         seconds=round(time.perf_counter() - started, 1),
         peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10,
         toolkit=package_version(PACKAGE),
-    ).write(request.engine)
+    ).write(engine)
 
 
 def required_plugins(model: Path, offered: Sequence[tuple[str, CustomOp]]) -> tuple[RequiredPlugin, ...]:

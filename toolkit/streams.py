@@ -50,7 +50,7 @@ def guard_streams() -> None:
 
     keep_descriptors()
     sys.stdout = guarded(sys.stdout, lose)
-    sys.stderr = guarded(sys.stderr, lambda error: None)
+    sys.stderr = guarded(sys.stderr)
 
 
 def keep_descriptors() -> None:
@@ -60,8 +60,8 @@ def keep_descriptors() -> None:
     os.close(descriptor)
 
 
-def guarded(stream: TextIO | None, lost: Callable[[OSError], None]) -> TextIO | None:
-    """The stream anew over a guarded file; None, which Python has in place of a closed one, stays None."""
+def guarded(stream: TextIO | None, lost: Callable[[OSError], None] = lambda error: None) -> TextIO | None:
+    """The stream anew over a guarded file, silent by default; None, Python's name for a closed one, stays None."""
     if stream is None:
         return None
     stream.flush()

@@ -1,0 +1,17 @@
+"""A command that finds no room for what it writes says so in one line, and leaves things as they were."""
+
+from __future__ import annotations
+
+import re
+
+from tests.faults.bench import Bench
+from tests.faults.forked import Fault
+
+
+def test_disk_full(bench: Bench) -> None:
+    for room in (0, bench.largest // 2, bench.largest - 1):
+        outcome = bench.run(Fault(file_bytes=room))
+        assert outcome.status == 2, (room, outcome.errors)
+        assert re.fullmatch(r"error: cannot write .*; .*\n", outcome.errors), (room, outcome.errors)
+        assert bench.hidden() == []
+        assert bench.visible() == bench.before
