@@ -111,12 +111,9 @@ def _array(dtype: np.dtype[Any] | None, value: Any, largest: float | None) -> ND
         value = number_array(value, _implied_shape(value))
     if value.dtype.kind not in "bfiu":
         raise ValueError(f"expected numbers, found an array of {value.dtype}")
-    if dtype is None:
-        found: NDArray[Any] = value
-        return found
     with np.errstate(over="ignore"):
-        array: NDArray[Any] = value.astype(dtype)
-    if dtype.kind == "f" and largest is not None:
+        array: NDArray[Any] = value if dtype is None else value.astype(dtype)
+    if dtype is not None and dtype.kind == "f" and largest is not None:
         if not np.isfinite(array).all():
             raise ValueError("holds a value that is not finite")
         if np.abs(array).max(initial=0) > largest:

@@ -143,4 +143,5 @@ def test_unwritable_output(bundle_a: Bundle, frames: Path, tmp_path: Path, refus
 
 
 def test_folder_that_is_no_bundle(tmp_path: Path, refused: Callable[..., None]) -> None:
-    refused(["run", tmp_path, tmp_path, "-o", tmp_path / "out"], "not a bundle")
+    (tmp_path / "folder").mkdir()
+    refused(["run", tmp_path / "folder", tmp_path / "folder", "-o", tmp_path / "out"], "not a bundle")

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from tests.corpus.case import change_json
 from tests.tensorrt.sidecars import sidecar
-from tests.visualize.drives import full_result, result
+from tests.visualize.drives import full_result
 from toolkit.bundle import MANIFEST, Bundle, content_digest
+from toolkit.data.frames import Command
 from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.request import BuildRequest
 from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, Precision, ShapeRange
@@ -147,12 +148,15 @@ BOXES = st.builds(
 )
 PLANS = st.builds(PlanResult, motions().map(lambda motion: motion.trajectories[0]), NUMBERS)
 RESULTS = st.builds(
-    result,
+    FrameResult,
+    frame=st.just("0007"),
+    scene=NAMES,
+    timestamp=NUMBERS,
+    command=st.sampled_from(Command),
     boxes=several(BOXES),
     ego_motion=st.none() | motions(),
     plan=st.none() | PLANS,
     dropped_tracks=WHOLE,
-    scene=NAMES,
 )
 
 

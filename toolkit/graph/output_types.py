@@ -12,25 +12,25 @@ from toolkit.graph.weights import with_weights_as_inputs
 
 
 def output_types(model: ModelProto) -> dict[str, TypeProto]:
-    """The type of each output as ONNX infers it from the inputs, or as the model states it where ONNX cannot tell."""
+    """The type of each output as ONNX infers it from the inputs alone; empty where it cannot tell."""
     light, _ = with_weights_as_inputs(model)
-    stated = {value.name: value.type for value in model.graph.output}
     del light.graph.value_info[:]
     for value in light.graph.output:
         value.ClearField("type")
     try:
         outputs = onnx.shape_inference.infer_shapes(light, data_prop=True).graph.output
     except (RuntimeError, ValueError):  # the model contradicts itself
-        return stated
-    return {value.name: value.type if value.type.WhichOneof("value") else stated[value.name] for value in outputs}
+        outputs = light.graph.output
+    return {value.name: value.type for value in outputs}
 
 
 def lost_type(before: Mapping[str, TypeProto], after: Mapping[str, TypeProto]) -> str:
-    """The first output of which less is known than before, or something else, in words; empty if there is none."""
+    """The first output that is gone, or of which less is known than before, or something else, in words; else empty."""
     for name, known in before.items():
-        now = after.get(name, TypeProto())
-        if not is_as_known(known, now):
-            return f"output {name!r} was {text_of(known)} and is {text_of(now)}"
+        if name not in after:
+            return f"output {name!r} is gone"
+        if not is_as_known(known, after[name]):
+            return f"output {name!r} was {text_of(known)} and is {text_of(after[name])}"
     return ""
 
 

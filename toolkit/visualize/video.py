@@ -94,7 +94,7 @@ def _write_mp4(pictures: Iterator[Picture], file: Path, fps: float) -> None:
     with process:
         try:
             for picture in chain([first], even):
-                process.stdin.write(picture)
+                process.stdin.write(np.ascontiguousarray(picture).data)
             process.stdin.close()
         except BrokenPipeError:  # it has ended, and its status says how
             pass

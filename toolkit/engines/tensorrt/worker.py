@@ -47,9 +47,9 @@ MODEL = "model.onnx"
 def main() -> int:
     """Build what is asked for; 0 done, 1 TensorRT failed, 2 the request cannot be carried out."""
     end_with_parent(int(sys.argv[2]))
-    sys.stderr = guarded(sys.stderr)
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stderr = guarded(sys.stderr)
 
     def send(**values: object) -> None:
         print(json.dumps(values), file=channel, flush=True)
