@@ -15,11 +15,11 @@ import torch
 from rich.console import Console
 
 from toolkit.cli.console import step
-from toolkit.config import ModelConfig
-from toolkit.converter import convert
+from toolkit.config.model import ModelConfig
+from toolkit.conversion.convert import convert
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.wiring import join
 
 REFERENCE_NODES = 25_991

@@ -24,7 +24,7 @@ from toolkit.data.probe import probe_frames
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
 
 REFERENCE_SECONDS = 3.6

@@ -14,11 +14,11 @@ import torch
 from benchmarks.gpu_network import bundle_of, pseudo_network
 from plugins.motion.anchors import load_motion_anchors
 from toolkit.bundle import Bundle
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.data.probe import probe_frames
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
-from toolkit.runtime import official_interface as official
+from toolkit.plugin.manager import PluginManager
+from toolkit.reference_interface import tensors as official
 from toolkit.wiring import join
 
 

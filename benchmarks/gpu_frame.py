@@ -36,7 +36,7 @@ from benchmarks.gpu_measurement import Frame, Measurement, measure, percentiles
 from benchmarks.gpu_network import bundle_of, pseudo_network
 from toolkit.benchmarking.environment import environment
 from toolkit.benchmarking.timed import Part
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.data.probe import probe_frame
 from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.session import CudaGraphSession

@@ -15,12 +15,12 @@ import torch
 from benchmarks.gpu_work import GpuWork, ProfiledSession
 from toolkit.benchmarking.timed import Part, timed
 from toolkit.bundle import Bundle
+from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
-from toolkit.stage_clock import Stage, StageClock
 
 WARM_UP_FRAMES = 5
 PROFILED_FRAMES = 3

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from toolkit.bundle import Bundle, SubmoduleRecord
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.wiring import join
 
 

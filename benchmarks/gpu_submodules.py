@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.gpu_network import pseudo_network
 from benchmarks.gpu_work import GpuWork, profiled
 from toolkit.benchmarking.environment import environment
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.data.probe import probe_frames
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.precision import Precision

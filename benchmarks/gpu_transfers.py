@@ -27,18 +27,18 @@ from torch import Tensor
 
 from toolkit.benchmarking.timed import Part, TimedPictureSession, UnreportedPictures
 from toolkit.bundle import Bundle
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.data.pictures import IMAGE, PICTURES, PictureMemory, pictures_spec
 from toolkit.data.probe import probe_frame
+from toolkit.data.stage_clock import StageClock
 from toolkit.engines.gpu.compiled.network import NetworkFunction
 from toolkit.engines.gpu.preprocess import rows_read
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.session import PictureSession
 from toolkit.engines.torch import all_finite
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.specs import reported_results
-from toolkit.stage_clock import StageClock
 from toolkit.wiring import NetworkGraph, join
 
 GOAL_MS = 1.5

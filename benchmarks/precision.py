@@ -26,7 +26,7 @@ from toolkit.graph.pipeline import rewrite
 from toolkit.graph.precision.policy import POLICIES, PrecisionPolicy
 from toolkit.graph.precision.precision_pass import precision_pass
 from toolkit.graph.precision.simulation import simulate_rounding
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.verification.comparison import Comparison, compare
 from toolkit.verification.decisions import decide
 from toolkit.verification.gates import check_gates

@@ -20,7 +20,7 @@ from toolkit.cli.rewrite_tables import show_runs
 from toolkit.graph.model_file import model_path, read_model, write_model
 from toolkit.graph.pipeline import rewrite
 from toolkit.graph.selection import select_passes
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from rich.console import Console
 from toolkit.bundle import Bundle
 from toolkit.cli.console import step
 from toolkit.cli.sessions import open_session
-from toolkit.config import (
+from toolkit.config.model import (
     BevConfig,
     ImageConfig,
     MapConfig,
@@ -38,12 +38,12 @@ from toolkit.config import (
     PlanningConfig,
     TrackingConfig,
 )
-from toolkit.converter import convert
+from toolkit.conversion.convert import convert
 from toolkit.data.probe import FRAME_SECONDS, SPEED, YAW_RATE, probe_frame
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.engines.session import Session
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.wiring import join
 

@@ -18,7 +18,7 @@ import cv2
 import typer
 from rich.console import Console
 
-from toolkit.data.drive.dataset import DriveSettings, synthesize
+from toolkit.synthetic.dataset import DriveSettings, synthesize
 
 WANTED = 2.0
 """Key frames a second."""

@@ -17,9 +17,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.data.sources import open_annotations, open_frames
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.result_reader import open_results
 from toolkit.visualize.frame_picture import draw_frame, draw_result, write_picture
 from toolkit.visualize.shown import with_frames

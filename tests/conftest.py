@@ -23,12 +23,12 @@ from torch import nn
 from plugins.motion.anchors import load_motion_anchors
 from tests.session_cache import SessionCache
 from toolkit.bundle import Bundle
-from toolkit.config import ModelConfig
-from toolkit.converter import convert
+from toolkit.config.model import ModelConfig
+from toolkit.conversion.convert import convert
 from toolkit.data.frames import CameraView, Command, Frame, Pose
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Submodule
-from toolkit.untrusted import load_numpy_pickle
+from toolkit.storage.untrusted import load_numpy_pickle
 
 SHARED = Path(os.environ.get("UNIAD_SHARED", Path(__file__).parents[2] / "shared"))
 IMPLIED_MARKS = {"conversions": "converts", "state_dict_a": "slow"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 
-from toolkit.config import ModelConfig
-from toolkit.plugin_manager import PluginManager
+from toolkit.config.model import ModelConfig
+from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Submodule, TensorSpec
 from toolkit.wiring import NetworkGraph, join
 

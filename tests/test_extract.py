@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from toolkit.bundle import Bundle
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.data.probe import probe_frames
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.wiring import join
 

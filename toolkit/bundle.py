@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.config import ModelConfig
-from toolkit.config_check import check_values
+from toolkit.config.check import check_values
+from toolkit.config.model import ModelConfig
 from toolkit.errors import InputError
-from toolkit.files import is_file_name, sha256_file
-from toolkit.json_file import read_format, refusing
-from toolkit.outputs import new_file
 from toolkit.specs import StateSpec, StateTable, TensorSpec
+from toolkit.storage.files import is_file_name, sha256_file
+from toolkit.storage.json_file import read_format, refusing
+from toolkit.storage.outputs import new_file
+from toolkit.storage.typed import Misfit, completed, decode
 from toolkit.text import quoted
-from toolkit.typed import Misfit, completed, decode
 from toolkit.wiring import NetworkGraph
 
 FORMAT = 2

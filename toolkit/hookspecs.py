@@ -13,7 +13,7 @@ from toolkit.specs import Submodule
 if TYPE_CHECKING:
     import torch
 
-    from toolkit.config import ModelConfig
+    from toolkit.config.model import ModelConfig
     from toolkit.data.source_kind import FrameSourceKind
     from toolkit.engines.session_kind import SessionKind
     from toolkit.graph.graph_pass import GraphPass

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.errors import InputError
 from toolkit.specs import Submodule, TensorSpec
 from toolkit.wiring import NetworkGraph

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.size_rules import SizeRule
+from toolkit.config.size_rules import SizeRule
 
 if TYPE_CHECKING:
     import torch
 
-    from toolkit.config import ModelConfig
+    from toolkit.config.model import ModelConfig
     from toolkit.runtime.results import FrameResult
     from toolkit.visualize.birds_eye import Layer
 

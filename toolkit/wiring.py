@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.errors import InputError
 from toolkit.specs import FRAME_INPUTS, StateSpec, StateTable, Submodule, TensorSpec
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, Polygon, Rectangle
 from PIL import Image
 
-from toolkit.config import ImageConfig
+from toolkit.config.model import ImageConfig
 from toolkit.data.frames import CameraView, Float64Array, Pose
 from toolkit.data.preprocess import lidar_to_image
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from custom_ops.rotate.op import rotate
-from toolkit.config import BevConfig
+from toolkit.config.model import BevConfig
 from toolkit.nn.coordinates import bev_reference_points, to_metres
 
 CAN_BUS_SIZE = 18

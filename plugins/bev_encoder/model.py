@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from plugins.bev_encoder.attention import CameraFeatures, SpatialCrossAttention, TemporalSelfAttention
 from plugins.bev_encoder.geometry import CAN_BUS_SIZE, align_rotation, ego_shift, pillar_points, project
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.nn.coordinates import bev_reference_points
 from toolkit.nn.feedforward import FeedForward
 from toolkit.nn.positional import LearnedPosition

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from toolkit.config.size_rules import layers, rows
 from toolkit.hookspecs import hookimpl
-from toolkit.size_rules import layers, rows
 from toolkit.specs import StateSpec, Submodule, TensorSpec, Tolerance
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from toolkit.config import ModelConfig
+    from toolkit.config.model import ModelConfig
 
 
 BEV_SHAPE = ("bev_cells", "embed")

@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 
 STEM_CHANNELS = 64
 EXPANSION = 4

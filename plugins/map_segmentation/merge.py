@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.config import MapConfig, ModelConfig
+from toolkit.config.model import MapConfig, ModelConfig
 
 
 def postprocess(results: Mapping[str, NDArray[Any]], config: ModelConfig) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from plugins.map_segmentation.mask_head import MaskBlock, MaskHead, StuffMaskBlock
 from plugins.map_segmentation.transformer import MapTransformer
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.nn.feedforward import mlp
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from plugins.map_segmentation.merge import postprocess
 from plugins.map_segmentation.results import INTERPRETATION
+from toolkit.config.size_rules import layers, rows
 from toolkit.hookspecs import hookimpl
-from toolkit.size_rules import layers, rows
 from toolkit.specs import Submodule, TensorSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from toolkit.config import ModelConfig
+    from toolkit.config.model import ModelConfig
 
 SIZES = (
     rows("map.queries", lambda c: c.map.queries, "seg_head.query_embedding.weight"),

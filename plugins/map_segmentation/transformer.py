@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from custom_ops.multi_scale_deformable_attention.layers import DeformableAttention, DeformableDecoderLayer
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.nn.coordinates import bev_reference_points, inverse_sigmoid
 from toolkit.nn.feedforward import FeedForward
 from toolkit.nn.positional import sine_grid

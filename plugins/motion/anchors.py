@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.errors import InputError
-from toolkit.regular_file import read_regular, readable_file
+from toolkit.storage.regular_file import read_regular, readable_file
+from toolkit.storage.untrusted import Array, load_numpy_pickle
 from toolkit.text import one_line
-from toolkit.untrusted import Array, load_numpy_pickle
 
 MAX_BYTES = 4 * 2**20
 """A real file has a few thousand bytes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from custom_ops.multi_scale_deformable_attention.op import multi_scale_deformable_attention
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.nn.feedforward import FeedForward
 from toolkit.nn.transformer import TransformerDecoderLayer, TransformerEncoderLayer
 

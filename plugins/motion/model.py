@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.motion.interactions import BevInteraction, MemoryInteraction, ModeInteraction
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.nn.coordinates import to_normalised
 from toolkit.nn.feedforward import mlp, normed_mlp
 from toolkit.nn.positional import sine_position

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plugins.motion.results import INTERPRETATION
+from toolkit.config.size_rules import layers, rows
 from toolkit.hookspecs import hookimpl
-from toolkit.size_rules import layers, rows
 from toolkit.specs import Asset, Submodule, TensorSpec, Tolerance
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from toolkit.config import ModelConfig
+    from toolkit.config.model import ModelConfig
 
 SIZES = (
     rows("number of motion.class_groups x motion.modes", lambda c: len(c.motion.class_groups) * c.motion.modes,

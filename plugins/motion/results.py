@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.runtime.results import FrameResult, MotionModes
 from toolkit.specs import Interpretation, Tensors
 

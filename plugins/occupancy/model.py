@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from plugins.occupancy.layers import BevProjection, Bottleneck, DenseDecoder, UpsamplingAdd
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.nn.attention import ResidualAttention
 from toolkit.nn.feedforward import FeedForward
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from plugins.occupancy.results import INTERPRETATION
+from toolkit.config.size_rules import layers
 from toolkit.hookspecs import hookimpl
-from toolkit.size_rules import layers
 from toolkit.specs import Role, Submodule, TensorSpec, Tolerance
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from toolkit.config import ModelConfig
+    from toolkit.config.model import ModelConfig
 
 
 def faults(config: ModelConfig) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.nn.feedforward import mlp
 from toolkit.nn.transformer import TransformerDecoderLayer
 

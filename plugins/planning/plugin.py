@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from plugins.planning.results import INTERPRETATION
+from toolkit.config.size_rules import layers, rows
 from toolkit.hookspecs import hookimpl
-from toolkit.size_rules import layers, rows
 from toolkit.specs import Role, Submodule, TensorSpec, Tolerance
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from toolkit.config import ModelConfig
+    from toolkit.config.model import ModelConfig
 
 SIZES = (
     rows("planning.steps", lambda c: c.planning.steps, "planning_head.reg_branch.2.weight", per=2),

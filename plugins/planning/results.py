@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.runtime.results import FrameResult, PlanResult
 from toolkit.specs import Interpretation, Tensors
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from plugins.tracking.decoder import Detections
 from plugins.tracking.selection import best_rows, count, first_valid, take, valid_first, where_valid
-from toolkit.config import TrackingConfig
+from toolkit.config.model import TrackingConfig
 
 
 def decode_yaw(sine: Tensor, cosine: Tensor) -> Tensor:

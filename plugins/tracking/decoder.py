@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from custom_ops.multi_scale_deformable_attention.layers import DeformableDecoderLayer
 from plugins.tracking.selection import where_valid
 from plugins.tracking.state import CODED_BOX
-from toolkit.config import BevConfig, ModelConfig
+from toolkit.config.model import BevConfig, ModelConfig
 from toolkit.nn.coordinates import inverse_sigmoid, to_metres
 from toolkit.nn.feedforward import mlp, normed_mlp
 

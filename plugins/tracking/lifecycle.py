@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from plugins.tracking.state import FREE_ID
-from toolkit.config import TrackingConfig
+from toolkit.config.model import TrackingConfig
 
 
 class Lifecycle(NamedTuple):

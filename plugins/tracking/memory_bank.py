@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from plugins.tracking.selection import where_valid
 from plugins.tracking.state import Tracks
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.nn.attention import MultiheadAttention
 
 

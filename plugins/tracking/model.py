@@ -12,7 +12,7 @@ from plugins.tracking.memory_bank import MemoryBank
 from plugins.tracking.query_interaction import QueryInteraction
 from plugins.tracking.selection import best_rows, count, first_valid, take, valid_first, where_valid
 from plugins.tracking.state import CODED_BOX, FREE_ID, LidarPose, Tracks, fresh_tracks, moved_reference
-from toolkit.config import ModelConfig, TrackingConfig
+from toolkit.config.model import ModelConfig, TrackingConfig
 from toolkit.nn.coordinates import inverse_sigmoid
 
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from plugins.tracking.results import INTERPRETATION
+from toolkit.config.size_rules import layers, rows
 from toolkit.hookspecs import hookimpl
-from toolkit.size_rules import layers, rows
 from toolkit.specs import Role, StateSpec, StateTable, Submodule, TensorSpec, Tolerance
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from toolkit.config import ModelConfig
+    from toolkit.config.model import ModelConfig
 
 
 TRACKS = (

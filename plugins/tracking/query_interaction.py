@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.nn.attention import MultiheadAttention
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from custom_ops.inverse.op import inverse
 from plugins.tracking.selection import take, where_valid
-from toolkit.config import BevConfig
+from toolkit.config.model import BevConfig
 from toolkit.nn.coordinates import inverse_sigmoid, to_metres, to_normalised
 
 FREE_ID = -1

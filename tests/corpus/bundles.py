@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.corpus.case import Malformed, Sample, edit_manifest, link_tree, nothing, replace_file, resign_manifest
 from toolkit.bundle import FUNCTIONAL_ONNX, MANIFEST, WEIGHTS, Bundle
-from toolkit.files import sha256_file
+from toolkit.storage.files import sha256_file
 
 RUN = "run bundle {sample}/frames -o out"
 RUN_TORCH = "run bundle {sample}/frames -o out --session torch"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.corpus.case import MARK, Malformed, Sample, nothing, write
-from tests.toolkit.official_style import STAGE2
+from tests.toolkit.config.official_style import STAGE2
 
 CONVERT = "convert {{sample}}/model.pth --config {0} --motion-anchors {{sample}}/anchors.npy -o out"
 COMMANDS = itertools.cycle(["config {0}", CONVERT])

@@ -116,8 +116,8 @@ def states() -> Iterator[Malformed]:
 def state(**changes: np.ndarray) -> Change:
     """Adds an initial state of no tracks, with some of its tensors replaced."""
     from tests.corpus.sample import CONFIG
-    from toolkit.plugin_manager import PluginManager
-    from toolkit.runtime.official_interface import RECURRENT, TRACK_ROWS
+    from toolkit.plugin.manager import PluginManager
+    from toolkit.reference_interface.tensors import RECURRENT, TRACK_ROWS
     from toolkit.wiring import join
 
     def change(arrays: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from tests.corpus.case import Sample
-from toolkit.config import (
+from toolkit.config.file import to_toml
+from toolkit.config.model import (
     BevConfig,
     ImageConfig,
     MapConfig,
@@ -19,15 +20,14 @@ from toolkit.config import (
     PlanningConfig,
     TrackingConfig,
 )
-from toolkit.config_file import to_toml
-from toolkit.converter import convert
+from toolkit.conversion.convert import convert
 from toolkit.data.frame_folder import write_frame
 from toolkit.data.frames import CameraView, Command, Frame, Pose
 from toolkit.data.probe import probe_frames
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
-from toolkit.runtime.official_interface import FRAME
+from toolkit.plugin.manager import PluginManager
+from toolkit.reference_interface.tensors import FRAME
 from toolkit.wiring import join
 
 PIXELS = 64

@@ -21,7 +21,7 @@ from tests.corpus.frames import malformed_frames
 from tests.corpus.onnx_models import malformed_onnx
 from tests.corpus.replays import malformed_replays
 from tests.corpus.usage import malformed_usage
-from tests.toolkit.test_troubleshooting import MESSAGES
+from tests.docs.test_troubleshooting import MESSAGES
 from toolkit.cli.main import run
 
 EXPLAINED = re.compile("|".join(".*".join(map(re.escape, message.split("…"))) for message in MESSAGES))

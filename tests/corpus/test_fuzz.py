@@ -20,8 +20,8 @@ from toolkit.bundle import MANIFEST, Bundle
 from toolkit.data.frame_folder import read_frame_folder, write_frame
 from toolkit.data.preprocess import read_jpeg
 from toolkit.errors import InputError
-from toolkit.runtime.official_interface import FRAME, RECURRENT
-from toolkit.runtime.replay import read_inputs
+from toolkit.reference_interface.replay import read_inputs
+from toolkit.reference_interface.tensors import FRAME, RECURRENT
 
 pytestmark = pytest.mark.slow
 

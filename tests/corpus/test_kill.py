@@ -13,7 +13,7 @@ import torch
 from tests.corpus.case import Sample
 from tests.corpus.sample import make_frame
 from tests.toolkit.conftest import ODOMETRY, PLANNER
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.data.frame_folder import write_frame
 from toolkit.network import Network
 from toolkit.wiring import join

@@ -13,7 +13,7 @@ import torch
 from onnx import NodeProto
 from torch import Tensor, nn
 
-from toolkit.exporter import quiet_exporter
+from toolkit.conversion.export import quiet_exporter
 from toolkit.ops.spec import DOMAIN, OPSET, VERSION, CustomOp, registered_schemas
 
 torch.set_num_threads(1)

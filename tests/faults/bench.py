@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.faults.commands import WritingCommand
 from tests.faults.forked import TEMPORARY, Fault, Outcome, Running
-from toolkit.claims import MARKER
+from toolkit.storage.claims import MARKER
 
 Files = Mapping[str, str]
 """Digests by path."""

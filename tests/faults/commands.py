@@ -13,10 +13,10 @@ from tests.corpus.sample import make_frame
 from tests.tensorrt.cases import CASES, write_model
 from tests.toolkit.conftest import ODOMETRY, PLANNER
 from toolkit.cli.main import run
-from toolkit.config import ModelConfig
-from toolkit.data.drive.dataset import DriveSettings, synthesize
+from toolkit.config.model import ModelConfig
 from toolkit.data.frame_folder import write_frame
 from toolkit.network import Network
+from toolkit.synthetic.dataset import DriveSettings, synthesize
 from toolkit.wiring import join
 
 

@@ -16,7 +16,7 @@ MODULES = (
     "torch.export",
     "torch.onnx",
     "toolkit.cli.application",
-    "toolkit.converter",
+    "toolkit.conversion.convert",
     "toolkit.data.nuscenes.dataroot",
     "toolkit.demo.demo",
     "toolkit.graph.pipeline",

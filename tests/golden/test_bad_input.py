@@ -16,8 +16,8 @@ import torch
 
 from toolkit.bundle import Bundle
 from toolkit.cli.main import run
-from toolkit.data.drive.dataset import DriveSettings
-from toolkit.data.drive.frames import write_drive
+from toolkit.synthetic.dataset import DriveSettings
+from toolkit.synthetic.frames import write_drive
 
 pytestmark = pytest.mark.slow
 

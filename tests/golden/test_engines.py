@@ -24,7 +24,7 @@ from toolkit.engines.tensorrt.rtx import BINDINGS, LIBRARIES
 from toolkit.engines.tensorrt.settings import DEFAULT_CAPABILITIES, BuildSettings, Precision
 from toolkit.engines.tensorrt.sidecar import EngineTensor, Sidecar, log_path
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,9 +11,9 @@ import torch
 
 from tests.conftest import load_script
 from toolkit.cli.main import run
-from toolkit.data.drive.dataset import DriveSettings
-from toolkit.data.drive.frames import write_drive
-from toolkit.files import sha256_file
+from toolkit.storage.files import sha256_file
+from toolkit.synthetic.dataset import DriveSettings
+from toolkit.synthetic.frames import write_drive
 
 pytestmark = pytest.mark.slow
 

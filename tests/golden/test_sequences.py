@@ -12,9 +12,9 @@ from tests.conftest import load_script
 from tests.golden_runs import GoldenSequence
 from toolkit.bundle import Bundle
 from toolkit.cli.sessions import open_session
-from toolkit.plugin_manager import PluginManager
-from toolkit.runtime.official_interface import has_no_effect
-from toolkit.runtime.replay import replay
+from toolkit.plugin.manager import PluginManager
+from toolkit.reference_interface.replay import replay
+from toolkit.reference_interface.tensors import has_no_effect
 
 pytestmark = [pytest.mark.slow, pytest.mark.parity]
 

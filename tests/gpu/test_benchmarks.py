@@ -21,7 +21,7 @@ from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.wiring import join
 
 pytest.importorskip("cv2")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.engines.gpu.compiled.network import compile_network
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.precision import Precision

@@ -13,14 +13,14 @@ from plugins.motion.anchors import load_motion_anchors
 from tests.conftest import load_script
 from tests.golden_runs import GoldenSequence
 from toolkit.bundle import Bundle
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
-from toolkit.runtime.official_interface import has_no_effect
-from toolkit.runtime.replay import replay
+from toolkit.plugin.manager import PluginManager
+from toolkit.reference_interface.replay import replay
+from toolkit.reference_interface.tensors import has_no_effect
 from toolkit.wiring import join
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from toolkit.bundle import Bundle
-from toolkit.config import ImageConfig, ModelConfig
+from toolkit.config.model import ImageConfig, ModelConfig
 from toolkit.data.pictures import IMAGE, PICTURES
 from toolkit.data.probe import probe_frames
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
@@ -22,7 +22,7 @@ from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks, Upload
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.state_guard import Repairs
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.wiring import join

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import ArrayLike
 from onnx import ModelProto
 
-from toolkit.exporter import quiet_exporter
+from toolkit.conversion.export import quiet_exporter
 from toolkit.graph.graph_pass import GraphPass, Outcome
 from toolkit.graph.pipeline import rewrite
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 
 OPSET = 18
 """Of models made here, unless a test says otherwise."""

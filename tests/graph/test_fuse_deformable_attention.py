@@ -19,7 +19,7 @@ from toolkit.graph.equivalence import outputs_of
 from toolkit.graph.graph_pass import Outcome
 from toolkit.graph.random_inputs import random_inputs
 from toolkit.ops.spec import DOMAIN
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 
 pytestmark = pytest.mark.converts
 

@@ -16,11 +16,11 @@ from toolkit.bundle import Bundle
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.errors import InputError
 from toolkit.graph.model_file import read_model
-from toolkit.graph.official_boundary import COUNTS, OUTPUTS, PADDING_ID, official_boundary
 from toolkit.graph.pipeline import rewrite
-from toolkit.plugin_manager import PluginManager
-from toolkit.runtime.official_interface import FRAME, RECURRENT, TRACK_ROWS, has_no_effect
-from toolkit.runtime.replay import replay
+from toolkit.plugin.manager import PluginManager
+from toolkit.reference_interface.boundary import COUNTS, OUTPUTS, PADDING_ID, official_boundary
+from toolkit.reference_interface.replay import replay
+from toolkit.reference_interface.tensors import FRAME, RECURRENT, TRACK_ROWS, has_no_effect
 
 CAPACITY, BOXES = 5, 3
 FLOATS = {"track_query": 4, "track_reference": 3, "track_box": 10}

@@ -31,7 +31,7 @@ from toolkit.graph.output_types import output_types
 from toolkit.graph.pipeline import run_passes
 from toolkit.graph.selection import select_passes
 from toolkit.onnx_nodes import all_nodes
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 
 pytestmark = pytest.mark.slow
 PLUGINS = PluginManager.load()

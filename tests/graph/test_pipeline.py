@@ -19,7 +19,7 @@ from toolkit.graph.equivalence import difference
 from toolkit.graph.graph_pass import Change, GraphPass, Outcome
 from toolkit.graph.pipeline import rewrite
 from toolkit.graph.random_inputs import random_inputs
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 
 OPS = PluginManager.load().custom_ops()
 RELU = "m (float[2] x) => (float[2] y) { a = Relu (x) y = Exp (a) }"

@@ -23,8 +23,8 @@ from toolkit.graph.pipeline import rewrite
 from toolkit.graph.precision.policy import FP16
 from toolkit.graph.precision.precision_pass import precision_pass
 from toolkit.graph.precision.simulation import simulate_rounding
-from toolkit.plugin_manager import PluginManager
-from toolkit.runtime.official_interface import frame_inputs, has_no_effect
+from toolkit.plugin.manager import PluginManager
+from toolkit.reference_interface.tensors import frame_inputs, has_no_effect
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.verification.comparison import compare
 from toolkit.verification.decisions import decide

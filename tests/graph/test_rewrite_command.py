@@ -14,7 +14,7 @@ from tests.graph.rewriting import op_types, text_model
 from toolkit.cli.main import run
 from toolkit.graph.graph_pass import Change, GraphPass, Outcome
 from toolkit.hookspecs import hookimpl
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "docs/examples/square_by_multiplication.py"

@@ -17,7 +17,7 @@ from tests.graph.rewriting import op_types, rewritten, text_model
 from toolkit.graph.equivalence import outputs_of
 from toolkit.graph.vendor.recognition import RECOGNISE_VENDOR_NODES
 from toolkit.graph.vendor.spelling import TO_VENDOR_SPELLINGS
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 
 pytestmark = pytest.mark.converts
 

@@ -16,7 +16,7 @@ from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.geometry_utils import transform_matrix
 from pyquaternion import Quaternion
 
-from toolkit.config import CAMERAS
+from toolkit.config.model import CAMERAS
 
 Record = dict[str, Any]
 

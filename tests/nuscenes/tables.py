@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from pyquaternion import Quaternion
 
-from toolkit.config import CAMERAS, ImageConfig
+from toolkit.config.model import CAMERAS, ImageConfig
 from toolkit.data.plugin import uniad_frame_sources
 
 IMAGE = ImageConfig(source_width=64, source_height=36)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.nuscenes.tables import IMAGE, SOURCES, VERSION, edit_table, token
 from toolkit.cli.main import run
-from toolkit.config import ImageConfig
+from toolkit.config.model import ImageConfig
 from toolkit.data.frames import FrameSource
 from toolkit.data.preprocess import sequence_inputs
 from toolkit.data.sources import open_frames

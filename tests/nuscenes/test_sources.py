@@ -13,7 +13,7 @@ from nuscenes.nuscenes import NuScenes
 from tests.nuscenes.reference import evaluation_inputs
 from tests.nuscenes.tables import DRIVES, IMAGE, SOURCES, VERSION, token
 from toolkit.cli.main import run
-from toolkit.config import CAMERAS
+from toolkit.config.model import CAMERAS
 from toolkit.data.frames import Command, Frame
 from toolkit.data.nuscenes.dataroot import read_dataroot
 from toolkit.data.preprocess import frame_inputs, sequence_inputs

@@ -11,7 +11,7 @@ from nuscenes.nuscenes import NuScenes
 from tests.nuscenes.reference import evaluation_inputs, write_infos
 from tests.nuscenes.tables import SOURCES
 from toolkit.cli.main import run
-from toolkit.config import ImageConfig
+from toolkit.config.model import ImageConfig
 from toolkit.data.preprocess import sequence_inputs
 from toolkit.data.sources import open_frames
 

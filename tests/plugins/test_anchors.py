@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plugins.motion.anchors import MAX_BYTES, load_motion_anchors
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.errors import InputError
 
 CONFIG = ModelConfig()

@@ -17,7 +17,7 @@ from plugins.bev_encoder.model import BevEncoder
 from plugins.bev_encoder.plugin import SUBMODULE
 from plugins.image_encoder.plugin import SUBMODULE as IMAGE_ENCODER
 from tests.joined import inputs_of
-from toolkit.config import BevConfig, ImageConfig, ModelConfig
+from toolkit.config.model import BevConfig, ImageConfig, ModelConfig
 
 SMALL = ModelConfig(
     embed=16,

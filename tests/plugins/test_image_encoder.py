@@ -13,7 +13,7 @@ from torch import nn
 from plugins.image_encoder.model import Bottleneck, ImageEncoder
 from plugins.image_encoder.plugin import SUBMODULE
 from tests.joined import inputs_of
-from toolkit.config import ImageConfig, ModelConfig
+from toolkit.config.model import ImageConfig, ModelConfig
 
 SMALL = ModelConfig(embed=16, image=ImageConfig(cameras=("front", "back"), scale=0.04, stage_blocks=(1, 1, 1, 1)))
 

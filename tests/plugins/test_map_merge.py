@@ -12,7 +12,7 @@ from torch import nn
 from plugins.map_segmentation.merge import claim_cells, merge_scores, postprocess
 from plugins.map_segmentation.model import corners_in_cells, select_instances
 from plugins.map_segmentation.plugin import SUBMODULE
-from toolkit.config import BevConfig, MapConfig, ModelConfig
+from toolkit.config.model import BevConfig, MapConfig, ModelConfig
 
 DIVIDER, CROSSING, BOUNDARY = range(3)
 

@@ -16,7 +16,7 @@ from plugins.map_segmentation.mask_head import MaskBlock, MaskHead, StuffMaskBlo
 from plugins.map_segmentation.model import MapSegmentation, corners_in_cells, select_instances
 from plugins.map_segmentation.plugin import SUBMODULE
 from plugins.map_segmentation.transformer import refine_box
-from toolkit.config import BevConfig, MapConfig, ModelConfig
+from toolkit.config.model import BevConfig, MapConfig, ModelConfig
 from toolkit.nn.coordinates import inverse_sigmoid
 
 Close = Callable[..., None]

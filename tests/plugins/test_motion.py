@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from plugins.motion.model import Motion, rotation_matrices
 from plugins.motion.plugin import SUBMODULE
 from tests.joined import inputs_of
-from toolkit.config import BevConfig, MapConfig, ModelConfig, TrackingConfig
+from toolkit.config.model import BevConfig, MapConfig, ModelConfig, TrackingConfig
 
 SMALL = ModelConfig(
     embed=32,

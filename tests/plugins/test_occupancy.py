@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from plugins.occupancy.layers import Bottleneck, with_even_sides
 from plugins.occupancy.model import NO_INSTANCE_SCORE, Occupancy, OccupancyHead
 from plugins.occupancy.plugin import SUBMODULE
-from toolkit.config import BevConfig, ModelConfig, TrackingConfig
-from toolkit.exporter import quiet_exporter
+from toolkit.config.model import BevConfig, ModelConfig, TrackingConfig
+from toolkit.conversion.export import quiet_exporter
 
 CONFIG = ModelConfig()
 VEHICLES = [1, 2, 5]  # rows of frame 2 whose label is a vehicle class

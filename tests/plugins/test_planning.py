@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plugins.planning.model import Planning
 from plugins.planning.plugin import SUBMODULE
 from tests.joined import inputs_of
-from toolkit.config import BevConfig, ModelConfig
+from toolkit.config.model import BevConfig, ModelConfig
 
 SMALL = ModelConfig(embed=32, feedforward=48, bev=BevConfig(height=5, width=4))
 

@@ -18,7 +18,7 @@ from plugins.tracking.lifecycle import Lifecycle, update_lifecycle
 from plugins.tracking.model import Tracking
 from plugins.tracking.plugin import POSE, SUBMODULE, TRACKS
 from plugins.tracking.state import FREE_ID, LidarPose, Tracks
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.specs import frame_input
 
 Golden = dict[str, np.ndarray]

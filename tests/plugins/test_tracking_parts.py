@@ -18,7 +18,7 @@ from plugins.tracking.model import Tracking
 from plugins.tracking.query_interaction import QueryInteraction
 from plugins.tracking.selection import best_rows, valid_first
 from plugins.tracking.state import FREE_ID, LidarPose, Tracks, fresh_tracks, moved_reference
-from toolkit.config import BevConfig, ModelConfig, TrackingConfig
+from toolkit.config.model import BevConfig, ModelConfig, TrackingConfig
 from toolkit.nn.coordinates import inverse_sigmoid, to_metres, to_normalised
 
 CONFIG = TrackingConfig(queries=4, track_capacity=8, max_reports=6, agent_capacity=2)

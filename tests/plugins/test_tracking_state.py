@@ -17,7 +17,7 @@ from plugins.tracking.plugin import SUBMODULE, TRACKS
 from plugins.tracking.selection import where_valid
 from plugins.tracking.state import FREE_ID
 from tests.joined import inputs_of
-from toolkit.config import BevConfig, ModelConfig, TrackingConfig
+from toolkit.config.model import BevConfig, ModelConfig, TrackingConfig
 from toolkit.specs import TensorSpec
 
 SMALL = ModelConfig(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from tests.joined import inputs_of
-from toolkit.config import ImageConfig, ModelConfig
+from toolkit.config.model import ImageConfig, ModelConfig
 from toolkit.network import example_inputs
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Submodule
 
 NAMES = ("image_encoder", "bev_encoder", "tracking", "map_segmentation", "motion", "occupancy", "planning")

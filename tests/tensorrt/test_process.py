@@ -18,7 +18,7 @@ from toolkit.engines.tensorrt.request import BuildRequest
 from toolkit.engines.tensorrt.settings import BuildSettings
 from toolkit.engines.tensorrt.sidecar import Sidecar
 from toolkit.errors import CheckFailed, InputError
-from toolkit.remains import is_running
+from toolkit.storage.remains import is_running
 
 
 def request(folder: Path) -> BuildRequest:
@@ -109,7 +109,7 @@ sys.exit(stop.status)
 WORKER = """
 import os, sys, tempfile, time
 from pathlib import Path
-from toolkit.remains import partial_path
+from toolkit.storage.remains import partial_path
 from toolkit.stops import end_with_parent
 end_with_parent(int(sys.argv[2]))
 print("building", file=sys.stderr, flush=True)

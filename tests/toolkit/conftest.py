@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from custom_ops.inverse.op import INVERSE, inverse
 from tests.session_cache import SessionCache
 from toolkit.bundle import Bundle, SubmoduleRecord
-from toolkit.config import BevConfig, ImageConfig, ModelConfig, PlanningConfig, TrackingConfig
-from toolkit.converter import convert
+from toolkit.config.model import BevConfig, ImageConfig, ModelConfig, PlanningConfig, TrackingConfig
+from toolkit.conversion.convert import convert
 from toolkit.hookspecs import hookimpl
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Role, StateSpec, Submodule, TensorSpec, Tolerance, frame_input
 from toolkit.wiring import NetworkGraph, join
 

@@ -8,10 +8,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from toolkit.config import BevConfig, ImageConfig, MapConfig, ModelConfig, MotionConfig, PlanningConfig, TrackingConfig
+from toolkit.config.model import (
+    BevConfig,
+    ImageConfig,
+    MapConfig,
+    ModelConfig,
+    MotionConfig,
+    PlanningConfig,
+    TrackingConfig,
+)
 from toolkit.data.probe import probe_frames
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.wiring import NetworkGraph, join
 
 SMALL = replace(

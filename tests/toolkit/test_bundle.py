@@ -13,7 +13,7 @@ import pytest
 
 from toolkit.bundle import MANIFEST, Bundle, EngineRecord
 from toolkit.errors import InputError
-from toolkit.files import sha256_file
+from toolkit.storage.files import sha256_file
 
 JUNK: tuple[Any, ...] = (None, 7, "junk", [7], {"junk": 7})
 

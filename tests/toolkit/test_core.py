@@ -6,10 +6,14 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from toolkit.plugin_manager import BUILTIN_PLUGINS, PluginManager
+from toolkit.plugin.manager import BUILTIN_PLUGINS, PluginManager
 
 REPOSITORY = Path(__file__).parents[2]
-REFERENCE = ("toolkit/runtime/official_interface.py", "toolkit/graph/official_boundary.py", "toolkit/official/keys.py")
+REFERENCE = (
+    "toolkit/reference_interface/tensors.py",
+    "toolkit/reference_interface/boundary.py",
+    "toolkit/config/official/keys.py",
+)
 """Tables of the reference's names, for each of which there is one of ours."""
 OPS_OF_OTHERS = ("toolkit/graph/deformable_attention/", "toolkit/graph/vendor/")
 """Graph passes that find these ops in models of any origin, offered through a hook like any plugin's."""

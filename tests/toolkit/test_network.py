@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.errors import InputError
 from toolkit.network import Network, example_inputs
 from toolkit.specs import StateSpec, StateTable, Submodule, TensorSpec, frame_input

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 
 from toolkit.bundle import WEIGHTS, Bundle, SubmoduleRecord
-from toolkit.config import CAMERAS, BevConfig, ImageConfig, ModelConfig, TrackingConfig
+from toolkit.config.model import CAMERAS, BevConfig, ImageConfig, ModelConfig, TrackingConfig
 from toolkit.data.frame_folder import write_frame
 from toolkit.data.frames import CameraView, Command, Frame, Pose
-from toolkit.files import sha256_file
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
+from toolkit.storage.files import sha256_file
 from toolkit.wiring import join
 
 CONFIG = ModelConfig(

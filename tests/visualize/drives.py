@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.data.frames import CameraView, Command, Frame, Pose
 from toolkit.runtime.results import FrameResult, MapResult, MotionModes, OccupancyResult, PlanResult, TrackedBox
 

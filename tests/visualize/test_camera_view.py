@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.visualize.drives import CONFIG, GREY, box, frame, plan_ahead, result
-from toolkit.config import CLASS_NAMES
+from toolkit.config.model import CLASS_NAMES
 from toolkit.data.annotations import Annotation
 from toolkit.data.frames import Float64Array, Frame
 from toolkit.data.preprocess import frame_inputs

@@ -9,13 +9,13 @@ from pathlib import Path
 from toolkit.batch.scenes import Scene
 from toolkit.bundle import Bundle
 from toolkit.data.preprocess import FirstFrame
+from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.session import Session
 from toolkit.errors import CheckFailed
 from toolkit.runtime.results import write_result
 from toolkit.runtime.run_record import FrameRecord
 from toolkit.runtime.sequence import run_sequence
 from toolkit.specs import Submodule
-from toolkit.stage_clock import Stage, StageClock
 from toolkit.visualize.frame_picture import draw_result, write_picture
 
 

@@ -13,10 +13,10 @@ from toolkit.benchmarking.submodules import Seconds, seconds_by_submodule
 from toolkit.benchmarking.timed import Part, timed, timed_frames
 from toolkit.bundle import Bundle
 from toolkit.data.frames import Frame
+from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.session import Session
 from toolkit.runtime.sequence import run_sequence
 from toolkit.specs import Submodule
-from toolkit.stage_clock import Stage, StageClock
 
 WARM_UP = 1
 """Frames at the start that are not counted: sessions allocate memory and choose algorithms then."""

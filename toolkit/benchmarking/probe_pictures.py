@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from toolkit.config import ImageConfig, ModelConfig
+from toolkit.config.model import ImageConfig, ModelConfig
 from toolkit.data.frames import CameraView, Command, Frame, Pose
 from toolkit.data.probe import probe_frame
 from toolkit.errors import InputError

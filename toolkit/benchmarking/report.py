@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from toolkit.benchmarking.measure import WARM_UP, Benchmark, Timing
-from toolkit.claims import FileOutput
-from toolkit.outputs import new_file
+from toolkit.storage.claims import FileOutput
+from toolkit.storage.outputs import new_file
 from toolkit.text import shown
 
 _GIB = 2**30

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from toolkit.benchmarking.timed import gpu_wait
 from toolkit.bundle import Bundle
+from toolkit.data.stage_clock import StageClock
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.engines.onnxruntime_profile import submodule_seconds
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
-from toolkit.outputs import temporary_folder
-from toolkit.stage_clock import StageClock
+from toolkit.storage.outputs import temporary_folder
 
 Seconds = list[dict[str, float]]
 """By submodule, for each frame."""

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from toolkit.data.frames import Frame
 from toolkit.data.pictures import PictureMemory
 from toolkit.data.preprocess import MAX_JPEG_BYTES
+from toolkit.data.stage_clock import StageClock
 from toolkit.engines.session import PictureSession, Session
-from toolkit.regular_file import read_regular
-from toolkit.stage_clock import StageClock
+from toolkit.storage.regular_file import read_regular
 
 Result = TypeVar("Result")
 

@@ -14,7 +14,7 @@ import typer
 from toolkit.cli.console import print_error, print_trace, print_warning
 from toolkit.cli.main import BAD_INPUT, CHECK_FAILED
 from toolkit.errors import GPU_FAILURE, CheckFailed, InputError
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.text import one_line
 from toolkit.versions import PACKAGE, package_version
 

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from toolkit.errors import InputError
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Asset
 from toolkit.text import quoted
 

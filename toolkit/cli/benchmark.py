@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from toolkit.claims import claim_file
 from toolkit.cli.console import console, plain, print_warning, print_written, step
 from toolkit.cli.plugin_command import PluginCommand
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, open_session, used_precision
@@ -15,6 +14,7 @@ from toolkit.data.sources import address_paths
 from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
+from toolkit.storage.claims import claim_file
 from toolkit.text import LONGEST_LINE
 
 DEFAULT_FRAMES = "10"
@@ -54,7 +54,7 @@ def benchmark_command(
     from toolkit.benchmarking.report import facts, timing_table, write_json
     from toolkit.bundle import Bundle
     from toolkit.data.sources import open_frames
-    from toolkit.outputs import temporary_folder
+    from toolkit.storage.outputs import temporary_folder
 
     source = None if frames.isdecimal() else frames
     target = None

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from toolkit.claims import claim_file, keep_apart
 from toolkit.cli.console import console, print_written
 from toolkit.hookspecs import hookimpl
+from toolkit.storage.claims import claim_file, keep_apart
 
 
 @hookimpl
@@ -29,8 +29,8 @@ def config_command(
 
     Example: [bold]uniad-toolkit config projects/configs/stage2_e2e/tiny_imgx0.25_e2e.py -o model.toml[/]
     """
-    from toolkit.config_file import config_files, load_config, to_toml
-    from toolkit.outputs import new_file
+    from toolkit.config.file import config_files, load_config, to_toml
+    from toolkit.storage.outputs import new_file
 
     target = None if output is None else claim_file(output, inputs=[config, *context.obj.files])
     text = to_toml(load_config(config))

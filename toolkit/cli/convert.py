@@ -10,8 +10,8 @@ import typer
 
 from toolkit.cli.assets import AssetCommand, AssetOption, asset_files
 from toolkit.cli.console import print_note, print_written, step
-from toolkit.config import ModelConfig
-from toolkit.config_check import check_values
+from toolkit.config.check import check_values
+from toolkit.config.model import ModelConfig
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
 
@@ -46,8 +46,8 @@ def convert_command(
     Example: [bold]uniad-toolkit convert ckpts/tiny_imgx0.25_e2e_ep20.pth --motion-anchors
     data/others/motion_anchor_infos_mode6.pkl -o bundle[/]
     """
-    from toolkit.config_file import config_files, load_config
-    from toolkit.converter import convert
+    from toolkit.config.file import config_files, load_config
+    from toolkit.conversion.convert import convert
 
     model = with_capacities(ModelConfig() if config is None else load_config(config), track_capacity, agent_capacity)
     files = asset_files(context, asset or ())

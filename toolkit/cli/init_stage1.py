@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from toolkit.claims import claim_file
 from toolkit.cli.console import console, print_written
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.hookspecs import hookimpl
+from toolkit.storage.claims import claim_file
 
 
 @hookimpl
@@ -32,8 +32,8 @@ def init_stage1_command(
     Example: [bold]uniad-toolkit init-stage1 ckpts/bevformer_tiny_epoch_24.pth -o
     ckpts/bevformer_tiny_epoch_24_updated2.pth[/]
     """
-    from toolkit.checkpoint import load_checkpoint
-    from toolkit.stage1 import DETECTION_QUERIES, MOVED, TRACK_QUERIES, stage1_weights, write_weights
+    from toolkit.weights.checkpoint import load_checkpoint
+    from toolkit.weights.stage1 import DETECTION_QUERIES, MOVED, TRACK_QUERIES, stage1_weights, write_weights
 
     target = claim_file(output, inputs=[checkpoint, *context.obj.files])
     loaded = load_checkpoint(checkpoint)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from toolkit.claims import claim_file, keep_apart
 from toolkit.cli.console import print_written
 from toolkit.hookspecs import hookimpl
+from toolkit.storage.claims import claim_file, keep_apart
 
 
 @hookimpl
@@ -38,7 +38,7 @@ def inspect_command(
     from toolkit.cli.inspection_tables import show, show_difference
     from toolkit.inspection.difference import compare_weights
     from toolkit.inspection.files import inspect_file, inspected_files, weights_of
-    from toolkit.outputs import new_file
+    from toolkit.storage.outputs import new_file
 
     target = None if json_file is None else claim_file(json_file, inputs=[path, against, *context.obj.files])
     report = inspect_file(path, context.obj.submodules())

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from toolkit.claims import claim_folder
 from toolkit.cli.console import console, print_warning, print_written, step
 from toolkit.hookspecs import hookimpl
+from toolkit.storage.claims import claim_folder
 
 ARCHITECTURES = "sm_86,sm_89,sm_90,sm_120"
 
@@ -37,9 +37,9 @@ def compile_command(
     """
     from rich.table import Column, Table
 
-    from toolkit.config import ModelConfig
+    from toolkit.config.model import ModelConfig
     from toolkit.ops.precompile import calls_to_compile, compile_calls, parse_architectures, write_kernels
-    from toolkit.outputs import new_folder
+    from toolkit.storage.outputs import new_folder
     from toolkit.wiring import join
 
     target = None if output is None else claim_folder(output, "kernels", force=force, inputs=context.obj.files)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from toolkit.claims import claim_folder
 from toolkit.cli.console import console, print_written
 from toolkit.hookspecs import hookimpl
+from toolkit.storage.claims import claim_folder
 
 
 @hookimpl
@@ -28,7 +28,7 @@ def new_op_command(
     Example: [bold]uniad-toolkit new-op my_op -o my_op[/]
     """
     from toolkit.ops.scaffold import check_name, write_op
-    from toolkit.outputs import new_folder
+    from toolkit.storage.outputs import new_folder
 
     check_name(name, context.obj.custom_ops())
     output = output or Path(name)

@@ -7,7 +7,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from toolkit.data.sources import address_forms
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 
 
 class PluginCommand(TyperCommand):

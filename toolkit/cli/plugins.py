@@ -9,7 +9,7 @@ import typer
 
 from toolkit.cli.console import console, plain
 from toolkit.hookspecs import hook_questions, hookimpl
-from toolkit.plugin_manager import PluginManager, command_names
+from toolkit.plugin.manager import PluginManager, command_names
 from toolkit.text import LONGEST_LINE
 
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from toolkit.claims import claim_folder
 from toolkit.cli.console import console, print_warning, print_written, step
 from toolkit.hookspecs import hookimpl
+from toolkit.storage.claims import claim_folder
 
 
 @hookimpl
@@ -42,7 +42,7 @@ def prepare_command(
     from toolkit.data.frame_folder import write_frame
     from toolkit.data.nuscenes.dataroot import read_dataroot
     from toolkit.data.sources import comma_separated
-    from toolkit.outputs import new_folder
+    from toolkit.storage.outputs import new_folder
 
     target = claim_folder(output, "frames", force=force, inputs=[dataroot, *context.obj.files])
     with new_folder(target) as folder:

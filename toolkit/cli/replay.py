@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from toolkit.claims import claim_file
 from toolkit.cli.console import print_written, step
 from toolkit.cli.plugin_command import PluginCommand
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, open_session
 from toolkit.engines.gpu.precision import Precision
 from toolkit.hookspecs import hookimpl
+from toolkit.storage.claims import claim_file
 
 
 @hookimpl
@@ -36,9 +36,9 @@ def replay_command(
     Example: [bold]uniad-toolkit replay bundle inputs.npz -o outputs.npz --session torch[/]
     """
     from toolkit.bundle import Bundle
-    from toolkit.npz import write_npz
-    from toolkit.outputs import new_file
-    from toolkit.runtime.replay import output_keys, read_inputs, replay
+    from toolkit.reference_interface.replay import output_keys, read_inputs, replay
+    from toolkit.storage.npz import write_npz
+    from toolkit.storage.outputs import new_file
 
     target = claim_file(output, inputs=[bundle, inputs, *context.obj.files])
     opened = Bundle.read(bundle)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from toolkit.claims import claim_file, keep_apart
 from toolkit.cli.console import print_written, step
 from toolkit.hookspecs import hookimpl
+from toolkit.storage.claims import claim_file, keep_apart
 
 
 @hookimpl
@@ -37,9 +37,9 @@ def report_command(
     Example: [bold]uniad-toolkit report bundle --run results --verify verify.json -o report.html[/]
     """
     from toolkit.bundle import Bundle
-    from toolkit.onnx_file import model_files
     from toolkit.report.collect import collect_report
     from toolkit.report.render import write_report
+    from toolkit.storage.onnx_file import model_files
 
     inputs = [bundle, results, verification, *(rewritten or ()), *context.obj.files]
     target = claim_file(output, inputs=inputs)

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from toolkit.claims import keep_apart
 from toolkit.cli.console import print_line, print_written, step
 from toolkit.hookspecs import hookimpl
+from toolkit.storage.claims import keep_apart
 
 
 class Form(StrEnum):
@@ -89,14 +89,14 @@ def rewrite_command(
     from toolkit.cli.rewrite_tables import show_explanation, show_passes, show_runs
     from toolkit.errors import InputError
     from toolkit.graph.model_file import claim_model, model_path, read_model, write_model
-    from toolkit.graph.official_boundary import official_boundary
     from toolkit.graph.opset import raise_opset
     from toolkit.graph.pipeline import rewrite
     from toolkit.graph.precision.policy import POLICIES
     from toolkit.graph.precision.precision_pass import precision_pass
     from toolkit.graph.proof import default_limits
     from toolkit.graph.selection import select_passes
-    from toolkit.onnx_file import model_files
+    from toolkit.reference_interface.boundary import official_boundary
+    from toolkit.storage.onnx_file import model_files
 
     offered = context.obj.graph_passes()
     passes = select_passes(offered, named or (), skipped or ())

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from toolkit.claims import claim_folder, keep_apart
 from toolkit.cli.console import console, plain, print_warning, print_written, step
 from toolkit.cli.plugin_command import PluginCommand
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, require_precision, used_precision
 from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed
 from toolkit.hookspecs import hookimpl
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
+from toolkit.storage.claims import claim_folder, keep_apart
 
 if TYPE_CHECKING:
     from toolkit.runtime.run_record import FrameRecord
@@ -65,8 +65,8 @@ def run_command(
     from toolkit.bundle import Bundle
     from toolkit.cli.run_job import RunJob, run_records, threads_each
     from toolkit.data.sources import address_paths, image_files, open_frames
-    from toolkit.outputs import new_folder
     from toolkit.runtime.run_record import RunRecord
+    from toolkit.storage.outputs import new_folder
 
     plugins: PluginManager = context.obj
     inputs = [bundle, *address_paths(frames), *plugins.files]

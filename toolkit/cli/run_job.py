@@ -19,7 +19,7 @@ from toolkit.cli.console import step
 from toolkit.cli.sessions import open_session
 from toolkit.data.preprocess import FirstFrame
 from toolkit.engines.gpu.precision import Precision
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.run_record import FrameRecord
 
 

@@ -12,7 +12,7 @@ from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.session import Session
 from toolkit.engines.session_kind import SessionKind, SessionOptions
 from toolkit.errors import InputError
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.text import quoted
 
 DEFAULT_SESSION = "onnxruntime"

@@ -35,7 +35,7 @@ def synthesize_command(
     """
     from rich.progress import track
 
-    from toolkit.data.drive.dataset import DriveSettings, synthesize
+    from toolkit.synthetic.dataset import DriveSettings, synthesize
 
     settings = DriveSettings(scenes=scenes, keyframes=keyframes, seed=seed, version=version)
     frames = synthesize(output, settings, force=force, inputs=context.obj.files)

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.claims import FileOutput, FolderOutput, Output, claim_file, claim_folder, keep_apart
 from toolkit.cli.console import console, print_note, print_warning, print_written, step
 from toolkit.cli.plugin_command import PluginCommand
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, open_session
 from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
+from toolkit.storage.claims import FileOutput, FolderOutput, Output, claim_file, claim_folder, keep_apart
 
 if TYPE_CHECKING:
-    from toolkit.config import ModelConfig
+    from toolkit.config.model import ModelConfig
     from toolkit.data.frames import Frame
-    from toolkit.plugin_manager import PluginManager
+    from toolkit.plugin.manager import PluginManager
     from toolkit.runtime.results import FrameResult
 
 
@@ -65,7 +65,7 @@ def visualize_command(
 
     from toolkit.bundle import MANIFEST
     from toolkit.data.sources import address_paths, image_files, open_annotations
-    from toolkit.outputs import new_folder
+    from toolkit.storage.outputs import new_folder
     from toolkit.visualize.rerun_log import check_rerun, rerun_recording
     from toolkit.visualize.shown import draw_shown, with_frames
     from toolkit.visualize.video import frame_rate, video_path, write_video
@@ -119,7 +119,7 @@ def visualize_command(
 
 def _read(folder: Path, address: str | None, plugins: PluginManager) -> Drive:
     """What `run` wrote. All of it is read once before anything is drawn, so that errors come first."""
-    from toolkit.config import ModelConfig
+    from toolkit.config.model import ModelConfig
     from toolkit.runtime.result_reader import open_results
     from toolkit.visualize.shown import check_same_frames
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from toolkit.data.frames import Command, Float64Array, Pose
 from toolkit.errors import InputError
+from toolkit.storage.typed import number_array
 from toolkit.text import quoted
-from toolkit.typed import number_array
 
 _ROTATION_TOLERANCE = 1e-3
 """Largest deviation of RᵀR from the identity, or of a quaternion's norm from 1: rounding to four decimals is fine."""

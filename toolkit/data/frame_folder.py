@@ -13,12 +13,12 @@ from typing import Any
 
 import cv2
 
-from toolkit.config import CAMERAS
+from toolkit.config.model import CAMERAS
 from toolkit.data.fields import array_field, command_field, intrinsics_field, object_field, pose_field, text_field
 from toolkit.data.frames import CameraView, CanReading, Frame, Pose
 from toolkit.errors import InputError
-from toolkit.json_file import read_json
-from toolkit.outputs import new_file
+from toolkit.storage.json_file import read_json
+from toolkit.storage.outputs import new_file
 from toolkit.text import quoted
 
 _JPEG_QUALITY = 95

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.config import ImageConfig
+from toolkit.config.model import ImageConfig
 from toolkit.specs import TensorSpec
 
 IMAGE = "image"

@@ -12,7 +12,7 @@ from toolkit.data.sources import comma_separated
 from toolkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from toolkit.config import ImageConfig
+    from toolkit.config.model import ImageConfig
     from toolkit.data.frames import Command, Frame, FrameSource
 
 

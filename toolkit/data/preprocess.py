@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.config import ImageConfig
+from toolkit.config.model import ImageConfig
 from toolkit.data.frames import CameraView, Float64Array, Frame
 from toolkit.data.jpeg import jpeg_size
 from toolkit.data.pictures import IMAGE, PICTURES, PictureMemory
+from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.errors import InputError
-from toolkit.regular_file import open_regular
-from toolkit.stage_clock import Stage, StageClock
+from toolkit.storage.regular_file import open_regular
 
 Float32Array = NDArray[np.float32]
 FirstFrame = Literal["evaluation", "training"]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 
 FRAME_SECONDS = 0.5
 SPEED = 6.0

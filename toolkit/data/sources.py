@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from toolkit.config import ImageConfig
+from toolkit.config.model import ImageConfig
 from toolkit.data.frames import Frame, FrameSource
 from toolkit.data.source_kind import Annotations, FrameSourceKind, Warn
 from toolkit.errors import InputError

@@ -15,12 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from toolkit.config import CAMERAS, ImageConfig
+from toolkit.config.model import CAMERAS, ImageConfig
 from toolkit.data.fields import array_field, command_field, pose_field
 from toolkit.data.frames import CameraView, CanReading, Float64Array, Frame, Pose
 from toolkit.data.nuscenes.key_frames import image_path, require_images
 from toolkit.errors import InputError
-from toolkit.regular_file import open_regular, read_regular
+from toolkit.storage.regular_file import open_regular, read_regular
 from toolkit.text import one_line
 
 _SHAPES = {

@@ -9,29 +9,29 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.bundle import Bundle
-from toolkit.claims import claim_folder
-from toolkit.config import ModelConfig
-from toolkit.converter import Progress, convert
-from toolkit.data.drive.dataset import DriveSettings
-from toolkit.data.drive.frames import write_drive
+from toolkit.config.model import ModelConfig
+from toolkit.conversion.convert import Progress, convert
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.frames import Frame
+from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.network import Network
-from toolkit.outputs import new_folder
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.report.collect import collect_report
 from toolkit.report.render import write_report
 from toolkit.runtime.results import write_result
 from toolkit.runtime.run_record import FrameRecord, RunRecord
 from toolkit.runtime.sequence import run_sequence
 from toolkit.specs import Submodule
-from toolkit.stage_clock import Stage, StageClock
+from toolkit.storage.claims import claim_folder
+from toolkit.storage.outputs import new_folder
+from toolkit.synthetic.dataset import DriveSettings
+from toolkit.synthetic.frames import write_drive
 from toolkit.visualize.canvas import Picture
 from toolkit.visualize.frame_picture import draw_frame, write_picture
 from toolkit.visualize.video import frame_rate, video_path, write_video
-from toolkit.weight_files import write_pth
+from toolkit.weights.weight_files import write_pth
 from toolkit.wiring import join
 
 ASSET = "motion_head.motion_anchors"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.network import Network
 
 Array = np.ndarray

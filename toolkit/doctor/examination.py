@@ -9,7 +9,7 @@ from toolkit.doctor.check import Check, Status
 from toolkit.doctor.deployment import check_files
 from toolkit.doctor.machine import check_gpu, check_machine
 from toolkit.doctor.packages import check_optional, check_python, check_required, check_shared_names
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 
 
 def examine(plugins: PluginManager, root: Path | None = None) -> Iterator[tuple[str, Sequence[Check]]]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from toolkit.conversion.export import quiet_exporter
 from toolkit.doctor.check import Check, Status
-from toolkit.exporter import quiet_exporter
 from toolkit.ops.bodies import attach_bodies
 from toolkit.ops.spec import OPSET, CustomOp, registered_schemas
 from toolkit.text import one_line

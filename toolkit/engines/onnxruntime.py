@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from toolkit.bundle import Bundle
+from toolkit.conversion.export import value_info
 from toolkit.engines.onnxruntime_profile import inline_named
 from toolkit.errors import InputError
-from toolkit.exporter import value_info
 from toolkit.onnxruntime_options import session_options
 from toolkit.specs import TensorSpec
 from toolkit.text import one_line

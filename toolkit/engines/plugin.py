@@ -12,7 +12,7 @@ from toolkit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from toolkit.bundle import Bundle
     from toolkit.engines.session import Session
-    from toolkit.plugin_manager import PluginManager
+    from toolkit.plugin.manager import PluginManager
 
 
 @hookimpl

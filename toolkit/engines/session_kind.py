@@ -11,7 +11,7 @@ from toolkit.engines.gpu.precision import Precision
 if TYPE_CHECKING:
     from toolkit.bundle import Bundle
     from toolkit.engines.session import Session
-    from toolkit.plugin_manager import PluginManager
+    from toolkit.plugin.manager import PluginManager
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from toolkit.bundle import Bundle
-from toolkit.checkpoint import match_weights
 from toolkit.errors import InputError
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Submodule
 from toolkit.text import one_line
+from toolkit.weights.checkpoint import match_weights
 from toolkit.wiring import join
 
 

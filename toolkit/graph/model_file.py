@@ -11,14 +11,14 @@ from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import load_external_data_for_model, set_external_data
 
 from toolkit.bundle import Bundle
-from toolkit.claims import FileOutput, Output, claim_file
 from toolkit.errors import InputError
 from toolkit.graph.expansion import check_expansion
 from toolkit.graph.topology import check_graph
 from toolkit.graph.weights import split_weights
-from toolkit.onnx_file import parse_model
 from toolkit.onnx_nodes import all_nodes
-from toolkit.outputs import new_file, new_files
+from toolkit.storage.claims import FileOutput, Output, claim_file
+from toolkit.storage.onnx_file import parse_model
+from toolkit.storage.outputs import new_file, new_files
 from toolkit.text import one_line
 
 OLDEST_OPSET, NEWEST_OPSET = 16, 23

@@ -11,7 +11,7 @@ import onnx
 from onnx import ModelProto
 
 from toolkit.graph.graph_pass import Outcome
-from toolkit.json_file import parse_json
+from toolkit.storage.json_file import parse_json
 from toolkit.versions import PACKAGE, installed_version
 
 if TYPE_CHECKING:

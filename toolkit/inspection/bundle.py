@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from toolkit.bundle import Bundle, EngineRecord, SubmoduleRecord
-from toolkit.checkpoint import read_checkpoint
-from toolkit.files import sha256_file
 from toolkit.inspection.weights import Share, identify, shares
 from toolkit.specs import Submodule
+from toolkit.storage.files import sha256_file
+from toolkit.weights.checkpoint import read_checkpoint
 
 
 @dataclass(frozen=True)

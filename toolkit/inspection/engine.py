@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.engines.tensorrt.sidecar import Sidecar
-from toolkit.files import sha256_file
-from toolkit.regular_file import readable_file
+from toolkit.storage.files import sha256_file
+from toolkit.storage.regular_file import readable_file
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from pathlib import Path
 from torch import Tensor
 
 from toolkit.bundle import Bundle
-from toolkit.checkpoint import read_checkpoint
 from toolkit.engines.tensorrt.sidecar import ENGINE_SUFFIX, sidecar_path
 from toolkit.errors import InputError
 from toolkit.inspection.bundle import BundleReport, inspect_bundle
 from toolkit.inspection.engine import EngineReport, inspect_engine
 from toolkit.inspection.onnx_model import OnnxReport, inspect_onnx
 from toolkit.inspection.weights import CheckpointReport, inspect_checkpoint
-from toolkit.onnx_file import model_files
 from toolkit.specs import Submodule
+from toolkit.storage.onnx_file import model_files
+from toolkit.weights.checkpoint import read_checkpoint
 
 Report = CheckpointReport | BundleReport | OnnxReport | EngineReport
 ONNX_SUFFIX = ".onnx"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from onnx import NodeProto, TensorProto, ValueInfoProto
 
-from toolkit.onnx_file import external_names, parse_model
 from toolkit.onnx_nodes import all_nodes
+from toolkit.storage.onnx_file import external_names, parse_model
 
 STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 DTYPES = {number: name.lower() for name, number in TensorProto.DataType.items()}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from toolkit.checkpoint import MAX_META, Checkpoint, dtype_name, printable
-from toolkit.selection import missing_submodules
 from toolkit.specs import Submodule
 from toolkit.text import shown
+from toolkit.weights.checkpoint import MAX_META, Checkpoint, dtype_name, printable
+from toolkit.weights.selection import missing_submodules
 
 SIZES = {50 * 50: "tiny", 150 * 150: "small", 200 * 200: "base"}
 """Cells of the bird's-eye view -> published variant of BEVFormer and UniAD."""

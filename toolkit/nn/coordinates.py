@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toolkit.config import BevConfig
+from toolkit.config.model import BevConfig
 
 INVERSE_SIGMOID_EPS = 1e-5
 

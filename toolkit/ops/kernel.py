@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.claims import unguarded_file
 from toolkit.errors import InputError
 from toolkit.ops.nvrtc import INSTALL, compile_kernel
-from toolkit.outputs import new_file
+from toolkit.storage.claims import unguarded_file
+from toolkit.storage.outputs import new_file
 
 SCALARS = {"float32": "float", "float16": "__half"}
 """CUDA type of each supported dtype."""

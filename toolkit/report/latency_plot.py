@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from toolkit.stage_clock import Stage
+from toolkit.data.stage_clock import Stage
 
 COLORS = {stage: f"#0000{i:02x}" for i, stage in enumerate(Stage, 1)}
 """Stand-ins for the page's variables `--stage-1` and so on, so that the plot follows its theme."""

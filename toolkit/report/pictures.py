@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from toolkit.errors import InputError
-from toolkit.regular_file import read_regular
 from toolkit.report.contents import PagePicture
 from toolkit.runtime.run_record import FrameRecord
+from toolkit.storage.regular_file import read_regular
 
 MOST_PICTURES = 4
 WIDTH = 1280

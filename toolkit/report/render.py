@@ -7,9 +7,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from toolkit.claims import FileOutput
-from toolkit.outputs import new_file
 from toolkit.report.contents import PageContents
+from toolkit.storage.claims import FileOutput
+from toolkit.storage.outputs import new_file
 from toolkit.text import LONGEST_LINE, shown
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.bundle import Bundle
+from toolkit.data.stage_clock import Stage
 from toolkit.errors import InputError
 from toolkit.report.contents import Run, Table
 from toolkit.report.latency_plot import latency_plot
 from toolkit.report.pictures import frame_pictures
 from toolkit.runtime.result_reader import read_result
 from toolkit.runtime.run_record import FrameRecord, RunRecord
-from toolkit.stage_clock import Stage
 
 PERCENTILES = (50, 90, 99)
 

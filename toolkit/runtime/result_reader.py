@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.config_check import MAX_SIDE
+from toolkit.config.check import MAX_SIDE
 from toolkit.data.fields import command_field
 from toolkit.errors import InputError
-from toolkit.files import is_file_name
-from toolkit.json_file import read_json, refusing
-from toolkit.regular_file import open_regular
 from toolkit.runtime.results import FrameResult
+from toolkit.storage.files import is_file_name
+from toolkit.storage.json_file import read_json, refusing
+from toolkit.storage.regular_file import open_regular
+from toolkit.storage.typed import Misfit, completed, decode
 from toolkit.text import one_line, quoted
-from toolkit.typed import Misfit, completed, decode
 
 _FIELDS = {field.name for field in fields(FrameResult)} - {"further"}
 _REMEDY = "run the bundle again"

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.data.frames import Command, Frame
 from toolkit.errors import CheckFailed
-from toolkit.npz import write_npz
-from toolkit.outputs import new_file
 from toolkit.runtime.state_guard import NO_REPAIRS, Repairs
 from toolkit.specs import Interpretation, Tensors
-from toolkit.typed import Text
+from toolkit.storage.npz import write_npz
+from toolkit.storage.outputs import new_file
+from toolkit.storage.typed import Text
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

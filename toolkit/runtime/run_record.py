@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from toolkit.data.stage_clock import Stage
 from toolkit.errors import InputError
-from toolkit.files import is_file_name
-from toolkit.json_file import parse_json, read_bytes, refusing
-from toolkit.outputs import new_file
 from toolkit.runtime.results import FrameResult
-from toolkit.stage_clock import Stage
+from toolkit.storage.files import is_file_name
+from toolkit.storage.json_file import parse_json, read_bytes, refusing
+from toolkit.storage.outputs import new_file
+from toolkit.storage.typed import Count, Duration, Misfit, Text, decode
 from toolkit.text import quoted
-from toolkit.typed import Count, Duration, Misfit, Text, decode
 
 RUN_RECORD = "run.jsonl"
 """First a line about the run, then one for each frame. No frame's results can have this name."""

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from toolkit.bundle import Bundle
 from toolkit.data.frames import Frame
 from toolkit.data.preprocess import FirstFrame, sequence_inputs
+from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.session import PictureSession, Session
 from toolkit.runtime.results import FrameResult, frame_result
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.specs import Interpretation, Submodule
-from toolkit.stage_clock import Stage, StageClock
 
 
 def run_sequence(

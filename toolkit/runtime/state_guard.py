@@ -15,7 +15,7 @@ import numpy as np
 from toolkit.bundle import Bundle
 from toolkit.engines.session import Session
 from toolkit.errors import InputError
-from toolkit.runtime.official_interface import RECURRENT
+from toolkit.reference_interface.tensors import RECURRENT
 from toolkit.specs import StateTable, TensorSpec
 
 NEXT_ID_LIMIT = 2**30

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.bundle import Bundle
-from toolkit.claims import FileOutput
 from toolkit.errors import InputError
-from toolkit.json_file import read_json, refusing
-from toolkit.outputs import new_file
 from toolkit.specs import Tolerance
-from toolkit.typed import Misfit, decode
+from toolkit.storage.claims import FileOutput
+from toolkit.storage.json_file import read_json, refusing
+from toolkit.storage.outputs import new_file
+from toolkit.storage.typed import Misfit, decode
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions
 from toolkit.verification.report import Report

@@ -15,8 +15,8 @@ from toolkit.data.probe import probe_frames
 from toolkit.data.source_kind import FrameSourceKind
 from toolkit.data.sources import open_frames
 from toolkit.errors import InputError
-from toolkit.runtime import official_interface as official
-from toolkit.runtime.replay import read_inputs
+from toolkit.reference_interface import tensors as official
+from toolkit.reference_interface.replay import read_inputs
 
 PROBE_LENGTH = 6
 

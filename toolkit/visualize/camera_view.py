@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from toolkit.config import ImageConfig
+from toolkit.config.model import ImageConfig
 from toolkit.data.annotations import Annotation
 from toolkit.data.frames import Float64Array, Frame
 from toolkit.data.preprocess import read_jpeg

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import cv2
 
-from toolkit.config import ImageConfig, ModelConfig
+from toolkit.config.model import ImageConfig, ModelConfig
 from toolkit.data.annotations import Annotation
 from toolkit.data.frames import Command, Frame
-from toolkit.outputs import new_file
 from toolkit.runtime.results import FrameResult
+from toolkit.storage.outputs import new_file
 from toolkit.visualize.birds_eye import Layer, draw_birds_eye, far_view, frame_around, near_view
 from toolkit.visualize.camera_view import draw_camera
 from toolkit.visualize.canvas import Picture, blank, paste

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.config import ImageConfig
+from toolkit.config.model import ImageConfig
 from toolkit.data.frames import Float64Array, Frame
 from toolkit.data.preprocess import lidar_to_image
 

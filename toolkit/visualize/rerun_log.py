@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.claims import FileOutput
-from toolkit.config import CAMERAS
+from toolkit.config.model import CAMERAS
 from toolkit.data.annotations import Annotation
 from toolkit.data.frames import CameraView, Float64Array, Frame, Pose
 from toolkit.data.preprocess import MAX_JPEG_BYTES
 from toolkit.errors import InputError
-from toolkit.outputs import new_file
-from toolkit.regular_file import read_regular
 from toolkit.runtime.results import FrameResult, MapResult, MotionModes, OccupancyResult, Range, TrackedBox
+from toolkit.storage.claims import FileOutput
+from toolkit.storage.outputs import new_file
+from toolkit.storage.regular_file import read_regular
 from toolkit.text import one_line, shown
 from toolkit.visualize.ego import EGO_SIZE
 from toolkit.visualize.palette import (

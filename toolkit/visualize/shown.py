@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.config import ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.data.annotations import Annotation
 from toolkit.data.frames import Frame
 from toolkit.errors import InputError

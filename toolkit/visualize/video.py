@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from toolkit.claims import FileOutput
 from toolkit.errors import InputError
-from toolkit.outputs import new_file
 from toolkit.stops import stops_held
+from toolkit.storage.claims import FileOutput
+from toolkit.storage.outputs import new_file
 from toolkit.text import one_line
 from toolkit.visualize.canvas import Picture
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.config import CAMERAS
+from toolkit.config.model import CAMERAS
 from toolkit.data.fields import intrinsics_field, object_field, pose_field
 from toolkit.data.frames import CameraView, CanReading, Command, Float64Array, Frame, Pose
 from toolkit.data.nuscenes.can_bus import can_reading, pose_messages

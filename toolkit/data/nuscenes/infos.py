@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.config import CAMERAS
+from toolkit.config.model import CAMERAS
 from toolkit.data.fields import array_field, intrinsics_field, object_field, pose_field, text_field
 from toolkit.data.frames import CameraView, CanReading, Command, Frame, Pose
 from toolkit.data.nuscenes.key_frames import KeyFrame, frames_of, image_path, require_images
 from toolkit.errors import InputError
-from toolkit.regular_file import read_regular, readable_file
+from toolkit.storage.regular_file import read_regular, readable_file
+from toolkit.storage.untrusted import Array, load_numpy_pickle
 from toolkit.text import one_line, quoted
-from toolkit.untrusted import Array, load_numpy_pickle
 
 _FIELDS = ("token", "scene_token", "timestamp", "can_bus", "cams", "lidar2ego_rotation", "lidar2ego_translation",
            "ego2global_rotation", "ego2global_translation")  # fmt: skip

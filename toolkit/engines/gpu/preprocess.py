@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolkit.config import ImageConfig
+from toolkit.config.model import ImageConfig
 from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks
 from toolkit.ops.kernel import Kernel, Launch, Shapes, ceil_div, run_kernel
 

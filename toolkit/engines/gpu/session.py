@@ -18,7 +18,7 @@ from toolkit.engines.gpu.transfer import ByteLayout, Download, PictureUpload, Up
 from toolkit.engines.torch import all_finite, load_network
 from toolkit.errors import InputError
 from toolkit.network import Network
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.specs import reported_results
 from toolkit.wiring import NetworkGraph
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from toolkit.claims import unguarded_file
 from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.messages import new_logger
 from toolkit.engines.tensorrt.model import plugin_ops
@@ -25,8 +24,9 @@ from toolkit.errors import CheckFailed, InputError
 from toolkit.ops.spec import VERSION, CustomOp
 from toolkit.ops.tensorrt_aot import register_embedded_plugins
 from toolkit.ops.tensorrt_plugin import register_plugins, with_bases
-from toolkit.outputs import new_file
-from toolkit.regular_file import open_regular
+from toolkit.storage.claims import unguarded_file
+from toolkit.storage.outputs import new_file
+from toolkit.storage.regular_file import open_regular
 
 if TYPE_CHECKING:
     import tensorrt

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.bundle import MANIFEST, Bundle
-from toolkit.claims import Output, claim_file
 from toolkit.engines.tensorrt.request import BuildRequest
 from toolkit.engines.tensorrt.sidecar import log_path
-from toolkit.onnx_file import model_files
+from toolkit.storage.claims import Output, claim_file
+from toolkit.storage.onnx_file import model_files
 
 
 def claim_build(request: BuildRequest, bundle: Bundle | None, inputs: Sequence[Path]) -> None:

@@ -11,16 +11,16 @@ from onnx import ModelProto, ValueInfoProto
 
 from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, Precision, ShapeRange
 from toolkit.errors import InputError
-from toolkit.files import sha256_file
 from toolkit.graph.model_file import read_model
 from toolkit.graph.opset import raise_opset
 from toolkit.graph.pipeline import run_passes
 from toolkit.graph.precision.policy import BF16, FP16
 from toolkit.graph.precision.precision_pass import precision_pass
-from toolkit.onnx_file import external_names
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
 from toolkit.ops.spec import DOMAIN, CustomOp, registered_schemas
 from toolkit.specs import Submodule
+from toolkit.storage.files import sha256_file
+from toolkit.storage.onnx_file import external_names
 
 POLICIES = {Precision.FP16: FP16, Precision.BF16: BF16}
 

@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from toolkit.claims import FileOutput, unguarded_file
 from toolkit.engines.tensorrt.progress import Phase
 from toolkit.engines.tensorrt.request import ENGINE, BuildRequest
 from toolkit.engines.tensorrt.sidecar import Sidecar, log_path, sidecar_path
 from toolkit.errors import CheckFailed, InputError
-from toolkit.outputs import new_files, scratch_folder, temporary_folder
-from toolkit.remains import remove_remains
+from toolkit.storage.claims import FileOutput, unguarded_file
+from toolkit.storage.outputs import new_files, scratch_folder, temporary_folder
+from toolkit.storage.remains import remove_remains
 
 WORKER = (sys.executable, "-m", "toolkit.engines.tensorrt.worker")
 """Its arguments are a folder to work in, and the number of this process, with which it ends."""

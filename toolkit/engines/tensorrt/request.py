@@ -11,7 +11,7 @@ from typing import Any
 from toolkit.engines.tensorrt.settings import BuildSettings
 from toolkit.engines.tensorrt.sidecar import sidecar_path
 from toolkit.graph.model_file import weights_path
-from toolkit.typed import decode
+from toolkit.storage.typed import decode
 
 ENGINE = "engine"
 """The name of what is built while it is in a folder of its own; its sidecar is beside it."""

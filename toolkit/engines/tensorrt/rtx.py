@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from toolkit.errors import InputError
-from toolkit.outputs import temporary_folder
+from toolkit.storage.outputs import temporary_folder
 
 BINDINGS = "tensorrt_rtx_bindings"
 LIBRARIES = "onnxruntime_ep_nv_tensorrt_rtx"

@@ -20,7 +20,7 @@ from toolkit.errors import CheckFailed, InputError
 from toolkit.ops.kernel import load_cupy
 from toolkit.ops.spec import CustomOp
 from toolkit.ops.tensorrt_plugin import register_plugins
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.text import one_line
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from toolkit.errors import InputError
-from toolkit.files import sha256_file
-from toolkit.json_file import read_format, refusing
-from toolkit.outputs import new_file
-from toolkit.regular_file import readable_file
-from toolkit.typed import decode
+from toolkit.storage.files import sha256_file
+from toolkit.storage.json_file import read_format, refusing
+from toolkit.storage.outputs import new_file
+from toolkit.storage.regular_file import readable_file
+from toolkit.storage.typed import decode
 
 FORMAT = 1
 ENGINE_SUFFIX = ".engine"

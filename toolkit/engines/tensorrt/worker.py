@@ -21,7 +21,6 @@ from pathlib import Path
 
 import onnx
 
-from toolkit.claims import writing
 from toolkit.engines.tensorrt.build import build_engine
 from toolkit.engines.tensorrt.gpu import compute_capability
 from toolkit.engines.tensorrt.library import Target, load_library
@@ -31,12 +30,13 @@ from toolkit.engines.tensorrt.request import ENGINE, BuildRequest
 from toolkit.engines.tensorrt.settings import CustomOps
 from toolkit.engines.tensorrt.sidecar import RequiredPlugin, Sidecar
 from toolkit.errors import CheckFailed, InputError
-from toolkit.files import sha256_file
 from toolkit.graph.model_file import claim_model, write_model
 from toolkit.ops.bodies import custom_nodes
 from toolkit.ops.spec import CustomOp
-from toolkit.plugin_manager import PluginManager
+from toolkit.plugin.manager import PluginManager
 from toolkit.stops import end_with_parent
+from toolkit.storage.claims import writing
+from toolkit.storage.files import sha256_file
 from toolkit.streams import guarded
 from toolkit.text import one_line
 from toolkit.versions import PACKAGE, package_version

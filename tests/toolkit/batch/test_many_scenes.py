@@ -1,0 +1,175 @@
+"""Scenes side by side: each gives the same results wherever it runs, and no worker is left behind.
+
+Worker processes take seconds to start, for they import torch.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.toolkit.toy_bundle import toy_frame, write_toy_bundle, write_toy_frames
+from toolkit.batch.scenes import Scene, Shard, split_scenes
+from toolkit.batch.workers import scene_workers
+from toolkit.batch.writer import SceneWriter
+from toolkit.bundle import Bundle
+from toolkit.cli.main import run
+from toolkit.cli.run_job import threads_each
+from toolkit.engines.torch import TorchSession
+from toolkit.errors import CheckFailed, InputError
+from toolkit.plugin.manager import PluginManager
+from toolkit.runtime.run_record import RUN_RECORD, RunRecord
+from toolkit.runtime.sequence import run_sequence
+
+FRAMES = [toy_frame(number, f"scene{number // 2}") for number in range(4)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`bundle` and `frames`: three scenes of two frames; `whole`: their results."""
+    folder = tmp_path_factory.mktemp("scenes")
+    write_toy_bundle(folder / "bundle")
+    write_toy_frames(folder / "frames")
+    assert run_toy(folder, "whole") == 0
+    return folder
+
+
+def run_toy(folder: Path, output: str, *options: str) -> int:
+    """The exit status of `run`, with one thread, since torch's last digits depend on their number."""
+    arguments = (folder / "bundle", folder / "frames", "-o", folder / output, "--session", "torch", "--threads", 1)
+    return run(["run", *map(str, arguments), *options])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All results by file name, but the record of times."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != RUN_RECORD}
+
+
+def frames_of(folder: Path) -> list[str]:
+    return [record.frame for record in RunRecord.read(folder).frames]
+
+
+class TestScenes:
+    def test_know_the_frame_before_them(self) -> None:
+        first, second = split_scenes(FRAMES)
+        assert (first.frames, first.previous) == ((FRAMES[0], FRAMES[1]), None)
+        assert (second.frames, second.previous) == ((FRAMES[2], FRAMES[3]), FRAMES[1])
+
+    def test_of_no_frames(self) -> None:
+        assert list(split_scenes([])) == []
+
+    @pytest.mark.slow
+    def test_give_the_same_results_alone_as_in_a_sequence(self, folder: Path) -> None:
+        """Ego motion refers to the scene before; ids start at 0."""
+        bundle, plugins = Bundle.read(folder / "bundle"), PluginManager.load()
+        session, submodules = TorchSession.of_bundle(bundle, plugins), plugins.submodules()
+        _, second = split_scenes(FRAMES)
+        whole = list(run_sequence(bundle, session, submodules, FRAMES))[2:]
+        alone = list(run_sequence(bundle, session, submodules, second.frames, previous=second.previous))
+        for one, other in zip(whole, alone, strict=True):
+            assert [(box.track_id, box.center) for box in one.boxes] == [(b.track_id, b.center) for b in other.boxes]
+            assert one.plan is not None
+            assert other.plan is not None
+            np.testing.assert_array_equal(one.plan.points, other.plan.points)
+        assert {box.track_id for box in whole[0].boxes} <= set(range(20))
+        (without, *_) = run_sequence(bundle, session, submodules, second.frames)
+        assert [box.center for box in without.boxes] != [box.center for box in whole[0].boxes]
+
+
+class TestShards:
+    def test_share_out_all_scenes(self) -> None:
+        scenes = [Scene((frame,), None) for frame in FRAMES[:3]]
+        parts = [Shard(index, 2).of(scenes) for index in range(2)]
+        assert parts == [[scenes[0], scenes[2]], [scenes[1]]]
+        assert Shard.parse("3/4").of(scenes) == []
+
+    @pytest.mark.parametrize("text", ["", "1", "4/4", "-1/4", "0/0", "a/b", "1/2/3", "1/²", "0/9999999"])
+    def test_are_written_as_index_and_count(self, text: str) -> None:
+        with pytest.raises(InputError, match="is not INDEX/COUNT with INDEX from 0 to COUNT - 1, such as 0/4"):
+            Shard.parse(text)
+
+    @pytest.mark.slow
+    def test_give_together_what_one_run_gives(self, folder: Path) -> None:
+        assert [run_toy(folder, f"shard{i}", "--shard", f"{i}/2") for i in range(2)] == [0, 0]
+        assert frames_of(folder / "shard1") == ["frame2", "frame3"]
+        assert contents(folder / "shard0") | contents(folder / "shard1") == contents(folder / "whole")
+
+
+@pytest.mark.slow
+def test_two_workers_give_what_one_gives(folder: Path) -> None:
+    """To the last byte, pictures included; the record has the frames in the same order."""
+    assert run_toy(folder, "two", "--workers", "2") == 0
+    assert contents(folder / "two") == contents(folder / "whole")
+    assert len(contents(folder / "two")) == 3 * 6 + 1
+    assert frames_of(folder / "two") == frames_of(folder / "whole")
+
+
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert [threads_each(workers) for workers in (1, 2, 3, 16)] == [None, 4, 2, 1]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A job that cannot be done."""
+
+    kind: str
+
+    def open(self) -> SceneWriter:
+        if self.kind == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.kind == "slow":
+            time.sleep(600)
+        raise InputError("the bundle is damaged")
+
+
+SCENES: Sequence[Scene] = list(split_scenes(FRAMES))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        ("killed", CheckFailed, "a worker process was ended from outside, perhaps for want of memory; run with fewer"),
+        ("damaged", InputError, "the bundle is damaged"),
+    ],
+)
+def test_failure_of_a_worker_is_one_error(kind: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message), scene_workers(Trouble(kind), SCENES, 1) as records:
+        list(records)
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_do_not_see_ctrl_c() -> None:
+    """From their start on, when an interrupt would only print a traceback: the main process ends them."""
+
+    def interrupted() -> None:
+        with scene_workers(Trouble("slow"), SCENES, 1):
+            [worker] = multiprocessing.active_children()
+            status = Path(f"/proc/{worker.pid}/status").read_text()
+            [blocked] = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigBlk:")]
+            assert blocked >> signal.SIGINT - 1 & 1
+            assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+
+def test_interruption_ends_the_workers() -> None:
+    """At once, whatever they do."""
+    interrupted = ExitStack()
+    interrupted.enter_context(scene_workers(Trouble("slow"), SCENES, 1))
+    assert len(multiprocessing.active_children()) == 1
+    with pytest.raises(KeyboardInterrupt), interrupted:
+        raise KeyboardInterrupt
+    assert multiprocessing.active_children() == []

@@ -1,0 +1,70 @@
+"""What `run` writes for the toy network is what it has always written.
+
+`tests/data/recorded_run` holds the results of two frames. Floats may differ in their last digits from one version of
+torch to the next; names, their order, ids, labels and counts may not. To record a deliberate change, copy the files
+that the test wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.toolkit.toy_bundle import toy_frame, write_toy_bundle
+from toolkit.cli.main import run
+from toolkit.data.frame_folder import write_frame
+
+RECORDED = Path(__file__).parents[2] / "data" / "recorded_run"
+FRAMES = ("frame0", "frame1")
+CLOSE = 1e-3
+"""Metres, radians, scores."""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a scene of two frames."""
+    folder = tmp_path_factory.mktemp("recorded")
+    write_toy_bundle(folder / "bundle")
+    (folder / "frames").mkdir()
+    for number in range(len(FRAMES)):
+        write_frame(toy_frame(number, "scene"), folder / "frames")
+    arguments = (folder / "bundle", folder / "frames", "-o", folder / "results", "--session", "torch", "--threads", 1)
+    assert run(["run", *map(str, arguments), "--no-pictures"]) == 0
+    return folder / "results"
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_json(frame: str, results: Path) -> None:
+    expected, actual = (json.loads((folder / f"{frame}.json").read_text()) for folder in (RECORDED, results))
+    assert_same(actual, expected, frame)
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_grids(frame: str, results: Path) -> None:
+    with np.load(RECORDED / f"{frame}.npz") as expected, np.load(results / f"{frame}.npz") as actual:
+        assert actual.files == expected.files
+        for name in expected.files:
+            wanted, found = expected[name], actual[name]
+            assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+            np.testing.assert_allclose(found.astype(float), wanted.astype(float), atol=CLOSE, err_msg=name)
+
+
+def assert_same(actual: Any, expected: Any, where: str) -> None:
+    """Equal but for the last digits of floats; the fields of objects in the same order."""
+    assert type(actual) is type(expected), where
+    if isinstance(expected, dict):
+        assert list(actual) == list(expected), where
+        for name, value in expected.items():
+            assert_same(actual[name], value, f"{where}.{name}")
+    elif isinstance(expected, list):
+        assert len(actual) == len(expected), where
+        for i, (found, wanted) in enumerate(zip(actual, expected, strict=True)):
+            assert_same(found, wanted, f"{where}[{i}]")
+    elif isinstance(expected, float):
+        assert actual == pytest.approx(expected, abs=CLOSE), where
+    else:
+        assert actual == expected, where

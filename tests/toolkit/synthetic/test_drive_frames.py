@@ -1,0 +1,49 @@
+"""The frames of a synthetic drive are those that nuScenes' devkit reads from it, and do not need it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toolkit.config.model import ImageConfig
+from toolkit.data.frame_folder import read_frame_folder
+from toolkit.data.nuscenes.dataroot import read_dataroot
+from toolkit.data.preprocess import sequence_inputs
+from toolkit.synthetic.dataset import DriveSettings
+from toolkit.synthetic.frames import write_drive
+
+pytestmark = pytest.mark.slow
+
+WITHOUT_DEVKIT = """
+import sys
+from pathlib import Path
+sys.modules |= {"nuscenes": None, "pyquaternion": None}
+from toolkit.synthetic.dataset import DriveSettings
+from toolkit.synthetic.frames import write_drive
+write_drive(Path("dataroot"), Path("frames"), DriveSettings(scenes=1, keyframes=1, image_scale=0.1))
+"""
+
+
+def test_they_give_identical_tensors(tmp_path: Path) -> None:
+    pytest.importorskip("nuscenes")
+    settings = DriveSettings(scenes=2, keyframes=2, image_scale=0.25)
+    assert write_drive(tmp_path / "dataroot", tmp_path / "frames", settings) == 4
+    config = ImageConfig(source_width=400, source_height=225, scale=1.0)
+    written = sequence_inputs(read_frame_folder(tmp_path / "frames"), config)
+    read = sequence_inputs(read_dataroot(tmp_path / "dataroot"), config)
+    names = []
+    for (frame, tensors), (_, expected) in zip(written, read, strict=True):
+        names.append(frame.name)
+        assert tensors.keys() == expected.keys()
+        for name, tensor in tensors.items():
+            np.testing.assert_array_equal(tensor, expected[name], err_msg=f"{frame.name}: {name}")
+    assert names == ["00000_scene-0061_000", "00001_scene-0061_001", "00002_scene-0103_000", "00003_scene-0103_001"]
+
+
+def test_they_need_no_devkit(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_DEVKIT], cwd=tmp_path, check=True)
+    assert [path.name for path in (tmp_path / "frames").glob("*.json")] == ["00000_scene-0061_000.json"]

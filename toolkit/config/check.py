@@ -1,0 +1,120 @@
+"""Whether a model configuration makes sense, and whether it is the one a checkpoint was trained with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from toolkit.config.model import ImageConfig, ModelConfig
+from toolkit.config.size_rules import Shapes
+from toolkit.errors import InputError
+from toolkit.specs import Submodule
+from toolkit.text import quoted
+
+MAX_COUNT = 100_000
+MAX_CELLS = 1_000_000
+MAX_PIXELS = 2**24
+MAX_SIDE = 2**15 - 1
+"""Cells along a side of the BEV grid: OpenCV draws no more."""
+STAGES = 4
+
+
+def check_values(config: ModelConfig) -> None:
+    """Raise InputError, which names the field, for values with which no network can be built."""
+    for name, value in all_fields(config):
+        if isinstance(value, int) and not 1 <= value <= MAX_COUNT:
+            raise InputError(f"{name} is {value}; it must lie between 1 and {MAX_COUNT}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{name} is {value}; it must be a finite number")
+        if isinstance(value, tuple) and not value:
+            raise InputError(f"{name} is empty; it needs at least one entry")
+        if isinstance(value, tuple) and any(isinstance(item, str) and not item.isprintable() for item in value):
+            raise InputError(f"{name} is {quoted(value)}; names must be printable")
+    for holds, complaint in requirements(config):
+        if not holds:
+            raise InputError(complaint)
+
+
+def all_fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every field."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            yield from all_fields(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, value
+
+
+def requirements(config: ModelConfig) -> Iterator[tuple[bool, str]]:
+    """What must hold between values, each with the complaint if it does not."""
+    image, bev, tracking, map_ = config.image, config.bev, config.tracking, config.map
+    stride = ImageConfig().stride
+    yield image.scale > 0, f"image.scale is {image.scale}; it must be positive"
+    yield min(image.std) > 0, f"image.std is {image.std}; it must be positive"
+    yield image.stride == stride, f"image.stride is {image.stride}; the image encoder has {stride}"
+    yield (
+        len(image.stage_blocks) == STAGES and min(image.stage_blocks) > 0,
+        f"image.stage_blocks is {image.stage_blocks}; it needs {STAGES} positive numbers",
+    )
+    yield (
+        image.pad_multiple % stride == 0,
+        f"image.pad_multiple is {image.pad_multiple}; it must be a multiple of {stride}",
+    )
+    yield (
+        math.prod(image.resized) > 0 and math.prod(image.padded) <= MAX_PIXELS,
+        f"image.scale makes images of {image.resized[1]}x{image.resized[0]}; choose 1 to {MAX_PIXELS} pixels",
+    )
+    yield bev.cells <= MAX_CELLS, f"bev.height x bev.width is {bev.cells} cells; the most is {MAX_CELLS}"
+    side = max(bev.height, bev.width)
+    yield side <= MAX_SIDE, f"bev.height or bev.width is {side}; it must lie between 1 and {MAX_SIDE}"
+    for name in ("x_range", "y_range", "z_range"):
+        low, high = getattr(bev, name)
+        yield low < high, f"bev.{name} is {low} to {high}; it must increase"
+    yield (
+        bev.spatial_points % bev.pillar_points == 0,
+        f"bev.spatial_points is {bev.spatial_points}; it must be a multiple of bev.pillar_points, {bev.pillar_points}",
+    )
+    report = tracking.report_range
+    yield (
+        all(a < b for a, b in zip(report[:3], report[3:], strict=True)),
+        (f"tracking.report_range is {report}; its minima (first three) must lie below its maxima"),
+    )
+    yield (
+        tracking.track_capacity > tracking.queries,
+        f"tracking.track_capacity is {tracking.track_capacity}; it must exceed tracking.queries, {tracking.queries}",
+    )
+    yield (
+        tracking.agent_capacity <= tracking.max_reports <= tracking.track_capacity,
+        "tracking.agent_capacity, tracking.max_reports and tracking.track_capacity must not decrease in this order",
+    )
+    yield len(map_.stuff_classes) == 1, f"map.stuff_classes is {map_.stuff_classes}; exactly one is supported"
+    pairs = map_.queries * len(map_.thing_classes)
+    yield (
+        map_.max_instances <= pairs,
+        f"map.max_instances is {map_.max_instances}; there are only {pairs} pairs of query and class",
+    )
+    yield config.embed % (4 * config.heads) == 0, f"embed is {config.embed}; it must be a multiple of 4 x heads"
+    for name, values in (("class_names", config.class_names), ("image.cameras", image.cameras)):
+        yield len(set(values)) == len(values), f"{name} holds a name twice"
+
+
+def check_config_against(config: ModelConfig, shapes: Shapes, submodules: Sequence[Submodule]) -> None:
+    """Raise InputError, on one line, unless the sizes of the configuration are those of a checkpoint.
+
+    `shapes` are the checkpoint's, by key; each of the `submodules` looks at its own entries, and at the configuration.
+    """
+    differences = [
+        f"{rule.field} is {stated} where the checkpoint has {shown or 'none'} ({rule.entry})"
+        for submodule in submodules
+        for rule in submodule.sizes
+        if (shown := rule.shown(shapes)) is not None and shown != (stated := rule.stated(config))
+    ]
+    if differences:
+        raise InputError(
+            f"the configuration is not the checkpoint's: {'; '.join(differences)}; "
+            "convert with the --config of its training"
+        )
+    if faults := [fault for submodule in submodules if submodule.faults for fault in submodule.faults(config)]:
+        raise InputError("; ".join(faults))

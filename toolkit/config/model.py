@@ -1,0 +1,183 @@
+"""The architecture and the conversion choices of one UniAD-tiny model, as plain values.
+
+A `ModelConfig` is all that is needed, besides weights, to build the network; it is stored in the bundle.
+Defaults are those of the official UniAD-tiny end-to-end configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+CLASS_NAMES = (
+    "car", "truck", "construction_vehicle", "bus", "trailer",
+    "barrier", "motorcycle", "bicycle", "pedestrian", "traffic_cone",
+)  # fmt: skip
+CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """Camera images: source size, scaling and normalisation (RGB), and the backbone's ResNet stages."""
+
+    cameras: tuple[str, ...] = CAMERAS
+    source_width: int = 1600
+    source_height: int = 900
+    scale: float = 0.25
+    pad_multiple: int = 32
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    stage_blocks: tuple[int, ...] = (3, 4, 6, 3)
+    stride: int = 32
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """(height, width) after scaling, rounded down as the reference does."""
+        return int(self.source_height * self.scale), int(self.source_width * self.scale)
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """(height, width) after padding to `pad_multiple`."""
+        height, width = (-(-size // self.pad_multiple) * self.pad_multiple for size in self.resized)
+        return height, width
+
+    @property
+    def features(self) -> tuple[int, int]:
+        """(height, width) of the feature map."""
+        return self.padded[0] // self.stride, self.padded[1] // self.stride
+
+
+@dataclass(frozen=True)
+class BevConfig:
+    """Bird's-eye-view grid over the LiDAR frame. Row follows y (rear to front), column follows x."""
+
+    height: int = 50
+    width: int = 50
+    x_range: tuple[float, float] = (-51.2, 51.2)
+    y_range: tuple[float, float] = (-51.2, 51.2)
+    z_range: tuple[float, float] = (-5.0, 3.0)
+    layers: int = 3
+    pillar_points: int = 4
+    spatial_points: int = 8
+    temporal_points: int = 4
+    rotate_center: tuple[float, float] = (100.0, 100.0)
+
+    @property
+    def cells(self) -> int:
+        return self.height * self.width
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Track queries, thresholds and capacities. `track_capacity` counts fresh queries and survivors."""
+
+    queries: int = 901
+    layers: int = 6
+    birth_score: float = 0.4
+    keep_score: float = 0.35
+    miss_tolerance: int = 5
+    memory_length: int = 4
+    save_period: int = 3
+    save_score: float = 0.0
+    max_reports: int = 300
+    report_range: tuple[float, float, float, float, float, float] = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0)
+    track_capacity: int = 1150
+    agent_capacity: int = 128
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """Panoptic map segmentation."""
+
+    queries: int = 300
+    thing_classes: tuple[str, ...] = ("divider", "crossing", "boundary")
+    stuff_classes: tuple[str, ...] = ("drivable",)
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    thing_mask_layers: int = 4
+    stuff_mask_layers: int = 6
+    max_instances: int = 100
+    mask_threshold: float = 0.5
+    score_threshold: float = 0.1
+    overlap_threshold: float = 0.4
+
+
+@dataclass(frozen=True)
+class MotionConfig:
+    """Motion forecasting. `class_groups` picks an agent's anchors by its label."""
+
+    modes: int = 6
+    steps: int = 12
+    step_seconds: float = 0.5
+    layers: int = 3
+    class_groups: tuple[tuple[int, ...], ...] = ((0, 1, 2, 3, 4), (6, 7), (8,), (5, 9))
+
+
+@dataclass(frozen=True)
+class OccupancyConfig:
+    """Occupancy of the vehicle classes, now and `steps` - 1 ahead, on its own finer grid."""
+
+    steps: int = 5
+    vehicle_classes: tuple[int, ...] = (0, 1, 2, 3, 4, 6, 7)
+    attention_threshold: float = 0.3
+    score_threshold: float = 0.1
+    cell_metres: float = 0.5
+
+
+@dataclass(frozen=True)
+class PlanningConfig:
+    """Ego plan: `steps` displacements, `step_seconds` apart."""
+
+    steps: int = 6
+    step_seconds: float = 0.5
+    layers: int = 3
+    commands: int = 3
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes the network besides its weights."""
+
+    embed: int = 256
+    heads: int = 8
+    feedforward: int = 512
+    class_names: tuple[str, ...] = CLASS_NAMES
+    image: ImageConfig = field(default_factory=ImageConfig)
+    bev: BevConfig = field(default_factory=BevConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    map: MapConfig = field(default_factory=MapConfig)
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    occupancy: OccupancyConfig = field(default_factory=OccupancyConfig)
+    planning: PlanningConfig = field(default_factory=PlanningConfig)
+
+    def dimensions(self) -> dict[str, int]:
+        """Values of the symbolic dimensions that tensor specs use."""
+        return {
+            "cameras": len(self.image.cameras),
+            "image_height": self.image.padded[0],
+            "image_width": self.image.padded[1],
+            "feature_height": self.image.features[0],
+            "feature_width": self.image.features[1],
+            "embed": self.embed,
+            "query": 2 * self.embed,
+            "bev_height": self.bev.height,
+            "bev_width": self.bev.width,
+            "bev_cells": self.bev.cells,
+            "tracks": self.tracking.track_capacity,
+            "fresh_tracks": self.tracking.queries,
+            "memory": self.tracking.memory_length,
+            "reports": self.tracking.max_reports,
+            "agents": self.tracking.agent_capacity,
+            "agents_and_ego": self.tracking.agent_capacity + 1,
+            "lanes": self.map.queries,
+            "map_instances": self.map.max_instances,
+            "map_masks": self.map.max_instances + len(self.map.stuff_classes),
+            "modes": self.motion.modes,
+            "motion_steps": self.motion.steps,
+            "occupancy_steps": self.occupancy.steps,
+            "plan_steps": self.planning.steps,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; `toolkit.storage.typed.decode` inverts it."""
+        return asdict(self)

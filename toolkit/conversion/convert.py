@@ -1,0 +1,160 @@
+"""Checkpoint in, bundle out: load, build, export submodule by submodule, join, check, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto
+from torch import Tensor
+
+from toolkit.bundle import FUNCTIONAL_ONNX, WEIGHTS, Bundle, SubmoduleRecord
+from toolkit.config.check import check_config_against
+from toolkit.config.model import ModelConfig
+from toolkit.conversion.export import export_submodule, merge
+from toolkit.data.probe import probe_frames
+from toolkit.engines.onnxruntime import OnnxRuntimeSession
+from toolkit.engines.torch import TorchSession
+from toolkit.errors import InputError
+from toolkit.network import Network
+from toolkit.ops.spec import DOMAIN, CustomOp
+from toolkit.plugin.manager import PluginManager
+from toolkit.storage.claims import claim_folder
+from toolkit.storage.files import sha256_file
+from toolkit.storage.outputs import new_folder
+from toolkit.verification.report import Report
+from toolkit.verification.verify import verify
+from toolkit.versions import installed_version
+from toolkit.weights.checkpoint import load_checkpoint, match_weights, printable
+from toolkit.weights.selection import select_submodules
+from toolkit.weights.weight_files import write_safetensors
+from toolkit.wiring import NetworkGraph, join
+
+Progress = Callable[[str], AbstractContextManager[None]]
+TOOLS = ("uniad-toolkit", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+PARITY_FRAMES = 4
+PARITY_SCENE_CHANGE = 3
+
+
+def convert(
+    checkpoint: Path,
+    output: Path,
+    plugins: PluginManager,
+    *,
+    config: ModelConfig | None = None,
+    config_file: Path | None = None,
+    assets: Mapping[str, np.ndarray] | None = None,
+    force: bool = False,
+    inputs: Sequence[Path] = (),
+    progress: Progress = lambda step: nullcontext(),
+) -> Bundle:
+    """Convert a trained checkpoint into a bundle at `output`.
+
+    Submodules that the checkpoint has no entries for are left out; the bundle's provenance says so under `left_out`.
+    `config_file` is where `config` was read from, for the record. `inputs` are files that other arguments were read
+    from, which `output` may not replace either.
+    `assets` maps state-dict keys that submodules take from a conversion input to their arrays. Raises InputError for
+    bad input, CheckFailed when the converted network diverges from the checkpoint's; either way nothing is written.
+    """
+    config = config or ModelConfig()
+    read = [checkpoint, config_file, *inputs, *plugins.files]
+    with new_folder(claim_folder(output, "bundle", force=force, inputs=read)) as folder:
+        with progress("read the checkpoint"):
+            loaded = load_checkpoint(checkpoint)
+            selection = select_submodules(plugins.submodules(), plugins.filter_checkpoint(loaded.state_dict, config))
+            shapes = {key: tuple(value.shape) for key, value in selection.state_dict.items()}
+            check_config_against(config, shapes, selection.submodules)
+        with progress("build the network"):
+            graph = join(selection.submodules, config)
+            network = Network(graph)
+            network.load_weights(gather_weights(network, selection.state_dict, assets or {}))
+        ops = plugins.custom_ops()
+        provenance = {"checkpoint": checkpoint.name, "checkpoint_sha256": loaded.sha256, "meta": printable(loaded.meta)}
+        provenance |= {"left_out": selection.left_out, "tools": tool_versions()}
+        if config_file is not None:
+            provenance |= {"config": config_file.name, "config_sha256": sha256_file(config_file)}
+        pieces: dict[str, ModelProto] = {}
+        for submodule in graph.submodules:
+            with progress(f"export {submodule.name}"):
+                pieces[submodule.name] = export_submodule(graph, submodule, network.parts[submodule.name], ops)
+        with progress("join and check the ONNX model"):
+            metadata = {"checkpoint_sha256": loaded.sha256} | {f"version.{k}": v for k, v in tool_versions().items()}
+            model = merge(graph, pieces, ops, metadata)
+            write_model(model, folder / FUNCTIONAL_ONNX)
+            write_safetensors(folder / WEIGHTS, network.weights())
+        bundle = describe(folder, graph, plugins, used_ops(model, ops), provenance)
+        with progress("verify against the torch network, state fed back"):
+            report = verify_conversion(bundle, network)
+            report.require()
+        replace(bundle, parity=report.summary()).write()
+    return Bundle.read(output)
+
+
+def gather_weights(
+    network: Network, state_dict: Mapping[str, Tensor], assets: Mapping[str, np.ndarray]
+) -> dict[str, Tensor]:
+    """Every entry the network needs, from a checkpoint's and the assets. Raises InputError on any mismatch."""
+    expected = network.weights()
+    needed = {asset.key: (submodule, asset) for submodule in network.graph.submodules for asset in submodule.assets}
+    for key, (submodule, asset) in needed.items():
+        if key not in assets:
+            option = f"{asset.option} FILE" if asset.option else f"--asset {key}=FILE"
+            raise InputError(f"submodule {submodule.name!r} needs {key!r}, which no checkpoint holds; give {option}")
+        if assets[key].shape != tuple(expected[key].shape):
+            raise InputError(f"{key} has shape {list(assets[key].shape)}; it must be {list(expected[key].shape)}")
+    given = {key: torch.from_numpy(assets[key]) for key in needed}
+    match_weights({k: v for k, v in expected.items() if k not in given}, state_dict)
+    return {key: state_dict[key] if key not in given else given[key] for key in expected}
+
+
+def write_model(model: ModelProto, path: Path) -> None:
+    """Save with all weights in one external file, and check the result as ONNX."""
+    onnx.save_model(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=path.name + ".data")
+    onnx.checker.check_model(path, full_check=True)
+
+
+def describe(
+    folder: Path, graph: NetworkGraph, plugins: PluginManager, ops: tuple[str, ...], provenance: Mapping[str, object]
+) -> Bundle:
+    """The bundle record of a folder that holds the written forms."""
+    digests = {str(path): digest for path, digest in plugins.files.items()}
+    records = []
+    for submodule in graph.submodules:
+        origin = plugins.origin(submodule)
+        name = Path(origin).name if origin in digests else origin
+        outputs = tuple(spec.name for spec in submodule.outputs)
+        records.append(SubmoduleRecord(submodule.name, name, digests.get(origin), outputs))
+    return Bundle.of_graph(
+        folder,
+        graph,
+        submodules=tuple(records),
+        custom_ops=ops,
+        files={"functional": FUNCTIONAL_ONNX, "weights": WEIGHTS},
+        sha256={path.name: sha256_file(path) for path in sorted(folder.iterdir())},
+        provenance=provenance,
+        parity={},
+    )
+
+
+def used_ops(model: ModelProto, ops: tuple[CustomOp, ...]) -> tuple[str, ...]:
+    """Names of the custom ops that occur in the model."""
+    present = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
+    return tuple(op.name for op in ops if op.name in present)
+
+
+def verify_conversion(bundle: Bundle, network: Network) -> Report:
+    """Compare the written model in ONNX Runtime with the network it was exported from, over a probe sequence."""
+    frames = probe_frames(bundle.config, PARITY_FRAMES, PARITY_SCENE_CHANGE)
+    reference, candidate = TorchSession(network), OnnxRuntimeSession(bundle, wires=bundle.wires)
+    [report] = verify(bundle, reference, [candidate], frames, lambda: reference)
+    return report
+
+
+def tool_versions() -> dict[str, str]:
+    """Installed versions of what shapes a conversion."""
+    return {name: installed_version(name) or "not installed" for name in TOOLS}

@@ -1,0 +1,41 @@
+"""ONNX files of any origin, as far as they can be read without their external weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, TensorProto
+
+from toolkit.errors import InputError
+from toolkit.storage.regular_file import readable_file
+from toolkit.text import one_line
+
+MAX_BYTES = 2**31
+"""The largest file that protobuf reads; weights that need more lie in a file of their own."""
+
+
+def external_names(model: ModelProto) -> list[str]:
+    """The files that hold weights of a model, relative to its folder, whether or not they are there."""
+    weights = [weight for weight in model.graph.initializer if weight.data_location == TensorProto.EXTERNAL]
+    return sorted({entry.value for weight in weights for entry in weight.external_data if entry.key == "location"})
+
+
+def model_files(path: Path) -> list[Path]:
+    """An ONNX file and those that hold its weights. Raises InputError as `parse_model` does."""
+    return [path, *(path.parent / name for name in external_names(parse_model(path)))]
+
+
+def parse_model(path: Path) -> ModelProto:
+    """The model in a file, without external weights. Raises InputError for a file that is missing or holds none."""
+    path = readable_file(path, "ONNX model")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"ONNX model {path} is larger than the format allows, {MAX_BYTES} bytes; export it again")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    # Foreign bytes can make the parser fail in any way.
+    except Exception as error:
+        raise InputError(f"ONNX model {path} cannot be read: {one_line(error)}; export it again") from error
+    if not model.graph.node:
+        raise InputError(f"ONNX model {path} holds no nodes; export it again")
+    return model
