@@ -58,7 +58,7 @@ setup(
         "onnx>=1.17",
         "onnx-ir>=0.1.16",
         "onnxscript>=0.7.2",
-        "onnx-graphsurgeon>=0.5.8",
+        "onnx-graphsurgeon>=0.6.1",
         "onnxruntime>=1.21",
         "safetensors>=0.4",
         "pluggy>=1.5",
