@@ -1,5 +1,5 @@
 # `make demo` and `make test` do all set-up on a fresh machine with Python 3.11.
-# `make check` takes a minute and is for every commit; `make lint test` is what continuous integration runs.
+# `make check` is for every commit; `make lint test` is what continuous integration runs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
