@@ -47,7 +47,7 @@ def stops_interrupt() -> Iterator[Stop]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if over:
-            os._exit(Stop(number).status)
+            os._exit(Stop(stop.number or number).status)
         if number != REMINDER and not stop.number:
             stop.number = number
             os.dup2(os.open(os.devnull, os.O_WRONLY), STANDARD_ERROR)

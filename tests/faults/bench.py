@@ -30,8 +30,11 @@ class Moment:
 class Bench:
     """One command, and what it wrote when nothing went wrong."""
 
-    def __init__(self, command: WritingCommand, line: str, folder: Path, material: Path) -> None:
-        self.command, self.line, self.folder = command, line, folder
+    def __init__(self, command: WritingCommand, folder: Path, *, sample: Path, material: Path) -> None:
+        self.command, self.folder = command, folder
+        self.line, self.proof = (
+            line.format(sample=sample, material=material) for line in (command.line, command.proof)
+        )
         (folder / TEMPORARY).mkdir()
         for name in command.copies:
             shutil.copy(material / name, folder)

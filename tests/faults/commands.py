@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.toolkit.conftest import ODOMETRY, PLANNER
 from toolkit.cli.main import run
 from toolkit.config.model import ModelConfig
 from toolkit.data.frame_folder import write_frame
+from toolkit.engines.tensorrt.rtx import BINDINGS
 from toolkit.network import Network
 from toolkit.synthetic.dataset import DriveSettings, synthesize
 from toolkit.wiring import join
@@ -24,20 +26,21 @@ from toolkit.wiring import join
 class WritingCommand:
     """A command whose `{sample}` and `{material}` are folders; it is run in a folder of its own.
 
-    `copies` are put there first, from the material. `repeats`: it can be run again over its own output.
+    `copies` are put there first, from the material. `repeats`: it can be run again over its own output. `proof` is a
+    command that succeeds on the output. `needs` are optional modules.
     """
 
     name: str
     line: str
     copies: tuple[str, ...] = ()
     repeats: bool = True
+    proof: str = ""
+    needs: tuple[str, ...] = ()
 
 
 OFFICIAL = ("image_encoder", "bev_encoder", "tracking", "map_segmentation", "motion", "occupancy", "planning")
 TINY = "--plugin {material}/tiny.py " + " ".join(f"--disable-plugin plugins.{name}.plugin" for name in OFFICIAL)
-CONVERT = "convert {sample}/model.pth --config {sample}/model.toml --motion-anchors {sample}/anchors.npy -o out --force"
-
-COMMANDS = (
+QUICK = (
     WritingCommand("config", "config {sample}/model.toml -o c.toml"),
     WritingCommand("inspect", "inspect {sample}/bundle --json i.json"),
     WritingCommand("new-op", "new-op my_op -o my_op", repeats=False),
@@ -47,16 +50,38 @@ COMMANDS = (
     WritingCommand("verify", "verify {sample}/bundle --length 1 --json v.json"),
     WritingCommand("report", "report {sample}/bundle --run {material}/results -o r.html"),
     WritingCommand("benchmark", "benchmark {sample}/bundle --frames 1 --json b.json"),
-    WritingCommand("visualize", "visualize {material}/results -o out --video v.gif --rerun r.rrd --force"),
-    WritingCommand("visualize-mp4", "visualize {material}/results -o out --video v.mp4 --rerun out/r.rrd --force"),
+    WritingCommand(
+        "visualize", "visualize {material}/results -o out --video v.gif --rerun r.rrd --force", needs=("rerun",)
+    ),
+    WritingCommand(
+        "visualize-mp4", "visualize {material}/results -o out --video v.mp4 --rerun out/r.rrd --force", needs=("rerun",)
+    ),
     WritingCommand("rewrite", "rewrite {material}/node.onnx -o n.onnx --no-check"),
     WritingCommand("synthesize", "synthesize -o out --scenes 1 --keyframes 1 --force"),
-    WritingCommand("prepare", "prepare --dataroot {material}/drive -o out --force"),
-    WritingCommand("kernels", "kernels compile --arch sm_89 -o out --force " + TINY),
-    WritingCommand("convert", "convert {material}/tiny.pth -o out --force " + TINY),
-    WritingCommand("run-workers", "run {sample}/bundle {material}/frames -o out --workers 2 --force"),
-    WritingCommand("build", "build node.onnx --target tensorrt-rtx --keep-model kept.onnx", ("node.onnx",)),
+    WritingCommand("prepare", "prepare --dataroot {material}/drive -o out --force", needs=("nuscenes",)),
 )
+SLOW = (
+    WritingCommand("kernels", "kernels compile --arch sm_89 -o out --force " + TINY, needs=("cuda",)),
+    WritingCommand(
+        "convert", f"convert {{material}}/tiny.pth -o out --force {TINY}", proof=f"verify out --length 1 {TINY}"
+    ),
+    WritingCommand("run-workers", "run {sample}/bundle {material}/frames -o out --workers 2 --force"),
+    WritingCommand(
+        "build", "build node.onnx --target tensorrt-rtx --keep-model kept.onnx", ("node.onnx",), needs=(BINDINGS,)
+    ),
+)
+"""A few seconds each, so that one of two signals with the same consequence must do."""
+LONG = (
+    WritingCommand(
+        "convert-sample",
+        "convert {sample}/model.pth --config {sample}/model.toml --motion-anchors {sample}/anchors.npy -o out --force",
+    ),
+    WritingCommand("rewrite-sample", "rewrite {sample}/bundle -o n.onnx"),
+    WritingCommand("build-sample", "build {sample}/bundle --target tensorrt-rtx -o bundle.engine", needs=(BINDINGS,)),
+    WritingCommand("demo", "demo -o out --force"),
+)
+"""The same on the whole network, reduced in size but for the demo's: hours."""
+COMMANDS = (*QUICK, *SLOW, *(LONG if os.environ.get("UNIAD_ALL_FAULTS") else ()))
 PLUGIN = """
 from tests.toolkit.conftest import ODOMETRY, PLANNER
 from toolkit.hookspecs import hookimpl

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.corpus.case import Sample
-from tests.corpus.conftest import sample  # noqa: F401
+from tests.corpus.sample import make_sample
 from tests.faults.bench import Bench
 from tests.faults.commands import COMMANDS, WritingCommand, make_material
 from tests.faults.forked import start_server
@@ -16,8 +16,13 @@ from tests.session_cache import SessionCache
 
 
 @pytest.fixture(scope="session")
-def material(sample: Sample, conversions: SessionCache) -> Path:  # noqa: F811
-    return conversions.once("faults", partial(make_material, sample=sample.folder))
+def sample(conversions: SessionCache) -> Path:
+    return conversions.once("sample", make_sample)
+
+
+@pytest.fixture(scope="session")
+def material(sample: Path, conversions: SessionCache) -> Path:
+    return conversions.once("faults", partial(make_material, sample=sample))
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +31,9 @@ def server() -> None:
 
 
 @pytest.fixture(params=COMMANDS, ids=lambda command: command.name)
-def bench(request: pytest.FixtureRequest, server: None, sample: Sample, material: Path, tmp_path: Path) -> Bench:  # noqa: F811
+def bench(request: pytest.FixtureRequest, server: None, sample: Path, material: Path, tmp_path: Path) -> Bench:
     command: WritingCommand = request.param
-    line = command.line.format(sample=sample.folder, material=material)
-    return Bench(command, line, tmp_path, material)
+    for module in command.needs:
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    return Bench(command, tmp_path, sample=sample, material=material)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 from tests.faults.bench import Bench
+from tests.faults.forked import Running
 
 
 def test_killed(bench: Bench) -> None:
@@ -16,3 +17,5 @@ def test_killed(bench: Bench) -> None:
     assert (again.status, again.errors) == (0, "")
     assert bench.visible().keys() == bench.complete.keys()
     assert bench.hidden() == []
+    if bench.proof:
+        assert Running(bench.proof, bench.folder).end().status == 0
