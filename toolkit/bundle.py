@@ -160,7 +160,7 @@ class Bundle:
             _require_file_names(bundle)
             _require_sense(bundle)
         if values["digest"] != content_digest(values | {"format": FORMAT}):
-            raise InputError(f"{manifest} was changed since the conversion; convert again")
+            raise InputError(f"{manifest} was changed since the conversion: $.digest does not fit; convert again")
         for file in sorted({*bundle.files.values(), *bundle.sha256}):
             if not (path / file).is_file():
                 raise InputError(f"bundle {path}: file {file} is missing; convert again")
