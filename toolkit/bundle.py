@@ -18,7 +18,7 @@ from toolkit.storage.files import is_file_name, sha256_file
 from toolkit.storage.json_file import read_format, refusing
 from toolkit.storage.outputs import new_file
 from toolkit.storage.typed import Misfit, completed, decode
-from toolkit.text import quoted
+from toolkit.text import quoted, shown
 from toolkit.wiring import NetworkGraph
 
 FORMAT = 2
@@ -163,7 +163,7 @@ class Bundle:
             raise InputError(f"{manifest} was changed since the conversion: $.digest does not fit; convert again")
         for file in sorted({*bundle.files.values(), *bundle.sha256}):
             if not (path / file).is_file():
-                raise InputError(f"bundle {path}: file {file} is missing; convert again")
+                raise InputError(f"bundle {path}: file {shown(file)} is missing; convert again")
         return bundle
 
     def _file(self, form: str) -> str:
