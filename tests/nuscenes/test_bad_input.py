@@ -69,6 +69,24 @@ def test_two_versions_need_a_choice(copied: Path) -> None:
     assert len(opened(f"nuscenes:{copied}?version={VERSION}")) == 8
 
 
+def test_a_folder_of_tables_in_place_of_the_dataroot(dataroot: Path) -> None:
+    with pytest.raises(InputError, match=rf"it is one itself; give the folder above it, {re.escape(str(dataroot))}$"):
+        opened(f"nuscenes:{dataroot / VERSION}")
+
+
+@pytest.mark.parametrize("options", ["", f"?version={VERSION}"])
+def test_tables_one_folder_too_deep(copied: Path, options: str) -> None:
+    """Given the folder above the dataroot, or an archive that was unpacked into a folder of its own name."""
+    above = re.escape(f"found {VERSION} in {copied}; give that, or move {VERSION} up into {copied.parent}")
+    with pytest.raises(InputError, match=f"holds no folder of tables; {above}"):
+        opened(f"nuscenes:{copied.parent}{options}")
+    (copied / VERSION).rename(copied / "tables")
+    (copied / VERSION).mkdir()
+    (copied / "tables").rename(copied / VERSION / VERSION)
+    with pytest.raises(InputError, match=f"{re.escape(f'found {VERSION} in {copied / VERSION}')}; give that, or move"):
+        opened(f"nuscenes:{copied}{options}")
+
+
 def test_missing_tables_are_named(copied: Path) -> None:
     for table in ("ego_pose", "sample"):
         (copied / VERSION / f"{table}.json").unlink()
@@ -151,6 +169,8 @@ def test_scenes_without_can_bus_are_one_warning(copied: Path) -> None:
     (copied / "can_bus").rmdir()
     open_frames(f"nuscenes:{copied}", IMAGE, SOURCES, warn=warnings.append)
     assert warnings[1].startswith("2 of 2 scenes have no CAN bus data")
+    assert warnings[0].endswith("are zero, as in the reference")
+    assert warnings[1].endswith("are zero, unlike in training: unpack the CAN bus expansion there")
 
 
 def test_a_damaged_can_bus(copied: Path) -> None:
@@ -240,6 +260,16 @@ def change(*keys: str, value: Any) -> Callable[[Any], None]:
     [
         (lambda content: [1], r"infos\.pkl: expected an object with named fields, found \[1\]"),
         (lambda content: {"metadata": {}}, r"infos\.pkl: infos: is missing"),
+        (
+            lambda content: {"metainfo": {}, "data_list": [{}]},
+            r"of mmdetection3d 1\.x \(data_list\), which lacks can_bus and scenes; use nuscenes:DATAROOT",
+        ),
+        (
+            lambda content: (
+                [one.pop(name) for one in content["infos"] for name in ("can_bus", "scene_token")] and content
+            ),
+            r"none of its frames has scene_token, can_bus: another project made it; use nuscenes:DATAROOT, or make",
+        ),
         (lambda content: {"infos": []}, r"infos: holds no frame; create the info files again"),
         (lambda content: content["infos"].append(7), r"infos\[8\]: expected an object with named fields, found 7"),
         (lambda content: content["infos"][1].pop("can_bus"), r"infos\[1\]\.can_bus: is missing; give all of token,"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,28 @@ def test_a_dataroot_gives_what_the_reference_feeds(dataroot: Path, expected: Inp
 
 def test_an_info_file_gives_identical_tensors(dataroot: Path, infos: Path, expected: Inputs) -> None:
     assert_identical(inputs_at(f"infos:{infos}?dataroot={dataroot}"), expected)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["D:\\data\\nuscenes\\samples/", "D:\\data\\nuscenes\\samples\\", "./data/nuscenes/samples/"]
+)
+def test_an_info_file_may_be_made_on_windows_and_a_bare_list(
+    dataroot: Path, infos: Path, expected: Inputs, tmp_path: Path, prefix: str
+) -> None:
+    """Their paths have backslashes, at least up to where nuScenes' tables go on."""
+    frames = pickle.loads(infos.read_bytes())["infos"]
+    for info in frames:
+        for camera in info["cams"].values():
+            inside = camera["data_path"].partition("samples/")[2]
+            camera["data_path"] = prefix + inside.replace("/", prefix[-1])
+    (tmp_path / "bare.pkl").write_bytes(pickle.dumps(frames))
+    assert_identical(inputs_at(f"infos:{tmp_path / 'bare.pkl'}?dataroot={dataroot}"), expected)
+
+
+def test_the_can_bus_may_lie_beside_the_dataroot(dataroot: Path, expected: Inputs, tmp_path: Path) -> None:
+    copied = shutil.copytree(dataroot, tmp_path / "nuscenes")
+    (copied / "can_bus").rename(tmp_path / "can_bus")
+    assert_identical(inputs_at(f"nuscenes:{copied}"), expected)
 
 
 def test_a_prepared_folder_gives_identical_tensors(dataroot: Path, expected: Inputs, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,27 @@ _READINGS = ("accel", "rotation_rate", "vel")
 Message = dict[str, Any]
 
 
-def pose_messages(dataroot: Path, scene: str) -> list[Message]:
-    """The scene's pose messages, about 50 a second; none if nuScenes has none for it, or they are not in `dataroot`.
+def can_bus_folder(dataroot: Path) -> Path:
+    """Where the CAN bus expansion lies: in the dataroot, or beside it, as BEVFormer's and VAD's users unpack it."""
+    inside, beside = dataroot / "can_bus", Path(os.path.abspath(dataroot)).parent / "can_bus"
+    return beside if beside.is_dir() and not inside.is_dir() else inside
+
+
+def is_unpacked(folder: Path) -> bool:
+    """Whether the folder holds the messages of any scene."""
+    return any(folder.glob("*_pose.json"))
+
+
+def pose_messages(folder: Path, scene: str) -> list[Message]:
+    """The scene's pose messages, about 50 a second; none if nuScenes has none for it, or they are not in `folder`.
 
     Raises InputError for a damaged file.
     """
     from nuscenes.can_bus.can_bus_api import NuScenesCanBus
 
-    path = dataroot / "can_bus" / f"{scene}_pose.json"
+    path = folder / f"{scene}_pose.json"
     try:
-        messages = NuScenesCanBus(dataroot=str(dataroot)).get_messages(scene, "pose", print_warnings=False)
+        messages = NuScenesCanBus(dataroot=str(folder.parent)).get_messages(scene, "pose", print_warnings=False)
     except ValueError as error:
         raise InputError(f"{path}: is damaged: {one_line(error)}; unpack the CAN bus expansion again") from error
     except Exception:  # that is what the devkit raises for scenes it knows to have none

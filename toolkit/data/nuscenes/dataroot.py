@@ -12,7 +12,7 @@ import numpy as np
 from toolkit.config.model import CAMERAS
 from toolkit.data.fields import intrinsics_field, object_field, pose_field
 from toolkit.data.frames import CameraView, CanReading, Command, Float64Array, Frame, Pose
-from toolkit.data.nuscenes.can_bus import can_reading, pose_messages
+from toolkit.data.nuscenes.can_bus import can_bus_folder, can_reading, is_unpacked, pose_messages
 from toolkit.data.nuscenes.devkit import open_tables, readable
 from toolkit.data.nuscenes.key_frames import KeyFrame, frames_of, require_images
 from toolkit.data.nuscenes.scenes import select_scenes
@@ -44,22 +44,26 @@ def read_dataroot(
     tables = open_tables(dataroot, version)
     key_frames: list[KeyFrame] = []
     silent: list[str] = []
+    can_bus = can_bus_folder(dataroot)
     with readable(Path(tables.table_root)):
         chosen = select_scenes(tables, split, scenes)
         for scene in chosen:
-            messages = pose_messages(dataroot, scene["name"])
+            messages = pose_messages(can_bus, scene["name"])
             if not messages:
                 silent.append(scene["name"])
             for sample in _samples(tables, scene):
-                where = f"{dataroot / 'can_bus' / scene['name']}_pose.json"
+                where = f"{can_bus / scene['name']}_pose.json"
                 can = can_reading(messages, sample["timestamp"], where) if messages else CanReading()
                 key_frames.append(_key_frame(tables, sample, scene["name"], cameras, can))
         frames = frames_of(key_frames, command)
     require_images(frames, "unpack the camera archives of these scenes there, or choose scenes that are complete")
     if silent:
+        known = (
+            "as in the reference" if is_unpacked(can_bus) else "unlike in training: unpack the CAN bus expansion there"
+        )
         warn(
-            f"{len(silent)} of {len(chosen)} scenes have no CAN bus data in {dataroot / 'can_bus'}, first {silent[0]}; "
-            "their accelerations, rotation rates and velocities are zero, as in the reference"
+            f"{len(silent)} of {len(chosen)} scenes have no CAN bus data in {can_bus}, first {silent[0]}; "
+            f"their accelerations, rotation rates and velocities are zero, {known}"
         )
     return frames
 

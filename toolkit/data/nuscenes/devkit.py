@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ def open_tables(dataroot: Path, version: str | None) -> NuScenes:
     if missing:
         raise InputError(
             f"{dataroot / version}: {len(missing)} of {len(TABLES)} tables are missing: {', '.join(missing)}; "
-            "unpack the metadata archive again"
+            f"{_elsewhere(dataroot) or 'unpack the metadata archive again'}"
         )
     try:
         from nuscenes.nuscenes import NuScenes
@@ -50,8 +51,21 @@ def _version(dataroot: Path, version: str | None) -> str:
         return found[0]
     if version is not None and (dataroot / version).is_dir():
         return version
+    if not found and (remedy := _elsewhere(dataroot)):
+        raise InputError(f"{dataroot}: holds no folder of tables; {remedy}")
     fault = "a version must be chosen" if version is None else f"has no version {version}"
     raise InputError(f"{dataroot}: {fault}; found there: {', '.join(found) or 'none, unpack the metadata archive'}")
+
+
+def _elsewhere(dataroot: Path) -> str:
+    """What to do where the tables lie one level higher or lower than they should; empty if they do not."""
+    if (dataroot / "scene.json").is_file():
+        return f"it is one itself; give the folder above it, {os.path.dirname(os.path.abspath(dataroot))}"
+    lower = next(iter(sorted(dataroot.glob("*/*/scene.json"))), None)
+    if lower is None:
+        return ""
+    version = lower.parent
+    return f"found {version.name} in {version.parent}; give that, or move {version.name} up into {dataroot}"
 
 
 @contextmanager

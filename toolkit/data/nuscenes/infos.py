@@ -17,6 +17,7 @@ from toolkit.text import one_line, quoted
 
 _FIELDS = ("token", "scene_token", "timestamp", "can_bus", "cams", "lidar2ego_rotation", "lidar2ego_translation",
            "ego2global_rotation", "ego2global_translation")  # fmt: skip
+_OTHER_SOURCE = "use nuscenes:DATAROOT, or make the file with UniAD's own converter"
 _MAX_BYTES = 2**32
 """Those of all of nuScenes have hundreds of megabytes."""
 _CAMERA_FIELDS = ("data_path", "cam_intrinsic", "sensor2lidar_rotation", "sensor2lidar_translation")
@@ -44,9 +45,7 @@ def read_infos(
         raise InputError(
             f"info file {path} cannot be read: {one_line(error)}; give a nuscenes_infos_temporal_*.pkl of the reference"
         ) from error
-    infos = object_field(content, f"{path}: ", ("infos",), optional=None)["infos"]
-    if not isinstance(infos, list) or not infos:
-        raise InputError(f"{path}: infos: holds no frame; create the info files again")
+    infos = _infos_in(content, path)
     key_frames = [_key_frame(info, f"{path}: infos[{i}]", cameras, dataroot) for i, info in enumerate(infos)]
     known = {key_frame.scene for key_frame in key_frames}
     unknown = [scene for scene in scenes if scene not in known]
@@ -58,6 +57,25 @@ def read_infos(
     frames = frames_of([one for one in key_frames if not scenes or one.scene in scenes], command)
     require_images(frames, "give the nuScenes folder that holds samples/ as ?dataroot=…")
     return frames
+
+
+def _infos_in(content: Any, path: Path) -> list[Any]:
+    """The infos of a file: under "infos", or the bare list. Raises InputError for a file of another project."""
+    if isinstance(content, dict) and "data_list" in content:
+        raise InputError(
+            f"{path}: is an info file of mmdetection3d 1.x (data_list), which lacks can_bus and scenes; {_OTHER_SOURCE}"
+        )
+    bare = isinstance(content, list) and all(isinstance(info, dict) for info in content)
+    wrapped = {"infos": content} if bare else content
+    infos = object_field(wrapped, f"{path}: ", ("infos",), optional=None)["infos"]
+    if not isinstance(infos, list) or not infos:
+        raise InputError(f"{path}: infos: holds no frame; create the info files again")
+    missing = [name for name in _FIELDS if all(isinstance(info, dict) and name not in info for info in infos)]
+    if missing:
+        raise InputError(
+            f"{path}: none of its frames has {', '.join(missing)}: another project made it; {_OTHER_SOURCE}"
+        )
+    return infos
 
 
 def _key_frame(info: Any, where: str, cameras: Sequence[str], dataroot: Path | None) -> KeyFrame:

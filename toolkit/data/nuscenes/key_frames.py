@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
@@ -98,11 +98,12 @@ def driving_command(start: KeyFrame, later: Sequence[KeyFrame]) -> Command:
 def image_path(recorded: str, dataroot: Path | None) -> Path:
     """Where an image lies whose path was recorded on another machine: below `dataroot`, or just there without one.
 
-    Raises InputError for a path that cannot be shown in a message.
+    A machine with Windows records backslashes, or both kinds of separators. Raises InputError for a path that cannot
+    be shown in a message.
     """
     if not recorded.isprintable():
         raise InputError(f"the recorded image path {quoted(recorded)} is damaged; create the file again")
-    parts = PurePosixPath(recorded).parts
+    parts = PureWindowsPath(recorded).parts
     inside = [i for i, part in enumerate(parts) if part in _SENSOR_FOLDERS]
     return Path(recorded) if dataroot is None or not inside else dataroot.joinpath(*parts[inside[-1] :])
 
