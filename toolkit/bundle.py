@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from toolkit.config.check import check_values
 from toolkit.config.model import ModelConfig
 from toolkit.errors import InputError
 from toolkit.specs import StateSpec, StateTable, TensorSpec
-from toolkit.storage.files import is_file_name, sha256_file
+from toolkit.storage.files import is_file_name, is_intact
 from toolkit.storage.json_file import read_format, refusing
 from toolkit.storage.outputs import new_file
 from toolkit.storage.typed import Misfit, completed, decode
@@ -61,9 +61,9 @@ class EngineRecord:
 class Bundle:
     """A converted network on disk.
 
-    `files` maps a form ("functional", "weights") to its file, `sha256` each file to its digest; `provenance` holds
-    checkpoint digest and meta, configuration digest and tool versions; `parity` the outcome of the check at conversion;
-    `engines` what was built from it since, the latest last.
+    `files` maps a form ("functional", "weights") to its file, `sha256` each file to its digest, `sizes` to its bytes,
+    which earlier versions did not record; `provenance` holds checkpoint digest and meta, configuration digest and tool
+    versions; `parity` the outcome of the check at conversion; `engines` what was built from it since, the latest last.
     """
 
     path: Path
@@ -81,6 +81,7 @@ class Bundle:
     provenance: Mapping[str, Any]
     parity: Mapping[str, Any]
     engines: tuple[EngineRecord, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of_graph(cls, path: Path, graph: NetworkGraph, **rest: Any) -> Bundle:
@@ -124,10 +125,14 @@ class Bundle:
         name = self._file(form)
         return {file: digest for file, digest in self.sha256.items() if file in (name, f"{name}.data")}
 
+    def is_intact(self, file: str) -> bool:
+        """Whether a file is the one that was written with the bundle."""
+        return is_intact(self.path / file, self.sha256[file], self.sizes.get(file))
+
     def require_intact(self, form: str) -> None:
         """Raise InputError unless the files of a form are those that were written with the bundle."""
-        for file, digest in self.digests(form).items():
-            if sha256_file(self.path / file) != digest:
+        for file in self.digests(form):
+            if not self.is_intact(file):
                 raise InputError(f"{self.path / file} is not the file that the conversion wrote; convert again")
 
     def with_engine(self, engine: EngineRecord) -> Bundle:
@@ -139,8 +144,9 @@ class Bundle:
         """Write `bundle.json` into the bundle's folder, whole or not at all."""
         values = {"format": FORMAT} | asdict(self)
         del values["path"]
-        if not self.engines:  # as in bundles of versions that built none
-            del values["engines"]
+        for name in ("engines", "sizes"):  # bundles of earlier versions have neither
+            if not values[name]:
+                del values[name]
         values["digest"] = content_digest(values)
         with new_file(self.path / MANIFEST) as work:
             work.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")

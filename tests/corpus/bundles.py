@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ RUN_TORCH = "run bundle {sample}/frames -o out --session torch"
 REPLAY = "replay bundle {sample}/inputs.npz -o out.npz"
 VERIFY = "verify bundle --length 1"
 INSPECT = "inspect bundle"
+BUILD = "build bundle --target tensorrt-rtx"
+REPORT = "report bundle -o out.html"
 READERS = {"run": RUN, "replay": REPLAY, "verify": VERIFY, "inspect": INSPECT}
 COMMANDS = itertools.cycle(READERS.values())
 FIELDS = (
@@ -37,6 +40,7 @@ def malformed_bundles() -> Iterator[Malformed]:
     yield from resigned_manifests()
     yield from missing_files()
     yield from altered_files()
+    yield from files_of_holes()
     yield from forgeries()
 
 
@@ -140,6 +144,7 @@ def resigned_manifests() -> Iterator[Malformed]:
         ("states", 0, "source"): (..., "$.states[0]: field 'source' is missing"),
         ("provenance", "meta"): (10**400, "$.provenance.meta: expected a number of 64 bits"),
         ("path",): ("/", "unknown field 'path'"),
+        ("sizes", WEIGHTS): ("7", "$.sizes['weights.safetensors']: expected int, found '7'"),
     }
     for keys, (value, words) in changes.items():
         where = ".".join(map(str, keys))
@@ -201,6 +206,32 @@ def altered_files() -> Iterator[Malformed]:
     yield bundle("weights cut off", with_file(WEIGHTS, changes["cut off"]), WEIGHTS, "copy", command=INSPECT)
 
 
+def files_of_holes() -> Iterator[Malformed]:
+    """Files of 4 TB that take no room on the disk are refused before they are hashed."""
+    written = "is not the file that the conversion wrote"
+    commands = {RUN: written, REPLAY: written, VERIFY: written, BUILD: written}
+    cases = [*((DATA, *case) for case in commands.items()), (WEIGHTS, RUN_TORCH, written)]
+    cases += [(WEIGHTS, INSPECT, "is larger than"), (WEIGHTS, REPORT, "is larger than")]
+    for file, command, words in cases:
+        yield bundle(f"{file} of 4 TB, for {command}", with_holes(file), file, words, command=command)
+    for sizes, what in ((..., "size not recorded"), ({DATA: 2**42}, "size recorded")):
+        yield bundle(f"{DATA} of 4 TB, {what}", with_holes(DATA, sizes), DATA, written, command=VERIFY)
+
+
+def with_holes(name: str, sizes: Any = None) -> Callable[[Path, Sample], object]:
+    """Makes a bundle with a file of 4 TB; `sizes` replaces those of the manifest."""
+
+    def make(folder: Path, sample: Sample) -> None:
+        if sizes is None:
+            link_tree(sample.bundle, folder / "bundle")
+        else:
+            resign_manifest("sizes", value=sizes)(folder, sample)
+        replace_file(folder / "bundle" / name, (sample.bundle / name).read_bytes())
+        os.truncate(folder / "bundle" / name, 2**42)
+
+    return make
+
+
 def forgeries() -> Iterator[Malformed]:
     """Bundles that are consistent in themselves, but not what this version makes."""
     cannot_load = ("ONNX Runtime cannot load", FUNCTIONAL_ONNX, "convert again")
@@ -215,6 +246,8 @@ def forgeries() -> Iterator[Malformed]:
     yield bundle("weights without one entry", forged(WEIGHTS, drop_entry), misfit, command=VERIFY)
     yield bundle("weights of other shapes", forged(WEIGHTS, reshape_entries), misfit, command=VERIFY)
     unknown = ("submodule 'vision'", "install")
+    other = "'image' is not a tensor of the network that its submodules make"
+    yield bundle("tensor of another shape", other_tensor, other, "convert again", command=RUN_TORCH)
     yield bundle("submodule of no plugin", renamed_submodule, *unknown, command=RUN_TORCH)
 
 
@@ -228,9 +261,14 @@ def forged(name: str, change: Callable[[Path], object]) -> Callable[[Path, Sampl
         change(path)
         intact = Bundle.read(sample.bundle)
         (folder / "bundle" / MANIFEST).unlink()
-        replace(intact, path=folder / "bundle", sha256={**intact.sha256, name: sha256_file(path)}).write()
+        sha256, sizes = {**intact.sha256, name: sha256_file(path)}, {**intact.sizes, name: path.stat().st_size}
+        replace(intact, path=folder / "bundle", sha256=sha256, sizes=sizes).write()
 
     return make
+
+
+def other_tensor(folder: Path, sample: Sample) -> None:
+    resign_manifest("frame_inputs", 0, "shape", value=[7])(folder, sample)
 
 
 def renamed_submodule(folder: Path, sample: Sample) -> None:

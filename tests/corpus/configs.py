@@ -163,6 +163,9 @@ def tomls() -> Iterator[Malformed]:
         "huge image": ("[image]\nscale = 1e6", "image.scale"),
         "negative spread": ("[image]\nstd = [1, -1, 1]", "image.std"),
         "nested deeply": ("x = " + "[" * 20_000, ""),
+        "key of 30,000 parts": (".".join("a" * 30_000) + "=1", "more than 1000 dots"),
+        "number of 5,000 digits": ("embed = " + "1" * 5000, ""),
+        "number of 6,000 digits, read": ("embed = 0x" + "f" * 5000, "an integer of 6021 digits"),
         "not UTF-8": (b"x = '\xff'", ""),
         "too long": ("# " + "x" * 2**19, "larger than"),
     }

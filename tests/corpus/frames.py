@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.corpus.case import Malformed, Sample, change_json, link_tree, nothing, replace_file
+from toolkit.config.model import CAMERAS
+from toolkit.text import quoted
 
 RUN = "run {sample}/bundle frames -o out"
 COMMANDS = itertools.cycle([RUN, "verify {sample}/bundle --frames frames"])
@@ -41,6 +44,7 @@ def malformed_frames() -> Iterator[Malformed]:
     yield from wrong_values()
     yield from wrong_texts()
     yield from images()
+    yield from info_files()
 
 
 def frames(name: str, damage: Damage, *words: str, command: str = "") -> Malformed:
@@ -122,6 +126,48 @@ def wrong_values() -> Iterator[Malformed]:
     yield edited("unknown reading", ("can_bus", "speed"), [0, 0, 0], "is unknown; known here are")
     for image in ("nowhere.jpg", "images", "x" * 5000, "a\0b", "\ud800.jpg"):
         yield edited(f"image {image!r:.12}", (*CAMERA, "image"), image, "give a path relative to the JSON's folder")
+
+
+def info_files() -> Iterator[Malformed]:
+    """Info files of nuScenes with values that no data set has."""
+    changes: dict[str, tuple[Any, str]] = {
+        "timestamp": (10**5000, "timestamp an integer of 5000 digits is no time in µs"),
+        "token": (10**5000, "expected a non-empty string"),
+        "lidar2ego_rotation": (np.array(1.0), "expected 3 x 3 numbers"),
+        "ego2global_translation": ([0, 0, 10**5000], "not finite"),
+    }
+    for key, (value, words) in changes.items():
+        make = with_info(key, value)
+        yield Malformed(f"infos: {key} is {quoted(value)}", "run {sample}/bundle infos:bad.pkl -o out", (words,), make)
+
+
+def with_info(key: str, value: Any) -> Callable[[Path, Sample], object]:
+    def make(folder: Path, sample: Sample) -> None:
+        content = {"infos": [nuscenes_info(sample, 0) | {key: value}]}
+        (folder / "bad.pkl").write_bytes(pickle.dumps(content))
+
+    return make
+
+
+def nuscenes_info(sample: Sample, number: int) -> dict[str, Any]:
+    """A frame as an info file has it, half a second after the one before."""
+    camera = {
+        "data_path": str(sample.frames / "images/000_CAM_BACK.jpg"),
+        "cam_intrinsic": np.diag([50.0, 50, 1]),
+        "sensor2lidar_rotation": np.eye(3),
+        "sensor2lidar_translation": np.zeros(3),
+    }
+    return {
+        "token": f"t{number}",
+        "scene_token": "s",
+        "timestamp": 1532402927647951 + 500_000 * number,
+        "can_bus": np.zeros(18),
+        "cams": {name: dict(camera) for name in CAMERAS},
+        "lidar2ego_rotation": [1.0, 0, 0, 0],
+        "lidar2ego_translation": [0.0, 0, 0],
+        "ego2global_rotation": [1.0, 0, 0, 0],
+        "ego2global_translation": [3.0 * number, 0, 0],
+    }
 
 
 def wrong_texts() -> Iterator[Malformed]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,11 @@ def test_inspect_shows_it(engine: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert report["sidecar"]["layers"] == {"CONVOLUTION": 2, "PLUGIN_V3": 1}
 
 
-def test_inspect_says_that_the_engine_is_another(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("size", [5, 6, 2**42])
+def test_inspect_says_that_the_engine_is_another(size: int, engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of another size, as a file of holes has it, is not read."""
     engine.write_bytes(b"other")
+    os.truncate(engine, size)
     assert run(["inspect", str(engine)]) == 0
     assert "the engine differs from the one that its sidecar describes" in capsys.readouterr().out
 

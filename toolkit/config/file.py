@@ -16,6 +16,8 @@ from toolkit.storage.regular_file import open_regular, readable_file
 from toolkit.storage.typed import decode
 
 MAX_BYTES = 2**16
+MAX_DOTS = 1000
+"""In a line. Python's parser of TOML takes time and memory by the square of the parts of a dotted key."""
 
 
 def load_config(path: Path | str) -> ModelConfig:
@@ -49,6 +51,8 @@ def load_toml(path: Path) -> ModelConfig:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise InputError(f"config {path} is larger than {MAX_BYTES} bytes; give a config file")
+    if any(line.count(b".") > MAX_DOTS for line in data.splitlines()):
+        raise InputError(f"config {path}: a line has more than {MAX_DOTS} dots; see docs/configs.md")
     try:
         return decode(ModelConfig, tomllib.loads(data.decode()), root="config", largest=None)
     except (ValueError, RecursionError) as error:

@@ -129,13 +129,15 @@ def describe(
         name = Path(origin).name if origin in digests else origin
         outputs = tuple(spec.name for spec in submodule.outputs)
         records.append(SubmoduleRecord(submodule.name, name, digests.get(origin), outputs))
+    files = sorted(folder.iterdir())
     return Bundle.of_graph(
         folder,
         graph,
         submodules=tuple(records),
         custom_ops=ops,
         files={"functional": FUNCTIONAL_ONNX, "weights": WEIGHTS},
-        sha256={path.name: sha256_file(path) for path in sorted(folder.iterdir())},
+        sha256={path.name: sha256_file(path) for path in files},
+        sizes={path.name: path.stat().st_size for path in files},
         provenance=provenance,
         parity={},
     )

@@ -68,7 +68,7 @@ def pose_field(rotation: Any, translation: Any, where: str) -> Pose:
     Their places are `where`.rotation and `where`.translation.
     """
     moved = array_field(translation, f"{where}.translation", (3,))
-    if isinstance(rotation, list | tuple | np.ndarray) and len(rotation) == 4:
+    if rotation.shape == (4,) if isinstance(rotation, np.ndarray) else _is_list(rotation, 4):
         quaternion = array_field(rotation, f"{where}.rotation", (4,))
         norm = float(np.linalg.norm(quaternion))
         if abs(norm - 1) > _ROTATION_TOLERANCE:
@@ -103,3 +103,7 @@ def command_field(value: Any, where: str) -> Command:
         if value == command.name.lower() or (type(value) in (int, float) and value == command):
             return command
     raise InputError(f'{where}: expected "right", "left", "straight" or 0, 1, 2 in this order, found {quoted(value)}')
+
+
+def _is_list(value: Any, length: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) == length

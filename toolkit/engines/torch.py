@@ -13,9 +13,9 @@ from toolkit.errors import InputError
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Submodule
-from toolkit.text import one_line
+from toolkit.text import one_line, quoted
 from toolkit.weights.checkpoint import match_weights
-from toolkit.wiring import join
+from toolkit.wiring import NetworkGraph, join
 
 
 class TorchSession:
@@ -75,6 +75,7 @@ def load_network(bundle: Bundle, plugins: PluginManager) -> Network:
         if record.plugin_sha256 and digests.get(record.plugin) != record.plugin_sha256:
             raise InputError(f"{record.plugin} differs from the file this bundle was converted with; pass that one")
     network = Network(join([offered[r.name] for r in bundle.submodules], bundle.config))
+    _require_tensors(bundle, network.graph)
     try:
         weights = load_file(bundle.weights)
     except SafetensorError as error:
@@ -82,6 +83,17 @@ def load_network(bundle: Bundle, plugins: PluginManager) -> Network:
     match_weights(network.weights(), weights)
     network.load_weights(weights)
     return network
+
+
+def _require_tensors(bundle: Bundle, graph: NetworkGraph) -> None:
+    """Raise InputError unless the network has every tensor that the bundle records, in its shape and type."""
+    made = {spec.name: (spec.shape, spec.dtype) for spec in (*graph.inputs, *graph.outputs)}
+    for spec in (*bundle.frame_inputs, *bundle.state_inputs, *bundle.results, *bundle.wires):
+        if made.get(spec.name) != (spec.shape, spec.dtype):
+            raise InputError(
+                f"{bundle.path}: {quoted(spec.name)} is not a tensor of the network that its submodules make, or has "
+                "another shape there; convert again"
+            )
 
 
 def all_finite(tensors: Iterable[Tensor]) -> Tensor:

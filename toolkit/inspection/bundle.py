@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from toolkit.bundle import Bundle, EngineRecord, SubmoduleRecord
 from toolkit.inspection.weights import Share, identify, shares
 from toolkit.specs import Submodule
-from toolkit.storage.files import sha256_file
 from toolkit.weights.checkpoint import read_checkpoint
 
 
@@ -54,8 +53,7 @@ def inspect_bundle(bundle: Bundle, submodules: Sequence[Submodule]) -> BundleRep
         submodules=bundle.submodules,
         shares=shares(weights, submodules),
         files=tuple(
-            FileRecord(name, (bundle.path / name).stat().st_size, sha256_file(bundle.path / name) == digest)
-            for name, digest in bundle.sha256.items()
+            FileRecord(name, (bundle.path / name).stat().st_size, bundle.is_intact(name)) for name in bundle.sha256
         ),
         capacities={
             "cameras": len(config.image.cameras),

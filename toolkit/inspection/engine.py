@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.engines.tensorrt.sidecar import Sidecar
-from toolkit.storage.files import sha256_file
+from toolkit.storage.files import is_intact
 from toolkit.storage.regular_file import readable_file
 
 
@@ -23,4 +23,4 @@ def inspect_engine(path: Path) -> EngineReport:
     """Describe an engine. Raises InputError if it, or its sidecar, is missing or cannot be read."""
     path = readable_file(path, "engine")
     sidecar = Sidecar.read(path)
-    return EngineReport(str(path), sha256_file(path) == sidecar.sha256, sidecar)
+    return EngineReport(str(path), is_intact(path, sidecar.sha256, sidecar.bytes), sidecar)

@@ -67,6 +67,8 @@ def decode(
         decoded: T = convert(document)
     except msgspec.ValidationError as error:
         raise _misfit(error, document, root, convert) from error
+    except UnicodeEncodeError as error:
+        raise Misfit(root, "expected text, found half a character in the name of a field") from error
     _check(document, decoded, root, largest, ignored)
     return decoded
 

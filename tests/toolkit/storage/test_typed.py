@@ -111,6 +111,7 @@ def test_plain_data_becomes_dataclasses() -> None:
         (changed("engine", "colour", to=1), "$.engine: unknown field 'colour'; known fields: power, cylinders"),
         (changed("name", to=""), "$.name: expected str that is not empty, found ''"),
         (changed("name", to="\ud800"), "$.name: expected text, found half a character in '\\ud800'"),
+        (changed("engine", "\ud800", to=1), "$: expected text, found half a character in the name of a field"),
         (changed("spare", to=7), "$.spare: expected an object or null, found int"),
         (changed("doors", to="left"), "$.doors: expected a list, found 'left'"),
         (changed("doors", 1, to=None), "$.doors[1]: expected str, found None"),

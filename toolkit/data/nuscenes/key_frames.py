@@ -74,7 +74,9 @@ def _check(key_frame: KeyFrame, before: KeyFrame | None) -> None:
     if not re.fullmatch(r"\w[\w-]*", key_frame.token) or not key_frame.scene.isprintable():
         raise InputError(f"{sample} of scene {quoted(key_frame.scene)}: names must be letters and digits; repair them")
     if not 0 <= time < _LATEST or (before is not None and time == before.microseconds):
-        raise InputError(f"{sample}: timestamp {time} is no time in µs, or that of another sample; repair the data set")
+        raise InputError(
+            f"{sample}: timestamp {quoted(time)} is no time in µs, or that of another sample; repair the data set"
+        )
 
 
 def driving_command(start: KeyFrame, later: Sequence[KeyFrame]) -> Command:

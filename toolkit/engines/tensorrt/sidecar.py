@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from toolkit.errors import InputError
-from toolkit.storage.files import sha256_file
+from toolkit.storage.files import is_intact
 from toolkit.storage.json_file import read_format, refusing
 from toolkit.storage.outputs import new_file
 from toolkit.storage.regular_file import readable_file
@@ -83,7 +83,7 @@ class Sidecar:
 
     def require_engine(self, engine: Path) -> None:
         """Raise InputError unless the engine file is the one that the sidecar was written with."""
-        if sha256_file(readable_file(engine, "engine")) != self.sha256:
+        if not is_intact(readable_file(engine, "engine"), self.sha256, self.bytes):
             raise InputError(f"{engine} is not the engine that its sidecar describes; copy both again, or build again")
 
 

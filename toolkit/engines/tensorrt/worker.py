@@ -85,6 +85,7 @@ def build(request: BuildRequest, folder: Path, report: Callable[[list[Phase]], N
     plugins = PluginManager.load(request.plugin_files, disabled=request.disabled)
     offered = plugins.offered_custom_ops()
     ops = plugins.custom_ops()
+    digests = model_digests(request.model)
     path, *_ = write_model(prepare_model(request.model, ops, plugins.submodules(), settings), model)
     built = build_engine(trt, path, ops, settings, report, gpu=gpu, source=request.model)
     required = required_plugins(path, offered) if settings.custom_ops is CustomOps.PLUGIN else ()
@@ -93,7 +94,7 @@ def build(request: BuildRequest, folder: Path, report: Callable[[list[Phase]], N
     Sidecar(
         sha256=sha256_file(engine),
         bytes=len(built.data),
-        onnx=model_digests(request.model),
+        onnx=digests,
         target=settings.target.value,
         version=trt.__version__,
         capabilities=settings.capabilities or (gpu or "",),
