@@ -20,8 +20,9 @@ from toolkit.bundle import Bundle
 from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.process import run_build
 from toolkit.engines.tensorrt.request import BuildRequest
-from toolkit.engines.tensorrt.settings import DEFAULT_CAPABILITIES, BuildSettings, CustomOps, Precision
+from toolkit.engines.tensorrt.settings import DEFAULT_CAPABILITIES, BuildSettings, CustomOps
 from toolkit.engines.tensorrt.sidecar import Sidecar
+from toolkit.precision import Precision
 
 MIB = 2**20
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import torch
 
 from toolkit.engines.gpu.compiled.network import compile_network
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network
+from toolkit.precision import Precision
 
 
 class EmulatedSession(TorchSession):

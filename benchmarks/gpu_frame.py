@@ -38,9 +38,9 @@ from toolkit.benchmarking.environment import environment
 from toolkit.benchmarking.timed import Part
 from toolkit.config.model import ModelConfig
 from toolkit.data.probe import probe_frame
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.torch import TorchSession
+from toolkit.precision import Precision
 
 REFERENCE_MS = 172.7
 GOALS_MS = {Precision.FP32: 8.6, Precision.TF32: 6.9, Precision.FP16: 4.3}

@@ -16,10 +16,10 @@ from benchmarks.gpu_work import GpuWork, ProfiledSession
 from toolkit.benchmarking.timed import Part, timed
 from toolkit.bundle import Bundle
 from toolkit.data.stage_clock import Stage, StageClock
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.runtime.temporal_runner import TemporalRunner
 
 WARM_UP_FRAMES = 5

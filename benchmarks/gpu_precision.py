@@ -28,10 +28,10 @@ from rich.table import Table
 from benchmarks.gpu_cases import Case, golden_cases, probe_case
 from benchmarks.gpu_emulation import EmulatedSession
 from toolkit.benchmarking.environment import environment
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
+from toolkit.precision import Precision
 from toolkit.specs import TensorSpec
 from toolkit.verification.decisions import Decisions
 from toolkit.verification.metrics import Errors

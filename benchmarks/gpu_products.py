@@ -28,7 +28,7 @@ from benchmarks.replay import microseconds
 from toolkit.benchmarking.environment import environment
 from toolkit.engines.gpu.compiled.network import tf32
 from toolkit.engines.gpu.compiled.operators import attention, conv2d, linear, weight_parts
-from toolkit.engines.gpu.precision import Precision
+from toolkit.precision import Precision
 
 MOST_BLOCKS = 2**16
 """More than any of these results has."""

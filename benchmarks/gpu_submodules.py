@@ -28,8 +28,8 @@ from toolkit.benchmarking.environment import environment
 from toolkit.config.model import ModelConfig
 from toolkit.data.probe import probe_frames
 from toolkit.engines.gpu.frame_graph import FrameGraph
-from toolkit.engines.gpu.precision import Precision
 from toolkit.network import Network
+from toolkit.precision import Precision
 from toolkit.specs import Submodule
 
 FRAMES = 4

@@ -32,11 +32,11 @@ from benchmarks.gpu_work import GpuWork, covered
 from tests.toolkit.toy_bundle import CONFIG
 from toolkit.benchmarking.timed import Part
 from toolkit.data.probe import probe_frames
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.verification.metrics import measure as measure_errors
 from toolkit.verification.report import Report
 from toolkit.wiring import join

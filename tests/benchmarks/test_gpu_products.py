@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import gpu_products
 from benchmarks.gpu_products import AttentionCase, Case, Convolution, Linear, measure
-from toolkit.engines.gpu.precision import Precision
+from toolkit.precision import Precision
 
 SMALL: dict[str, Case] = {
     "linear": Linear(5, 64, 7),

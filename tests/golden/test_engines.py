@@ -21,10 +21,11 @@ from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.process import run_build
 from toolkit.engines.tensorrt.request import BuildRequest
 from toolkit.engines.tensorrt.rtx import BINDINGS, LIBRARIES
-from toolkit.engines.tensorrt.settings import DEFAULT_CAPABILITIES, BuildSettings, Precision
+from toolkit.engines.tensorrt.settings import DEFAULT_CAPABILITIES, BuildSettings
 from toolkit.engines.tensorrt.sidecar import EngineTensor, Sidecar, log_path
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 
 pytestmark = [
     pytest.mark.slow,

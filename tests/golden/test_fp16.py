@@ -16,8 +16,8 @@ import torch
 from benchmarks.gpu_cases import golden_cases
 from benchmarks.gpu_emulation import EmulatedSession
 from benchmarks.gpu_precision import Pair, compare_sessions, faults_of
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.torch import TorchSession
+from toolkit.precision import Precision
 
 pytestmark = pytest.mark.slow
 

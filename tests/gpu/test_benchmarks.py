@@ -17,11 +17,11 @@ from tests.toolkit.toy_bundle import CONFIG
 from toolkit.benchmarking.timed import Part
 from toolkit.data.probe import probe_frames
 from toolkit.engines.gpu.frame_graph import FrameGraph
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.wiring import join
 
 pytest.importorskip("cv2")

@@ -15,8 +15,8 @@ from toolkit.engines.gpu.compiled.network import compile_network, tf32
 from toolkit.engines.gpu.compiled.operators import attention, linear, weight_parts
 from toolkit.engines.gpu.compiled.passes.use_convolution import use_convolution
 from toolkit.engines.gpu.frame_graph import FrameGraph
-from toolkit.engines.gpu.precision import Precision
 from toolkit.nn.attention import mask_logits
+from toolkit.precision import Precision
 
 poisoned = pytest.mark.usefixtures("poisoned_memory")
 each_precision = pytest.mark.parametrize("precision", Precision)

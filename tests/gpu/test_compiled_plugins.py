@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from toolkit.config.model import ModelConfig
 from toolkit.engines.gpu.compiled.network import compile_network
 from toolkit.engines.gpu.frame_graph import FrameGraph
-from toolkit.engines.gpu.precision import Precision
 from toolkit.network import Network
 from toolkit.ops.template.op import new_op
+from toolkit.precision import Precision
 from toolkit.specs import Submodule, TensorSpec, frame_input
 from toolkit.wiring import join
 

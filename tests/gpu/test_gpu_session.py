@@ -16,13 +16,13 @@ from toolkit.data.probe import probe_frames
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_network, tf32
 from toolkit.engines.gpu.frame_graph import FrameGraph
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.preprocess import CameraImages
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks, Upload
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.runtime.state_guard import Repairs
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.wiring import join

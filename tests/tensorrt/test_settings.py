@@ -11,13 +11,13 @@ from toolkit.engines.tensorrt.request import BuildRequest
 from toolkit.engines.tensorrt.settings import (
     BuildSettings,
     CustomOps,
-    Precision,
     ShapeRange,
     equivalent_command,
     parse_capabilities,
     parse_profiles,
 )
 from toolkit.errors import InputError
+from toolkit.precision import Precision
 
 EVERYTHING = BuildSettings(
     Target.TENSORRT_RTX,
@@ -90,6 +90,11 @@ def test_target_that_times_nothing() -> None:
 def test_patterns_without_effect() -> None:
     with pytest.raises(InputError, match="--keep-fp32 is of no use with --precision fp32"):
         BuildSettings(Target.TENSORRT_RTX, keep_fp32=("planning",))
+
+
+def test_tf32_is_a_choice_of_its_own() -> None:
+    with pytest.raises(InputError, match="--precision tf32 is of no use in a build; give --tf32"):
+        BuildSettings(Target.TENSORRT_RTX, Precision.TF32)
 
 
 def test_names_tell_engines_apart() -> None:

@@ -11,9 +11,9 @@ from toolkit.cli.console import console, plain, print_warning, print_written, st
 from toolkit.cli.plugin_command import PluginCommand
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, open_session, used_precision
 from toolkit.data.sources import address_paths
-from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
+from toolkit.precision import Precision
 from toolkit.storage.claims import claim_file
 from toolkit.text import LONGEST_LINE
 

@@ -14,12 +14,12 @@ from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.settings import (
     BuildSettings,
     CustomOps,
-    Precision,
     equivalent_command,
     parse_capabilities,
     parse_profiles,
 )
 from toolkit.hookspecs import hookimpl
+from toolkit.precision import EnginePrecision, Precision
 from toolkit.text import LONGEST_LINE
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def build_command(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="BUNDLE|MODEL.onnx", help="Bundle folder, or any ONNX model.")],
     target: Annotated[Target, typer.Option(help="What the engine is to run on.")],
-    precision: Annotated[Precision, typer.Option(help="Floating-point type, as far as it is safe.")] = Precision.FP32,
+    precision: Annotated[
+        EnginePrecision, typer.Option(help="Floating-point type, as far as it is safe.")
+    ] = Precision.FP32,
     keep_fp32: Annotated[
         list[str] | None,
         typer.Option(help="Pattern of node names, op types or submodules to leave in FP32; repeatable."),

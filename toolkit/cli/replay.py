@@ -10,8 +10,8 @@ import typer
 from toolkit.cli.console import print_written, step
 from toolkit.cli.plugin_command import PluginCommand
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, open_session
-from toolkit.engines.gpu.precision import Precision
 from toolkit.hookspecs import hookimpl
+from toolkit.precision import Precision
 from toolkit.storage.claims import claim_file
 
 

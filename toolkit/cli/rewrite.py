@@ -11,6 +11,7 @@ import typer
 
 from toolkit.cli.console import print_line, print_written, step
 from toolkit.hookspecs import hookimpl
+from toolkit.precision import ReducedPrecision
 from toolkit.storage.claims import keep_apart
 
 
@@ -19,13 +20,6 @@ class Form(StrEnum):
 
     functional = "functional"
     plugin = "plugin"
-
-
-class Precision(StrEnum):
-    """Floating-point type of what the precision policy reduces."""
-
-    fp16 = "fp16"
-    bf16 = "bf16"
 
 
 class Interface(StrEnum):
@@ -53,7 +47,8 @@ def rewrite_command(
         Form, typer.Option(help="functional: custom nodes keep their functions and run in ONNX Runtime; plugin: not.")
     ] = Form.functional,
     precision: Annotated[
-        Precision | None, typer.Option(help="Compute in this type, strongly typed, where the policy finds it safe.")
+        ReducedPrecision | None,
+        typer.Option(help="Compute in this type, strongly typed, where the policy finds it safe."),
     ] = None,
     keep_fp32: Annotated[
         list[str] | None,

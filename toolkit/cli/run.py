@@ -10,10 +10,10 @@ import typer
 from toolkit.cli.console import console, plain, print_warning, print_written, step
 from toolkit.cli.plugin_command import PluginCommand
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, require_precision, used_precision
-from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed
 from toolkit.hookspecs import hookimpl
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.storage.claims import claim_folder, keep_apart
 
 if TYPE_CHECKING:

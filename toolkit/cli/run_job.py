@@ -18,8 +18,8 @@ from toolkit.bundle import Bundle
 from toolkit.cli.console import step
 from toolkit.cli.sessions import open_session
 from toolkit.data.preprocess import FirstFrame
-from toolkit.engines.gpu.precision import Precision
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.runtime.run_record import FrameRecord
 
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from toolkit.bundle import Bundle
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.session import Session
 from toolkit.engines.session_kind import SessionKind, SessionOptions
 from toolkit.errors import InputError
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.text import quoted
 
 DEFAULT_SESSION = "onnxruntime"

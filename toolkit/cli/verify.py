@@ -12,10 +12,10 @@ from toolkit.cli.console import console, print_warning, print_written, step
 from toolkit.cli.plugin_command import PluginCommand
 from toolkit.cli.sessions import PrecisionOption, open_session, require_precision, session_kind, used_precision
 from toolkit.data.sources import address_paths
-from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.storage.claims import claim_file
 
 

@@ -14,9 +14,9 @@ import typer
 from toolkit.cli.console import console, print_note, print_warning, print_written, step
 from toolkit.cli.plugin_command import PluginCommand
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, open_session
-from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
+from toolkit.precision import Precision
 from toolkit.storage.claims import FileOutput, FolderOutput, Output, claim_file, claim_folder, keep_apart
 
 if TYPE_CHECKING:

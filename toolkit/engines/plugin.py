@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.session_kind import SessionKind, SessionOptions
 from toolkit.hookspecs import hookimpl
+from toolkit.precision import Precision
 
 if TYPE_CHECKING:
     from toolkit.bundle import Bundle

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from toolkit.engines.gpu.precision import Precision
+from toolkit.precision import Precision
 
 if TYPE_CHECKING:
     from toolkit.bundle import Bundle

@@ -14,7 +14,7 @@ from toolkit.runtime.run_record import RunRecord
 PLUGIN = """
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.source_kind import FrameSourceKind
-from toolkit.engines.gpu.precision import Precision
+from toolkit.precision import Precision
 from toolkit.engines.session_kind import SessionKind
 from toolkit.engines.torch import TorchSession
 from toolkit.errors import InputError

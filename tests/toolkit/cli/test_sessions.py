@@ -17,10 +17,10 @@ from toolkit.cli.main import run
 from toolkit.cli.sessions import used_precision
 from toolkit.doctor.check import Status
 from toolkit.doctor.gpu_sessions import check_gpu_sessions
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.session import CudaGraphSession
 from toolkit.engines.torch import TorchSession
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.runtime.run_record import RunRecord
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")

@@ -19,10 +19,10 @@ from torch import Tensor
 from toolkit.bundle import WEIGHTS, Bundle
 from toolkit.cli.sessions import require_precision
 from toolkit.cli.verify import session_names, verify_command
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.torch import TorchSession
 from toolkit.errors import CheckFailed, InputError
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.storage.files import sha256_file
 from toolkit.verification.sequence import official_sequence, probe_sequence
 

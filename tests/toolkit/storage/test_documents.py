@@ -23,9 +23,10 @@ from toolkit.data.frames import Command
 from toolkit.data.stage_clock import Stage
 from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.request import BuildRequest
-from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, Precision, ShapeRange
+from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, ShapeRange
 from toolkit.engines.tensorrt.sidecar import EngineTensor, RequiredPlugin, Sidecar, sidecar_path
 from toolkit.errors import InputError
+from toolkit.precision import Precision
 from toolkit.runtime.result_reader import read_result
 from toolkit.runtime.results import FrameResult, MotionModes, PlanResult, TrackedBox, write_result
 from toolkit.runtime.run_record import RUN_RECORD, FrameRecord, RunRecord

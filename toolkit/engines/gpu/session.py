@@ -12,13 +12,13 @@ from toolkit.bundle import Bundle
 from toolkit.data.pictures import PICTURES, pictures_spec
 from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_network
 from toolkit.engines.gpu.frame_graph import FrameGraph
-from toolkit.engines.gpu.precision import Precision
 from toolkit.engines.gpu.preprocess import CameraImages, rows_read
 from toolkit.engines.gpu.transfer import ByteLayout, Download, PictureUpload, Upload
 from toolkit.engines.torch import all_finite, load_network
 from toolkit.errors import InputError
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.specs import reported_results
 from toolkit.wiring import NetworkGraph
 

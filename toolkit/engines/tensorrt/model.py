@@ -9,20 +9,18 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, ValueInfoProto
 
-from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, Precision, ShapeRange
+from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, ShapeRange
 from toolkit.errors import InputError
 from toolkit.graph.model_file import read_model
 from toolkit.graph.opset import raise_opset
 from toolkit.graph.pipeline import run_passes
-from toolkit.graph.precision.policy import BF16, FP16
+from toolkit.graph.precision.policy import POLICIES
 from toolkit.graph.precision.precision_pass import precision_pass
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
 from toolkit.ops.spec import DOMAIN, CustomOp, registered_schemas
 from toolkit.specs import Submodule
 from toolkit.storage.files import sha256_file
 from toolkit.storage.onnx_file import external_names
-
-POLICIES = {Precision.FP16: FP16, Precision.BF16: BF16}
 
 
 def prepare_model(

@@ -11,19 +11,12 @@ from pathlib import Path
 
 from toolkit.engines.tensorrt.library import Target
 from toolkit.errors import InputError
+from toolkit.precision import Precision
 
 Shape = tuple[int, ...]
 DEFAULT_CAPABILITIES = ("8.6", "8.9", "12.0")
 """Of TensorRT for RTX: the GPUs of the RTX 30, 40 and 50 series. One build serves all of them."""
 HIGHEST_LEVEL = 5
-
-
-class Precision(Enum):
-    """Type of the floating-point arithmetic, as far as the precision policy reduces it."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    BF16 = "bf16"
 
 
 class CustomOps(Enum):
@@ -53,6 +46,7 @@ class BuildSettings:
     `keep_fp32` are patterns of nodes that no other precision applies to: of names, op types or submodules. No
     `capabilities` means the GPU at hand. `profiles` has a range for every input with open sizes. `workspace` is in
     MiB. None leaves a choice to TensorRT. Without `tf32`, FP32 products keep their 24-bit mantissas.
+    `precision` is an `EnginePrecision`.
     """
 
     target: Target
@@ -67,6 +61,8 @@ class BuildSettings:
     tf32: bool = False
 
     def __post_init__(self) -> None:
+        if self.precision is Precision.TF32:
+            raise InputError("--precision tf32 is of no use in a build; give --tf32 with --precision fp32")
         if self.keep_fp32 and self.precision is Precision.FP32:
             raise InputError("--keep-fp32 is of no use with --precision fp32; leave it out")
         if self.target is Target.TENSORRT and self.capabilities:

@@ -14,8 +14,8 @@ from toolkit.engines.gpu.compiled.network import (
     run_side_by_side,
     tf32,
 )
-from toolkit.engines.gpu.precision import Precision
 from toolkit.network import Network
+from toolkit.precision import Precision
 from toolkit.specs import Submodule
 
 pytestmark = pytest.mark.slow

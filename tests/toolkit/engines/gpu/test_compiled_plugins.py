@@ -20,11 +20,11 @@ from tests.toolkit.small_network import SMALL
 from toolkit.config.model import ModelConfig
 from toolkit.engines.gpu.compiled.failures import compiling
 from toolkit.engines.gpu.compiled.network import CompiledPart, compile_network, compile_submodule
-from toolkit.engines.gpu.precision import Precision
 from toolkit.errors import InputError
 from toolkit.network import Network, example_inputs
 from toolkit.ops.template.op import new_op
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.specs import Submodule, TensorSpec, frame_input
 from toolkit.wiring import join
 

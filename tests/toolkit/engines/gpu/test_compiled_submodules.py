@@ -9,7 +9,7 @@ from torch.fx import GraphModule
 
 from tests.toolkit.small_network import SMALL, small_network
 from toolkit.engines.gpu.compiled.pipeline import REWRITES, optimize
-from toolkit.engines.gpu.precision import Precision
+from toolkit.precision import Precision
 from toolkit.specs import TensorSpec
 
 pytestmark = pytest.mark.slow

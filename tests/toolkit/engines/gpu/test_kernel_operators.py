@@ -23,8 +23,8 @@ from toolkit.engines.gpu.compiled.tiles import (
     attention_tile,
     product_tile,
 )
-from toolkit.engines.gpu.precision import Precision
 from toolkit.nn.attention import mask_logits
+from toolkit.precision import Precision
 
 NONE_ARRIVED = torch.zeros(0, dtype=torch.int32)
 each_precision = pytest.mark.parametrize("precision", Precision)

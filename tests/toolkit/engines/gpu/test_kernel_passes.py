@@ -18,8 +18,8 @@ from toolkit.engines.gpu.compiled.passes.remove_noops import remove_noops
 from toolkit.engines.gpu.compiled.passes.use_attention import use_attention
 from toolkit.engines.gpu.compiled.passes.use_convolution import use_convolution
 from toolkit.engines.gpu.compiled.passes.use_linear import use_linear
-from toolkit.engines.gpu.precision import Precision
 from toolkit.nn.attention import MASKED_LOGIT, MultiheadAttention, mask_logits
+from toolkit.precision import Precision
 
 KernelPass = Callable[[GraphModule, Precision], int]
 OURS = torch.ops.uniad_gpu

@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 
 from toolkit.engines.gpu.compiled.passes.use_linear import use_linear
 from toolkit.engines.gpu.compiled.split import Part, split_at
-from toolkit.engines.gpu.precision import Precision
+from toolkit.precision import Precision
 
 Tensors = tuple[Tensor, ...]
 OURS = torch.ops.uniad_gpu

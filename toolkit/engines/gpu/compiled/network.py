@@ -15,8 +15,8 @@ from toolkit.engines.gpu.compiled.export import export_graph
 from toolkit.engines.gpu.compiled.failures import compiling, preparing
 from toolkit.engines.gpu.compiled.pipeline import optimize
 from toolkit.engines.gpu.compiled.split import split_at
-from toolkit.engines.gpu.precision import Precision
 from toolkit.network import Network, example_inputs
+from toolkit.precision import Precision
 from toolkit.specs import Submodule
 
 NetworkFunction = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -43,7 +43,9 @@ def compile_network(network: Network, precision: Precision, *, inductor: bool = 
     """A function from the network's inputs to all that its submodules produce, by name.
 
     Submodules are exported where the network's weights are. With `inductor`, torch.compile fuses what is left around
-    the products, at the first call. Raises InputError, as the first call does, for a submodule that does not compile.
+    the products, at the first call. Tensors in memory are FP32 in every precision, but for images between convolutions,
+    which have the type of their factors in FP16 and BF16. Raises InputError, as the first call does, for a submodule
+    that does not compile.
     """
     parts = [
         part

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from toolkit.engines.gpu.compiled.launch import launch_attention, launch_product
-from toolkit.engines.gpu.precision import Precision
 from toolkit.nn.attention import mask_logits
+from toolkit.precision import Precision
 
 REDUCED = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 """Types of the precisions that have one of 16 bits."""

@@ -21,7 +21,7 @@ from toolkit.engines.gpu.compiled.passes.unroll_small_products import unroll_sma
 from toolkit.engines.gpu.compiled.passes.use_attention import use_attention
 from toolkit.engines.gpu.compiled.passes.use_convolution import use_convolution
 from toolkit.engines.gpu.compiled.passes.use_linear import use_linear
-from toolkit.engines.gpu.precision import Precision
+from toolkit.precision import Precision
 
 REWRITES = (
     remove_noops,

@@ -11,8 +11,8 @@ from toolkit.engines.gpu.compiled.passes.attention_pattern import AttentionPatte
 from toolkit.engines.gpu.compiled.passes.graph_edit import Aten, calls, finish, replace, shape_of
 from toolkit.engines.gpu.compiled.passes.use_linear import add_counters
 from toolkit.engines.gpu.compiled.tiles import attention_tile
-from toolkit.engines.gpu.precision import Precision
 from toolkit.nn.attention import MASKED_LOGIT
+from toolkit.precision import Precision
 
 WIDTHS = (16, 32, 64, 128)
 """Features of a head that the kernel takes."""

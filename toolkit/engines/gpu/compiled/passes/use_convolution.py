@@ -23,7 +23,7 @@ from toolkit.engines.gpu.compiled.passes.graph_edit import (
 )
 from toolkit.engines.gpu.compiled.passes.use_linear import CHANNELS, add_counters, only_relu, replace_through
 from toolkit.engines.gpu.compiled.tiles import product_tile
-from toolkit.engines.gpu.precision import Precision
+from toolkit.precision import Precision
 
 OURS = torch.ops.uniad_gpu
 FEW_CHANNELS = 4

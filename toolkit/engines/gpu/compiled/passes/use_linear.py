@@ -19,7 +19,7 @@ from toolkit.engines.gpu.compiled.passes.graph_edit import (
     shape_of,
 )
 from toolkit.engines.gpu.compiled.tiles import Tile, product_tile
-from toolkit.engines.gpu.precision import Precision
+from toolkit.precision import Precision
 
 CHANNELS = 32
 """The kernel sums over multiples of this many elements that lie together."""
