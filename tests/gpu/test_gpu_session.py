@@ -23,7 +23,7 @@ from toolkit.engines.torch import TorchSession
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
-from toolkit.runtime.state_guard import Repairs
+from toolkit.runtime.repairs import Repairs
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.wiring import join
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.console import print_error, print_trace, print_warning
-from toolkit.cli.main import BAD_INPUT, CHECK_FAILED
+from toolkit.cli.exit_status import BAD_INPUT, CHECK_FAILED
 from toolkit.errors import GPU_FAILURE, CheckFailed, InputError
 from toolkit.plugin.manager import PluginManager
 from toolkit.text import one_line

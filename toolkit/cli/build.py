@@ -20,7 +20,7 @@ from toolkit.engines.tensorrt.settings import (
 )
 from toolkit.hookspecs import hookimpl
 from toolkit.precision import EnginePrecision, Precision
-from toolkit.text import LONGEST_LINE
+from toolkit.text import LONGEST_LINE, mebibytes
 
 if TYPE_CHECKING:
     from toolkit.engines.tensorrt.progress import Phase
@@ -110,7 +110,7 @@ def build_command(
     claim_build(request, bundle, list(context.obj.files))
     with progress_bar(f"build {engine.name}") as report:
         sidecar = run_build(request, report)
-    print_written(engine, f"engine of {sidecar.bytes / 2**20:.1f} MiB for {', '.join(sidecar.capabilities)}")
+    print_written(engine, f"engine of {mebibytes(sidecar.bytes)} MiB for {', '.join(sidecar.capabilities)}")
     print_written(sidecar_path(engine), "sidecar")
     print_written(log_path(engine), "log")
     if bundle is not None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from toolkit.cli.exit_status import BAD_INPUT, READER_LEFT
 from toolkit.stops import stops_interrupt
-
-CHECK_FAILED, BAD_INPUT, READER_LEFT = 1, 2, 141
 
 
 def main() -> None:

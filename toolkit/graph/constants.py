@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toolkit.graph.edits import graph_and_inner
+
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
@@ -15,19 +17,18 @@ NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": n
 
 def lift_constants(graph: gs.Graph) -> None:
     """Turn the ``Constant`` nodes of a graph and its inner graphs into constants, so that passes know one kind."""
-    for inner in graph.subgraphs():
-        lift_constants(inner)
-    outputs = {id(tensor) for tensor in graph.outputs}
-    kept = []
-    for node in graph.nodes:
-        values = constant_values(node)
-        if values is None or id(node.outputs[0]) in outputs:
-            kept.append(node)
-            continue
-        [tensor] = node.outputs
-        node.outputs.clear()
-        tensor.to_constant(values)
-    graph.nodes = kept
+    for part in graph_and_inner(graph):
+        outputs = {id(tensor) for tensor in part.outputs}
+        kept = []
+        for node in part.nodes:
+            values = constant_values(node)
+            if values is None or id(node.outputs[0]) in outputs:
+                kept.append(node)
+                continue
+            [tensor] = node.outputs
+            node.outputs.clear()
+            tensor.to_constant(values)
+        part.nodes = kept
 
 
 def constant_values(node: gs.Node) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
+from toolkit.graph.edits import graph_and_inner
+
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
@@ -13,25 +15,29 @@ if TYPE_CHECKING:
 def sort_nodes(graph: gs.Graph) -> None:
     """Move each node behind those it needs, and otherwise leave the order, which keeps the peak of memory as it was.
 
-    Raises ValueError if the nodes form a cycle.
+    Inner graphs are sorted as well. Raises ValueError if nodes form a cycle.
     """
-    for inner in graph.subgraphs():
-        sort_nodes(inner)
-    position = {id(node): index for index, node in enumerate(graph.nodes)}
+    for part in graph_and_inner(graph):
+        part.nodes = in_order(part.nodes)
+
+
+def in_order(nodes: list[gs.Node]) -> list[gs.Node]:
+    """The nodes of one graph in running order. Raises ValueError if they form a cycle."""
+    position = {id(node): index for index, node in enumerate(nodes)}
     needs = {
         index: {
             position[id(maker)] for tensor in needed_tensors(node) for maker in tensor.inputs if id(maker) in position
         }
-        for index, node in enumerate(graph.nodes)
+        for index, node in enumerate(nodes)
     }
     if all(needed < index for index, used in needs.items() for needed in used):
-        return
+        return nodes
     try:
         order = list(in_place_order(needs))
     except CycleError as error:
-        names = ", ".join(repr(graph.nodes[index].name) for index in error.args[1][:4])
+        names = ", ".join(repr(nodes[index].name) for index in error.args[1][:4])
         raise ValueError(f"nodes form a cycle: {names}") from error
-    graph.nodes = [graph.nodes[index] for index in order]
+    return [nodes[index] for index in order]
 
 
 def in_place_order(needs: dict[int, set[int]]) -> Iterator[int]:

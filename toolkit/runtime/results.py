@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from toolkit.config.model import ModelConfig
 from toolkit.data.frames import Command, Frame
 from toolkit.errors import CheckFailed
-from toolkit.runtime.state_guard import NO_REPAIRS, Repairs
+from toolkit.runtime.repairs import NO_REPAIRS, Repairs
 from toolkit.specs import Interpretation, Tensors
 from toolkit.storage.npz import write_npz
 from toolkit.storage.outputs import new_file

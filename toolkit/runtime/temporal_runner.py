@@ -11,7 +11,8 @@ from toolkit.bundle import Bundle
 from toolkit.data.pictures import IMAGE, PICTURES, pictures_spec
 from toolkit.engines.session import PictureSession, Session
 from toolkit.errors import InputError
-from toolkit.runtime.state_guard import NO_REPAIRS, StateGuard, check_next_ids
+from toolkit.runtime.repairs import NO_REPAIRS
+from toolkit.runtime.state_guard import StateGuard, check_next_ids
 from toolkit.specs import TensorSpec, reported_results
 
 

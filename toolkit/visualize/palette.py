@@ -12,7 +12,6 @@ PANEL: Color = (27, 31, 38)
 EDGE: Color = (62, 69, 80)
 MUTED: Color = (150, 159, 171)
 INK: Color = (236, 240, 244)
-WHITE: Color = (255, 255, 255)
 
 EGO: Color = (236, 240, 244)
 PLAN: Color = (60, 245, 160)

@@ -18,7 +18,7 @@ from toolkit.cli.main import run
 from toolkit.cli.sessions import open_session
 from toolkit.engines.session import Session
 from toolkit.plugin.manager import PluginManager
-from toolkit.runtime.state_guard import NO_REPAIRS, Repairs
+from toolkit.runtime.repairs import NO_REPAIRS, Repairs
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.synthetic.dataset import DriveSettings
 from toolkit.synthetic.frames import write_drive

@@ -12,9 +12,9 @@ import pytest
 
 from tests.visualize.drives import full_result, result
 from toolkit.errors import InputError
+from toolkit.runtime.repairs import Repairs
 from toolkit.runtime.result_reader import open_results, read_result
 from toolkit.runtime.results import FrameResult, write_result
-from toolkit.runtime.state_guard import Repairs
 
 
 def rewritten(read: FrameResult, folder: Path) -> tuple[str, dict[str, np.ndarray]]:

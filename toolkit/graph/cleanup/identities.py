@@ -52,9 +52,11 @@ def unchanged_input(node: gs.Node) -> gs.Tensor | None:
         return x if len(node.inputs) == 1 else None
     if node.op in LAYOUT_OPS:
         return same_layout(node)
-    if node.op in ("Expand", "Tile", "Slice", "Pad"):
+    if node.op == "Pad":
+        return x if pads_nothing(node) else None
+    if node.op in ("Expand", "Tile", "Slice"):
         same = static_shape(x) is not None and static_shape(x) == static_shape(out)
-        return x if same and not reverses(node) and not shifts(node) else None
+        return x if same and not reverses(node) else None
     return None
 
 
@@ -112,12 +114,10 @@ def reverses(node: gs.Node) -> bool:
     return steps is None or bool((steps < 0).any())
 
 
-def shifts(node: gs.Node) -> bool:
-    """Whether padding may crop on one side what it adds on the other."""
-    if node.op != "Pad":
-        return False
+def pads_nothing(node: gs.Node) -> bool:
+    """Whether padding is known to add and to crop nothing; the shapes would not tell, if it crops what it adds."""
     pads = input_constant(node, 1)
-    return pads is None or bool(pads.any())
+    return pads is not None and not pads.any()
 
 
 REMOVE_IDENTITIES = GraphPass(

@@ -18,7 +18,7 @@ from toolkit.engines.gpu.transfer import Download
 from toolkit.engines.torch import TorchSession
 from toolkit.errors import InputError
 from toolkit.network import Network
-from toolkit.runtime.state_guard import Repairs
+from toolkit.runtime.repairs import Repairs
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.wiring import join
 
