@@ -35,7 +35,7 @@ LENGTH, WIDTH, REAR = 4.1, 1.73, 0.9
 def main() -> None:
     plt.rcParams.update({"font.size": 9, "font.family": "DejaVu Sans"})
     figure, (above, side, image) = plt.subplots(
-        1, 3, figsize=(14, 3.9), width_ratios=[1.3, 1.35, 1.6], layout="constrained"
+        1, 3, figsize=(14, 3.9), width_ratios=[1.35, 1.4, 1.6], layout="constrained"
     )
     draw_above(above)
     draw_side(side)
@@ -55,11 +55,11 @@ def draw_above(axes: Axes) -> None:
     axes.annotate("", (rear_axle[0], rear_axle[1]), (0, 0), arrowprops={"arrowstyle": "->", "color": GREY, "ls": ":"})
     axes.text(1.0, 1.05, "ego2global", color=GREY, rotation=math.degrees(math.atan2(*rear_axle[::-1])))
     arrows(axes, np.zeros(2), {"x": (X, np.array([2.0, 0])), "y": (Y, np.array([0, 2.0]))})
-    arrows(axes, rear_axle, {"x": (X, 4.6 * ego[:, 0]), "y": (Y, 2.2 * ego[:, 1])})
-    arrows(axes, roof, {"x": (X, 1.8 * lidar[:, 0]), "y": (Y, 1.8 * lidar[:, 1])}, "--")
+    arrows(axes, rear_axle, {"x": (X, 5.2 * ego[:, 0]), "y": (Y, 2.2 * ego[:, 1])})
+    arrows(axes, roof, {"x": (X, 2.2 * lidar[:, 0]), "y": (Y, 1.6 * lidar[:, 1])}, "--", aside=9)
     call_out(axes, "global", (0, 0), (0.7, -0.9))
-    call_out(axes, "ego: rear axle,\nx forward, y left", rear_axle, (-0.4, 6.2))
-    call_out(axes, "LiDAR: roof,\nx right, y forward", roof, (7.0, 1.6))
+    call_out(axes, "ego: rear axle,\nx forward, y left", rear_axle, (-0.4, 6.4))
+    call_out(axes, "LiDAR: roof,\nx right, y forward", roof, (6.6, 0.6))
     axes.set(xlim=(-0.8, 10.8), ylim=(-1.4, 7.6), aspect="equal", xlabel="m", ylabel="m")
 
 
@@ -73,12 +73,12 @@ def draw_side(axes: Axes) -> None:
     axes.axhline(0, color=GREY, lw=0.8)
     lidar = LIDAR2EGO.translation[[0, 2]]
     camera = (LIDAR2EGO.rotation @ CAMERA.sensor2lidar.translation + LIDAR2EGO.translation)[[0, 2]]
-    arrows(axes, np.zeros(2), {"x": (X, np.array([1.3, 0])), "z": (Z, np.array([0, 1.3]))})
-    arrows(axes, lidar, {"y": (Y, np.array([1.2, 0])), "z": (Z, np.array([0, 0.8]))}, "--")
-    arrows(axes, camera, {"z": (Z, np.array([1.5, 0])), "y": (Y, np.array([0, -0.8]))}, "-.")
+    arrows(axes, np.zeros(2), {"x": (X, np.array([1.3, 0])), "z": (Z, np.array([0, 1.0]))}, aside=-9)
+    arrows(axes, lidar, {"y": (Y, np.array([1.2, 0])), "z": (Z, np.array([0, 0.6]))}, "--")
+    arrows(axes, camera, {"z": (Z, np.array([1.7, 0])), "y": (Y, np.array([0, -0.75]))}, "-.", aside=9)
     call_out(axes, "ego: on the ground", (0, 0), (-1.2, -0.5))
-    call_out(axes, "LiDAR: 1.84 m", lidar, (-1.2, 2.6))
-    call_out(axes, "camera: z along the view,\ny down, x right", camera, (1.5, 2.5))
+    call_out(axes, "LiDAR: 1.84 m", lidar, (-1.2, 2.7))
+    call_out(axes, "camera: z along the view,\ny down, x right", camera, (1.35, 2.45))
     axes.set(xlim=(-1.4, 3.9), ylim=(-0.75, 3.1), aspect="equal", xlabel="m", ylabel="m")
 
 
@@ -101,11 +101,12 @@ def draw_image(axes: Axes) -> None:
             axes.plot(*pixels[[a, b]].T, color=X, lw=1.2)
     plan = project(np.array([[0.0025 * y**2, y, ground] for y in np.linspace(6, 30, 20)]))
     axes.plot(*plan.T, color=PLAN, lw=3)
-    call_out(axes, "a box at 18 m", pixels[1], (100, 100), X)
-    call_out(axes, "a path on the ground,\nz = −1.84 m from the LiDAR", plan[2], (228, 205), PLAN)
-    arrows(axes, np.zeros(2), {"u": (X, np.array([70.0, 0])), "v": (Y, np.array([0, 60.0]))})
+    call_out(axes, "a box at 18 m", pixels[1], (90, 95), X)
+    call_out(axes, "a path on the ground,\nz = −1.84 m from the LiDAR", plan[-1], (215, 92), PLAN)
+    arrows(axes, np.zeros(2), {"u": (X, np.array([70.0, 0]))}, aside=8)
+    arrows(axes, np.zeros(2), {"v": (Y, np.array([0, 60.0]))}, aside=-8)
     axes.text(width / 2, height + 21, "zeros", color=GREY, ha="center")
-    axes.set(xlim=(-12, padded_width + 8), ylim=(padded_height + 8, -12), aspect="equal", xlabel="px", ylabel="px")
+    axes.set(xlim=(-20, padded_width + 8), ylim=(padded_height + 8, -20), aspect="equal", xlabel="px", ylabel="px")
 
 
 def vehicle_corners() -> list[tuple[float, float]]:
@@ -125,13 +126,20 @@ def project(points: Float64Array) -> Float64Array:
     return np.asarray(projected[:, :2] / projected[:, 2:3], np.float64)
 
 
-def arrows(axes: Axes, origin: Float64Array, directions: dict[str, tuple[str, Float64Array]], style: str = "-") -> None:
-    """The axes of a coordinate frame: by name, their colour and direction."""
+def arrows(
+    axes: Axes,
+    origin: Float64Array,
+    directions: dict[str, tuple[str, Float64Array]],
+    style: str = "-",
+    aside: float = 0.0,
+) -> None:
+    """The axes of a coordinate frame: by name, their colour and direction. Names stand `aside` points to the left."""
     for name, (color, direction) in directions.items():
         shape = {"arrowstyle": "-|>", "color": color, "lw": 2, "ls": style, "shrinkA": 0, "shrinkB": 0}
         tip = origin + direction
         axes.annotate("", (tip[0], tip[1]), (origin[0], origin[1]), arrowprops=shape)
-        beyond = 7 * direction / np.linalg.norm(direction) * (1, -1 if axes.yaxis_inverted() else 1)
+        along = direction / np.linalg.norm(direction) * (1, -1 if axes.yaxis_inverted() else 1)
+        beyond = (0 if aside else 8) * along + aside * np.array([-along[1], along[0]])
         axes.annotate(
             name,
             (tip[0], tip[1]),

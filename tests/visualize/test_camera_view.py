@@ -15,7 +15,8 @@ from toolkit.data.annotations import Annotation
 from toolkit.data.frames import Float64Array, Frame
 from toolkit.data.preprocess import frame_inputs
 from toolkit.runtime.results import FrameResult
-from toolkit.visualize.camera_view import draw_camera
+from toolkit.visualize.camera_view import draw_camera, looks_back
+from toolkit.visualize.ego import nearest_first
 from toolkit.visualize.projection import box_corners, ground_height, lidar_to_picture, project_segments
 
 WIDTH = 800
@@ -122,6 +123,34 @@ def test_ground_truth_is_dashed_white() -> None:
     picture = draw_camera(frame(), "CAM_FRONT", result(), CONFIG.image, WIDTH, (truth,))
     bright = np.all(picture[NAME_HEIGHT:] > 200, axis=-1)
     assert 50 < np.sum(bright) < 2000
+
+
+def test_a_mirrored_picture_shows_the_box_mirrored_and_the_text_not() -> None:
+    car = box((2, 15))
+    plain, mirrored = (
+        draw_camera(frame(), "CAM_FRONT", result(boxes=(car,)), CONFIG.image, WIDTH, mirrored=turned)[NAME_HEIGHT:]
+        for turned in (False, True)
+    )
+    changed = [np.nonzero((np.abs(picture.astype(int) - GREY).max(-1) > 20).any(0))[0] for picture in (plain, mirrored)]
+    assert changed[1].min() == pytest.approx(WIDTH - changed[0].max(), abs=3)
+    assert changed[1].max() == pytest.approx(WIDTH - changed[0].min(), abs=3)
+    assert (plain[:, ::-1] != mirrored).any(), "the label is legible in both"
+
+
+def test_only_the_nearest_have_labels() -> None:
+    """Labels lie above these low boxes, so nothing more is there for twenty than for the twelve nearest."""
+    row = nearest_first(box((-9 + 0.9 * i, 20), size=(0.2, 0.2, 1.5)) for i in range(20))
+    few, many = (
+        draw_camera(frame(), "CAM_FRONT", result(boxes=tuple(boxes)), CONFIG.image, 1600)[:445]
+        for boxes in (row[:12], row)
+    )
+    assert (few != GREY).any()
+    np.testing.assert_array_equal(few, many)
+
+
+@pytest.mark.parametrize(("camera", "back"), [("CAM_FRONT_LEFT", False), ("CAM_BACK_RIGHT", True), ("CAM_BACK", True)])
+def test_which_cameras_look_back(camera: str, back: bool) -> None:
+    assert looks_back(frame(), camera) is back
 
 
 def test_every_class_has_its_own_colour() -> None:

@@ -18,6 +18,7 @@ from toolkit.bundle import MANIFEST
 from toolkit.cli.main import run
 from toolkit.data.frame_folder import write_frame
 from toolkit.runtime.results import FrameResult, PlanResult, write_result
+from toolkit.visualize.frame_picture import draw_result
 
 NAMES = ("0001", "0002", "0003")
 
@@ -60,6 +61,16 @@ def test_without_frames_the_view_from_above(results: Path, tmp_path: Path) -> No
     """A video may lie in the folder of the pictures."""
     assert run(["visualize", str(results), "-o", str(tmp_path / "o"), "--video", str(tmp_path / "o/drive.gif")]) == 0
     assert sorted(path.name for path in (tmp_path / "o").glob("*.[pg]*")) == [*(f"{n}.png" for n in NAMES), "drive.gif"]
+
+
+def test_objects_of_a_low_score_can_be_left_out(results: Path, tmp_path: Path) -> None:
+    """All have 0.8: the picture is that without objects."""
+    for name, score in (("all", "0.8"), ("none", "0.81")):
+        assert run(["visualize", str(results), "-o", str(tmp_path / name), "--min-score", score]) == 0
+    pictures = [cv2.imread(str(tmp_path / name / "0001.png")) for name in ("all", "none")]
+    bare = draw_result(replace(full_result("0001", 0.0), boxes=()))[..., ::-1]
+    assert (pictures[0] != pictures[1]).any()
+    np.testing.assert_array_equal(pictures[1], bare)
 
 
 def test_without_ffmpeg_the_line_says_so(

@@ -10,17 +10,47 @@ import numpy as np
 import pytest
 
 from tests.visualize.drives import CONFIG, GREY, box, frame, full_result, result
+from toolkit.data.frames import CanReading
 from toolkit.errors import InputError
 from toolkit.visualize.canvas import blank
-from toolkit.visualize.frame_picture import draw_frame, draw_result, write_picture
+from toolkit.visualize.ego import speeds
+from toolkit.visualize.frame_picture import CAMERA_ORDER, draw_frame, draw_result, write_picture
 from toolkit.visualize.lettering import Label, place_labels, shortened, text_width
+from toolkit.visualize.object_table import rows_of
 
 
 def test_a_full_frame() -> None:
     picture = draw_frame(full_result(), frame(), CONFIG)
     assert picture.shape == (1080, 1920, 3)
     assert picture.dtype == np.uint8
-    assert (picture == GREY).all(-1).mean() > 0.4, "six cameras cover most of the picture"
+    assert (picture == GREY).all(-1).mean() > 0.25, "six cameras in two rows of three"
+
+
+def test_cameras_are_side_by_side_as_a_driver_sees_them() -> None:
+    """Left to right, ahead above, and behind as in mirrors: the left half of each picture is white, the right black."""
+    half = np.zeros((900, 1600, 3), np.uint8)
+    half[:, :800] = 255
+    seen = replace(frame(), cameras={name: replace(view, image=half) for name, view in frame().cameras.items()})
+    order = [f"CAM_{name}" for name in ("FRONT_LEFT", "FRONT", "FRONT_RIGHT", "BACK_LEFT", "BACK", "BACK_RIGHT")]
+    assert list(CAMERA_ORDER) == order
+    picture = draw_frame(result(), seen, CONFIG)
+    rows = {v: picture[v, [12 + 418 * i + u for i in range(3) for u in (100, 300)], 0] for v in (160, 400)}
+    np.testing.assert_array_equal(rows[160], [255, 0] * 3)
+    np.testing.assert_array_equal(rows[400], [0, 255] * 3)
+
+
+def test_the_headline_says_how_fast() -> None:
+    """24 m in 3 s; what the bus does not know is not told."""
+    driving = replace(frame(), can=CanReading(velocity=np.array([3.0, 4.0, 0.0])))
+    assert speeds(full_result(), driving) == ["ego 5.0 m/s", "plan 8.0 m/s, 24.0 m in 3 s"]
+    assert speeds(full_result(), frame()) == ["plan 8.0 m/s, 24.0 m in 3 s"]
+    assert speeds(result(), None) == []
+
+
+def test_the_nearest_objects_are_listed() -> None:
+    boxes = [replace(box((0, y), velocity=(3, 4)), track_id=y) for y in (30, 10, 20)]
+    assert [row[0] for row in rows_of(boxes)] == ["10", "20", "30"]
+    assert rows_of(boxes)[0] == ("10", "car", "0.80", "10.0 m", "5.0 m/s")
 
 
 def test_a_frame_without_results() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from toolkit.visualize.palette import CLASSES, Color, occupancy_color
+from toolkit.visualize.palette import CLASSES, DRIVABLE, LANES, Color, occupancy_color
 
 VISIONS = {
     "normal": np.eye(3),
@@ -32,6 +32,22 @@ def test_classes_are_told_apart(vision: str) -> None:
     for one, other in combinations(CLASSES, 2):
         distance = float(np.linalg.norm(seen(CLASSES[one], vision) - seen(CLASSES[other], vision)))
         assert distance > 10, f"{one} and {other} look alike"
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_map_and_occupancy_are_not_taken_for_objects(vision: str) -> None:
+    grounds = [DRIVABLE, *LANES, *(occupancy_color(step, 5) for step in range(5))]
+    for ground, label in product(grounds, CLASSES):
+        distance = float(np.linalg.norm(seen(ground, vision) - seen(CLASSES[label], vision)))
+        assert distance > 10, f"{ground} and {label} look alike"
+
+
+def test_map_and_occupancy_are_paler_than_objects() -> None:
+    """By chroma; barriers are grey."""
+    chroma = {label: float(np.hypot(*seen(color, "normal")[1:])) for label, color in CLASSES.items()}
+    grounds = [DRIVABLE, *LANES, *(occupancy_color(step, 5) for step in range(5))]
+    palest = min(value for label, value in chroma.items() if label != "barrier")
+    assert max(float(np.hypot(*seen(ground, "normal")[1:])) for ground in grounds) < palest
 
 
 @pytest.mark.parametrize("vision", VISIONS)

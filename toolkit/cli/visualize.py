@@ -52,6 +52,7 @@ def visualize_command(
     session: SessionOption = DEFAULT_SESSION,
     precision: PrecisionOption = Precision.FP32,
     ground_truth: Annotated[bool, typer.Option(help="Draw the annotations of nuscenes:… frames, dashed.")] = True,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Leave out objects of a lower score.")] = 0.0,
     video: Annotated[Path | None, typer.Option(help="Write a video too, .mp4 or .gif.")] = None,
     rerun: Annotated[Path | None, typer.Option(help="Write a recording for the Rerun viewer too, .rrd.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
@@ -67,7 +68,7 @@ def visualize_command(
     from toolkit.data.sources import address_paths, image_files, open_annotations
     from toolkit.storage.outputs import new_folder
     from toolkit.visualize.rerun_log import check_rerun, rerun_recording
-    from toolkit.visualize.shown import draw_shown, with_frames
+    from toolkit.visualize.shown import draw_shown, likely, with_frames
     from toolkit.visualize.video import frame_rate, video_path, write_video
 
     inputs = [source, *address_paths(frames), *context.obj.files]
@@ -93,7 +94,8 @@ def visualize_command(
     truth = open_annotations(frames, drive.frames, sources) if frames is not None and ground_truth else {}
     with new_folder(target) as folder, ExitStack() as stack:
         log = None if recording is None else stack.enter_context(rerun_recording(_within(folder, recording)))
-        moments = with_frames(_noting(drive.results, further), {frame.name: frame for frame in drive.frames}, truth)
+        results = likely(_noting(drive.results, further), min_score)
+        moments = with_frames(results, {frame.name: frame for frame in drive.frames}, truth)
         shown = track(
             moments, "draw", total=len(drive.times), console=console, transient=True, disable=not console.is_terminal
         )

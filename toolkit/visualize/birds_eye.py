@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from toolkit.data.annotations import Annotation
 from toolkit.runtime.results import FrameResult, MapResult, Mask, MotionModes, OccupancyResult, PlanResult, TrackedBox
 from toolkit.visualize.canvas import Picture, Points, arrow, blank, dash, dot, fill, outline, ring, stroke
-from toolkit.visualize.ego import EGO_SIZE, SLOW, smooth_path
-from toolkit.visualize.lettering import Label, place_labels, write
+from toolkit.visualize.ego import EGO_SIZE, SLOW, nearest_first, smooth_path
+from toolkit.visualize.lettering import Label, Rectangle, place_labels, write
 from toolkit.visualize.palette import (
     DRIVABLE,
     EDGE,
     EGO,
     GROUND,
     INK,
-    LANE_ALPHA,
     MUTED,
     PANEL,
     PLAN,
@@ -36,7 +35,9 @@ _OCCUPANCY_ALPHA = 0.75
 _OCCUPANCY_BORDER = occupancy_color(1, 3)
 _SHORT = 0.7
 """Metres; a shorter forecast is not drawn."""
-_LABEL_SIZE = 11
+_LABEL_SIZE, _RING_SIZE = 11, 12
+_FAINTEST = 0.2
+"""Opacity of a mode of no probability."""
 Ranges = tuple[tuple[float, float], tuple[float, float]]
 """Of x and of y, in metres."""
 
@@ -90,13 +91,13 @@ def draw_birds_eye(
             _draw_motion(picture, view, box.motion, np.array(box.center[:2]), class_color(box.label))
     if result.ego_motion is not None:
         _draw_motion(picture, view, result.ego_motion, np.zeros(2), EGO)
-    labels = [label for box in result.boxes for label in _draw_box(picture, view, box)]
+    labels = [label for box in reversed(nearest_first(result.boxes)) for label in _draw_box(picture, view, box)]
     if result.plan is not None:
         _draw_plan(picture, view, result.plan)
     for layer in layers:
         layer(picture, view, result)
     _draw_ego(picture, view)
-    place_labels(picture, labels, _LABEL_SIZE)
+    place_labels(picture, reversed(labels), _LABEL_SIZE, taken=_name_rings(picture, view))
     _draw_scale_bar(picture, view)
     cv2.rectangle(picture, (0, 0), (view.size - 1, view.size - 1), EDGE)
     return picture
@@ -112,7 +113,7 @@ def _draw_map(picture: Picture, view: EgoSquare, result: MapResult) -> None:
     cells = np.full((*result.drivable.shape, 3), PANEL, np.float32)
     cells[result.drivable] = DRIVABLE
     for i, lane in enumerate(result.lanes):
-        cells[lane] = (1 - LANE_ALPHA) * cells[lane] + LANE_ALPHA * np.array(lane_color(i))
+        cells[lane] = lane_color(i)
     shown = np.any([result.drivable, *result.lanes], axis=0)
     _draw_cells(picture, view, cells, shown, (result.x_range, result.y_range), 1.0)
 
@@ -148,8 +149,16 @@ def _draw_rings(picture: Picture, view: EgoSquare) -> None:
     middle = np.full(2, view.size / 2)
     for radius in range(view.ring_step, int(view.reach), view.ring_step):
         ring(picture, middle, radius * view.scale, MUTED, alpha=0.3)
-        at = middle + radius * view.scale * np.sqrt(0.5) * np.array([-1, 1])
-        write(picture, f"{radius} m", (at[0], at[1]), 10, MUTED, align="center", halo=True)
+
+
+def _name_rings(picture: Picture, view: EgoSquare) -> list[Rectangle]:
+    """The rectangles that the names take."""
+    taken = []
+    for radius in range(view.ring_step, int(view.reach), view.ring_step):
+        u, v = view.size / 2 + radius * view.scale * np.sqrt(0.5) * np.array([-1, 1])
+        half = write(picture, f"{radius} m", (u, v), _RING_SIZE, INK, align="center", halo=True) // 2 + 2
+        taken.append((round(u) - half, round(v) - _RING_SIZE, round(u) + half, round(v) + _RING_SIZE // 2 + 2))
+    return taken
 
 
 def _draw_truth(picture: Picture, view: EgoSquare, annotation: Annotation) -> None:
@@ -182,13 +191,14 @@ def _draw_box(picture: Picture, view: EgoSquare, box: TrackedBox) -> Iterable[La
 
 def _draw_motion(picture: Picture, view: EgoSquare, motion: MotionModes, start: Points, color: Color) -> None:
     """Likelier modes are more opaque and come last; one that stays where it is would only hide its object."""
+    likeliest = int(np.argmax(motion.probabilities))
     for i in np.argsort(motion.probabilities):
         path = np.concatenate([start[None], motion.trajectories[i]])
         if np.linalg.norm(path - start, axis=1).max() < _SHORT:
             continue
-        alpha = float(0.12 + 0.88 * motion.probabilities[i])
+        alpha = _FAINTEST + (1 - _FAINTEST) * float(np.sqrt(np.clip(motion.probabilities[i], 0, 1)))
         pixels = view.pixels(path)
-        stroke(picture, pixels, color, 2, alpha)
+        stroke(picture, pixels, color, 2 if i == likeliest else 1, alpha)
         dot(picture, pixels[-1], 2.5, color, alpha)
 
 

@@ -14,7 +14,7 @@ from toolkit.data.frames import Float64Array, Frame
 from toolkit.data.preprocess import read_jpeg
 from toolkit.runtime.results import FrameResult, PlanResult, TrackedBox
 from toolkit.visualize.canvas import Picture, arrow, dash, dot, fill, stroke
-from toolkit.visualize.ego import EGO_SIZE, SLOW, smooth_path
+from toolkit.visualize.ego import EGO_SIZE, SLOW, nearest_first, smooth_path
 from toolkit.visualize.lettering import Label, place_labels, write
 from toolkit.visualize.palette import GROUND, INK, PLAN, TRUTH, class_color
 from toolkit.visualize.projection import (
@@ -30,6 +30,8 @@ _PAIRS = np.array([(0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4
 """Pairs of a box's corners; `box_corners` numbers them."""
 _FRONT = [0, 1, 5, 4]
 _LABEL_SIZE = 11
+_MOST_LABELS = 12
+"""In one picture, those of the nearest: farther ones only hide what they stand for."""
 _RIBBON = 0.7
 """Of the ego's width: so the road stays visible beside it."""
 _FIRST_METRES = 3.0
@@ -43,22 +45,33 @@ def draw_camera(
     config: ImageConfig,
     width: int,
     annotations: Sequence[Annotation] = (),
+    mirrored: bool = False,
 ) -> Picture:
     """The camera's picture, `width` pixels wide, with boxes, ids and scores, velocities and the plan on the ground.
 
-    Ground truth is dashed. Raises InputError if the image cannot be read.
+    Ground truth is dashed. A `mirrored` picture is what a mirror in the camera's place shows to who looks ahead.
+    Raises InputError if the image cannot be read.
     """
     picture = _image(frame, camera, width)
     matrix = lidar_to_picture(frame, camera, config, width)
+    if mirrored:
+        picture = np.ascontiguousarray(picture[:, ::-1])
+        matrix = np.array([[-1, 0, width], [0, 1, 0], [0, 0, 1]]) @ matrix
     for annotation in annotations:
         dash(picture, _edges(picture, matrix, annotation), TRUTH)
     if result.plan is not None:
         _draw_plan(picture, matrix, frame, result.plan)
-    nearest_last = sorted(result.boxes, key=lambda box: -float(np.hypot(*box.center[:2])))
+    nearest_last = reversed(nearest_first(result.boxes))
     labels = [label for box in nearest_last for label in _draw_box(picture, matrix, box)]
-    place_labels(picture, reversed(labels), _LABEL_SIZE)
-    write(picture, camera, (9, 14), 12, INK, bold=True, halo=True)
+    place_labels(picture, labels[: -_MOST_LABELS - 1 : -1], _LABEL_SIZE)
+    write(picture, f"{camera}, mirrored" if mirrored else camera, (9, 14), 12, INK, bold=True, halo=True)
     return picture
+
+
+def looks_back(frame: Frame, camera: str) -> bool:
+    """Whether a camera is turned away from where the vehicle goes."""
+    ahead = frame.cameras[camera].sensor2lidar.rotation[1, 2]
+    return bool(ahead < 0)
 
 
 def _image(frame: Frame, camera: str, width: int) -> Picture:

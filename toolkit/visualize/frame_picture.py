@@ -13,22 +13,24 @@ from toolkit.data.frames import Command, Frame
 from toolkit.runtime.results import FrameResult
 from toolkit.storage.outputs import new_file
 from toolkit.visualize.birds_eye import Layer, draw_birds_eye, far_view, frame_around, near_view
-from toolkit.visualize.camera_view import draw_camera
+from toolkit.visualize.camera_view import draw_camera, looks_back
 from toolkit.visualize.canvas import Picture, blank, paste
+from toolkit.visualize.ego import speeds
 from toolkit.visualize.legend import draw_legend
 from toolkit.visualize.lettering import shortened, text_width, write
+from toolkit.visualize.object_table import draw_nearest
 from toolkit.visualize.palette import GROUND, INK, MUTED
 
 SIZE = (1920, 1080)
 """Width and height of the picture with cameras."""
 BIRDS_EYE_SIZE = (1280, 960)
 """Width and height of the picture from above alone."""
-CAMERA_ORDER = ("CAM_FRONT", "CAM_BACK", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
-"""Row by row; left cameras are on the left. Others follow."""
+CAMERA_ORDER = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
+"""Row by row, from left to right, as a driver sees them: objects pass from one picture to the next. Others follow."""
 _EDGE, _GAP, _HEADER = 12, 8, 48
-_COLUMNS = 2
-_WIDEST_CAMERA, _LARGEST_VIEW = 594, 692
-"""What three rows of 16:9 pictures leave room for; with other cameras nothing grows beyond."""
+_COLUMNS = 3
+_CAMERAS = (1248, 468)
+"""Width and height that the cameras share: two rows of 16:9."""
 _COMMANDS = {Command.RIGHT: "→ right", Command.LEFT: "← left", Command.STRAIGHT: "↑ straight"}
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 """Colours at full resolution, for the sake of thin lines and text."""
@@ -41,19 +43,21 @@ def draw_frame(
     annotations: Sequence[Annotation] = (),
     layers: Sequence[Layer] = (),
 ) -> Picture:
-    """RGB [1080, 1920, 3]: cameras on the left, views from above and the legend on the right, a headline.
+    """RGB [1080, 1920, 3]: cameras, what is near, all of the view from above and the legend, below a headline.
 
     `frame` is the one that the result is of. Raises InputError if an image cannot be read.
     """
     picture = blank(*SIZE, GROUND)
-    right = _draw_cameras(picture, result, frame, config.image, annotations)
-    side = min(SIZE[0] - _EDGE - right, _LARGEST_VIEW)
-    near = SIZE[1] - _HEADER - side - _GAP - _EDGE
-    _draw_views(picture, result, annotations, layers, far_at=(right, _HEADER), far=side)
-    _draw_near(picture, result, annotations, layers, at=(right, _HEADER + side + _GAP), size=near)
-    legend = right + near + 2 * _GAP
-    draw_legend(picture, result, bool(annotations), legend, _HEADER + side + _GAP, SIZE[0] - _EDGE - legend, near)
-    _draw_headline(picture, result)
+    _draw_cameras(picture, result, frame, config.image, annotations)
+    right, low = _EDGE + _CAMERAS[0] + _GAP, _HEADER + _CAMERAS[1] + _GAP
+    far, near = SIZE[0] - _EDGE - right, SIZE[1] - _EDGE - low
+    _draw_views(picture, result, annotations, layers, far_at=(right, _HEADER), far=far)
+    _draw_near(picture, result, annotations, layers, at=(_EDGE, low), size=near)
+    table = _EDGE + near + 2 * _GAP
+    draw_nearest(picture, result.boxes, table, low, _EDGE + _CAMERAS[0] - table, near)
+    below = _HEADER + far + 2 * _GAP
+    draw_legend(picture, result, bool(annotations), right, below, far, SIZE[1] - _EDGE - below)
+    _draw_headline(picture, result, frame)
     return picture
 
 
@@ -67,7 +71,7 @@ def draw_result(result: FrameResult, annotations: Sequence[Annotation] = (), lay
     _draw_near(picture, result, annotations, layers, at=(left, _HEADER), size=near)
     top = _HEADER + near + 2 * _GAP
     draw_legend(picture, result, bool(annotations), left, top, near, BIRDS_EYE_SIZE[1] - _EDGE - top)
-    _draw_headline(picture, result)
+    _draw_headline(picture, result, None)
     return picture
 
 
@@ -80,18 +84,18 @@ def write_picture(picture: Picture, path: Path) -> None:
 
 def _draw_cameras(
     picture: Picture, result: FrameResult, frame: Frame, config: ImageConfig, annotations: Sequence[Annotation]
-) -> int:
-    """The cameras in two columns; the place where the rest of the picture begins."""
+) -> None:
+    """The cameras in three columns; those that look back as mirrors would show it."""
     known = [name for name in CAMERA_ORDER if name in config.cameras]
     cameras = [*known, *(name for name in config.cameras if name not in known)]
     rows = -(-len(cameras) // _COLUMNS)
-    height = (SIZE[1] - _HEADER - _EDGE - (rows - 1) * _GAP) // rows
-    width = min(height * config.source_width // config.source_height, _WIDEST_CAMERA)
+    height = (_CAMERAS[1] - (rows - 1) * _GAP) // rows
+    widest = (_CAMERAS[0] - (_COLUMNS - 1) * _GAP) // _COLUMNS
+    width = min(height * config.source_width // config.source_height, widest)
     for i, camera in enumerate(cameras):
         row, column = divmod(i, _COLUMNS)
-        view = draw_camera(frame, camera, result, config, width, annotations)
-        paste(picture, view[:height], _EDGE + column * (width + _GAP), _HEADER + row * (height + _GAP))
-    return _EDGE + _COLUMNS * (width + _GAP)
+        view = draw_camera(frame, camera, result, config, width, annotations, looks_back(frame, camera))
+        paste(picture, view[:height], _EDGE + column * (widest + _GAP), _HEADER + row * (height + _GAP))
 
 
 def _draw_views(
@@ -119,9 +123,10 @@ def _draw_near(
     paste(picture, draw_birds_eye(result, near_view(size), annotations, layers), *at)
 
 
-def _draw_headline(picture: Picture, result: FrameResult) -> None:
+def _draw_headline(picture: Picture, result: FrameResult, frame: Frame | None) -> None:
     """Scene and frame on the left, what happens on the right."""
-    facts = [f"t = {result.timestamp:.2f} s", f"command {_COMMANDS[result.command]}", f"{len(result.boxes)} objects"]
+    facts = [f"t = {result.timestamp:.2f} s", *speeds(result, frame)]
+    facts += [f"command {_COMMANDS[result.command]}", f"{len(result.boxes)} objects"]
     if result.dropped_tracks or result.dropped_agents:
         facts.append(f"beyond capacity: {result.dropped_tracks} tracks, {result.dropped_agents} agents")
     right, middle = picture.shape[1] - _EDGE, _HEADER // 2

@@ -15,7 +15,6 @@ from toolkit.visualize.palette import (
     DRIVABLE,
     EGO,
     INK,
-    LANE_ALPHA,
     MUTED,
     PANEL,
     PLAN,
@@ -64,10 +63,7 @@ def draw_legend(
 def _groups(result: FrameResult, with_truth: bool) -> list[Group]:
     groups = [Group("Ego", _ego_entries(result))]
     if result.map is not None:
-        lanes = [
-            (_area(mixed(DRIVABLE, lane_color(i), LANE_ALPHA)), _spaced(name))
-            for i, name in enumerate(result.map.lane_classes)
-        ]
+        lanes = [(_area(lane_color(i)), _spaced(name)) for i, name in enumerate(result.map.lane_classes)]
         groups.append(Group("Map", [(_area(DRIVABLE), "drivable"), *lanes]))
     if result.occupancy is not None:
         steps = len(result.occupancy.cells)

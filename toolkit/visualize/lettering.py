@@ -72,10 +72,13 @@ def shortened(text: str, size: int, width: int) -> str:
     return f"{text[:kept]}…"
 
 
-def place_labels(picture: Picture, labels: Iterable[Label], size: int) -> None:
-    """Write labels on dark plates, the first ones first; one that finds no free place is left out."""
+def place_labels(picture: Picture, labels: Iterable[Label], size: int, taken: Iterable[Rectangle] = ()) -> None:
+    """Write labels on dark plates, the first ones first; one that finds no free place is left out.
+
+    Places in `taken` are not free.
+    """
     height, width, _ = picture.shape
-    taken: list[Rectangle] = []
+    taken = list(taken)
     for label in labels:
         half, tall = text_width(label.text, size) // 2 + 3, round(_LINE * size)
         for u, v in label.places:

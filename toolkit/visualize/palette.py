@@ -16,10 +16,9 @@ INK: Color = (236, 240, 244)
 EGO: Color = (236, 240, 244)
 PLAN: Color = (60, 245, 160)
 TRUTH: Color = (255, 255, 255)
-DRIVABLE: Color = (49, 56, 67)
-LANES: tuple[Color, ...] = ((222, 165, 60), (84, 150, 220), (204, 110, 160), (150, 190, 110))
-"""By lane class: divider, crossing and boundary in the official model."""
-LANE_ALPHA = 0.5
+DRIVABLE: Color = (47, 54, 65)
+LANES: tuple[Color, ...] = ((106, 96, 66), (56, 84, 110), (100, 68, 90), (74, 96, 72))
+"""By lane class: divider, crossing and boundary in the official model. Darker and paler than any class of objects."""
 
 CLASSES: Mapping[str, Color] = MappingProxyType({
     "car": (86, 180, 233),
@@ -36,8 +35,9 @@ CLASSES: Mapping[str, Color] = MappingProxyType({
 """Okabe and Ito's colours where they are bright enough, and three more."""
 OTHER_CLASS: Color = (200, 205, 212)
 
-_OCCUPIED: tuple[Color, ...] = ((253, 231, 90), (240, 140, 60), (190, 60, 110), (95, 40, 130))
-"""Now to the last step: bright to dark, so that time is read without telling hues apart."""
+_OCCUPIED: tuple[Color, ...] = ((230, 226, 234), (120, 108, 134), (88, 76, 104), (66, 54, 82))
+"""Now to the last step: bright to dark, so that time is read without telling hues apart; hardly a hue, so that no
+class of objects is taken for it."""
 
 
 def class_color(label: str) -> Color:

@@ -28,13 +28,11 @@ from toolkit.visualize.palette import (
     DRIVABLE,
     EGO,
     INK,
-    LANE_ALPHA,
     PLAN,
     TRUTH,
     Color,
     class_color,
     lane_color,
-    mixed,
     occupancy_color,
 )
 
@@ -221,7 +219,7 @@ def _map_cells(result: MapResult) -> tuple[Float64Array, NDArray[np.uint8]]:
     colors = np.zeros((*result.drivable.shape, 3), np.uint8)
     colors[result.drivable] = DRIVABLE
     for i, lane in enumerate(result.lanes):
-        colors[lane] = mixed(DRIVABLE, lane_color(i), LANE_ALPHA)
+        colors[lane] = lane_color(i)
     shown = np.any([result.drivable, *result.lanes], axis=0)
     return _squares(shown, result.x_range, result.y_range, 0.02), colors[shown]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolkit.config.model import ModelConfig
@@ -34,6 +34,12 @@ def with_frames(
     """Each result with the frame and the ground truth of its name, if there are any."""
     for result in results:
         yield Shown(result, frames.get(result.frame), truth.get(result.frame, ()))
+
+
+def likely(results: Iterable[FrameResult], min_score: float) -> Iterator[FrameResult]:
+    """The results with the objects that have at least this score."""
+    for result in results:
+        yield replace(result, boxes=tuple(box for box in result.boxes if box.score >= min_score))
 
 
 def check_same_frames(results: Iterable[FrameResult], frames: Mapping[str, Frame], address: str) -> None:
