@@ -29,6 +29,7 @@ def malformed_checkpoints() -> Iterator[Malformed]:
     yield from absent_files()
     yield from cut_off_files()
     yield from foreign_files()
+    yield from parts()
     yield from code()
     yield from values()
     yield from bombs()
@@ -76,6 +77,28 @@ def foreign_files() -> Iterator[Malformed]:
     }
     for name, data in foreign.items():
         yield checkpoint(name, write("bad.pth", data), "neither a PyTorch nor a safetensors file", "download it again")
+
+
+def parts() -> Iterator[Malformed]:
+    def indexed(name: str, index: Any, *words: str) -> Malformed:
+        text = json.dumps(index) if not isinstance(index, str) else index
+        command = next(COMMANDS).replace("bad.pth", "bad.index.json")
+        return Malformed(f"checkpoint in parts: {name}", command, words, write("bad.index.json", text.encode()))
+
+    yield indexed("damaged index", '{"weight_map": ', "bad.index.json is not valid JSON", "give the index")
+    yield indexed("index without a map", {"metadata": {}}, "field 'weight_map' is missing", "give the index")
+    yield indexed("a number for a part", {"weight_map": {"a": 1}}, "$.weight_map.a: expected str", "give the index")
+    yield indexed("no part", {"weight_map": {}}, "names 0 parts", "give the index")
+    outside = {"weight_map": {"a": "../../etc/passwd"}}
+    yield indexed("a part elsewhere", outside, "names '../../etc/passwd', which is no file beside it")
+    yield indexed("itself as part", {"weight_map": {"a": "bad.index.json"}}, "neither a PyTorch nor a safetensors file")
+    yield indexed("missing part", {"weight_map": {"a": "b.pth"}}, "checkpoint b.pth cannot be read", "check the path")
+    alone = write("m-00001-of-00002.pth", torch_file(WEIGHTS))
+    command = "inspect m-00001-of-00002.pth"
+    yield Malformed("checkpoint in parts: one alone", command, ("part 1 of 2", "give their index"), alone)
+    command = CONVERT + " --weights ema"
+    absent = ("bad.pth holds no moving averages", "leave out --weights ema")
+    yield Malformed("checkpoint: no averages", command, absent, write("bad.pth", torch_file(WEIGHTS)))
 
 
 class RunsCode:
@@ -268,7 +291,10 @@ def misfits() -> Iterator[Malformed]:
         "other shape": (lambda w: w.update({key: torch.ones(14, 64)}), ("planning.steps is 6", "7", "--config")),
         "other rank": (lambda w: w.update({key: torch.ones(12)}), ("mis-shaped", key)),
         "integers as weights": (lambda w: w.update({key: w[key].to(torch.int32)}), ("int32", "float32", key)),
-        "other prefix": (lambda w: w.update({f"student.{k}": w.pop(k) for k in list(w)}), ("makes no part",)),
+        "other prefix": (
+            lambda w: w.update({f"student.{k}": w.pop(k) for k in list(w)}),
+            ("makes no part", "'student.'"),
+        ),
         "one layer more": (
             lambda w: w.update({k.replace("layers.0", "layers.1"): v for k, v in list(w.items()) if "decoder" in k}),
             ("tracking.layers", "--config"),

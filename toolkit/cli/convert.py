@@ -14,6 +14,7 @@ from toolkit.config.check import check_values
 from toolkit.config.model import ModelConfig
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
+from toolkit.weights.layouts import Weights
 
 
 @hookimpl
@@ -31,6 +32,9 @@ def convert_command(
         Path | None,
         typer.Option(help="Official config of the training (.py), or one of the toolkit (.toml); UniAD-tiny without."),
     ] = None,
+    weights: Annotated[
+        Weights, typer.Option(help="Of a training with moving averages: the state dict, or what it stores as averages.")
+    ] = Weights.STORED,
     track_capacity: Annotated[
         int | None,
         typer.Option(help="Track rows: fresh queries and the survivors of the frame before; 1150, or the config's."),
@@ -60,11 +64,14 @@ def convert_command(
         config=model,
         config_file=config,
         assets=assets,
+        weights=weights,
         force=force,
         inputs=inputs,
         progress=step,
     )
     print_written(bundle.path, "bundle")
+    for note in bundle.provenance.get("notes", ()):
+        print_note(note)
     for name, reason in bundle.provenance["left_out"].items():
         print_note(f"the bundle has no {name}: {reason}")
 

@@ -34,8 +34,9 @@ def init_stage1_command(
     """
     from toolkit.weights.checkpoint import load_checkpoint
     from toolkit.weights.stage1 import DETECTION_QUERIES, MOVED, TRACK_QUERIES, stage1_weights, write_weights
+    from toolkit.weights.stored import checkpoint_files
 
-    target = claim_file(output, inputs=[checkpoint, *context.obj.files])
+    target = claim_file(output, inputs=[*checkpoint_files(checkpoint), *context.obj.files])
     loaded = load_checkpoint(checkpoint)
     prepared = stage1_weights(loaded.state_dict, ModelConfig())
     write_weights(target, prepared, loaded.meta)

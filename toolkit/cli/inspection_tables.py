@@ -11,13 +11,14 @@ from itertools import takewhile
 from rich.table import Table
 from rich.text import Text
 
-from toolkit.cli.console import console, plain
+from toolkit.cli.console import console, plain, print_note
 from toolkit.inspection.bundle import BundleReport
 from toolkit.inspection.difference import Difference
 from toolkit.inspection.engine import EngineReport
 from toolkit.inspection.onnx_model import OnnxReport, Tensor
-from toolkit.inspection.weights import COUNTER, CheckpointReport, Share
+from toolkit.inspection.weights import CheckpointReport, Share
 from toolkit.text import LONGEST_LINE, in_words, mebibytes
+from toolkit.weights.checkpoint import COUNTER
 
 MAX_ROWS = 20
 MAX_TEXT = 240
@@ -35,6 +36,8 @@ def _(report: CheckpointReport) -> None:
     precision = ", ".join(f"{count} {dtype}" for dtype, count in report.precision.items())
     facts = {"sha256": report.sha256, "entries": precision, "classes": report.classes or "not recorded"}
     table("", (), facts.items())
+    for note in report.notes:
+        print_note(note)
     table("training meta", (), report.meta.items())
     table("submodules", ("", "entries", "parameters", "MiB"), map(_share, report.submodules))
     table("a conversion leaves out", (), report.left_out.items())

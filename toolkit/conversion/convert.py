@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from onnx import ModelProto
-from torch import Tensor
 
 from toolkit.bundle import FUNCTIONAL_ONNX, WEIGHTS, Bundle, SubmoduleRecord
-from toolkit.config.check import check_config_against
 from toolkit.config.model import ModelConfig
 from toolkit.conversion.export import export_submodule, merge
+from toolkit.conversion.prepare import Progress, prepare
 from toolkit.data.probe import probe_frames
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.engines.torch import TorchSession
-from toolkit.errors import InputError
 from toolkit.network import Network
 from toolkit.ops.spec import DOMAIN, CustomOp
 from toolkit.plugin.manager import PluginManager
@@ -30,12 +27,12 @@ from toolkit.storage.outputs import new_folder
 from toolkit.verification.report import Report
 from toolkit.verification.verify import verify
 from toolkit.versions import installed_version
-from toolkit.weights.checkpoint import load_checkpoint, match_weights, printable
-from toolkit.weights.selection import select_submodules
+from toolkit.weights.checkpoint import printable
+from toolkit.weights.layouts import Weights
+from toolkit.weights.stored import checkpoint_files
 from toolkit.weights.weight_files import write_safetensors
-from toolkit.wiring import NetworkGraph, join
+from toolkit.wiring import NetworkGraph
 
-Progress = Callable[[str], AbstractContextManager[None]]
 TOOLS = ("uniad-toolkit", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 PARITY_FRAMES = 4
 PARITY_SCENE_CHANGE = 3
@@ -49,33 +46,30 @@ def convert(
     config: ModelConfig | None = None,
     config_file: Path | None = None,
     assets: Mapping[str, np.ndarray] | None = None,
+    weights: Weights = Weights.STORED,
     force: bool = False,
     inputs: Sequence[Path] = (),
     progress: Progress = lambda step: nullcontext(),
 ) -> Bundle:
     """Convert a trained checkpoint into a bundle at `output`.
 
-    Submodules that the checkpoint has no entries for are left out; the bundle's provenance says so under `left_out`.
+    Submodules that the checkpoint has no entries for are left out; the bundle's provenance says so under `left_out`,
+    and under `notes` what was chosen of the file.
     `config_file` is where `config` was read from, for the record. `inputs` are files that other arguments were read
     from, which `output` may not replace either.
     `assets` maps state-dict keys that submodules take from a conversion input to their arrays. Raises InputError for
     bad input, CheckFailed when the converted network diverges from the checkpoint's; either way nothing is written.
     """
     config = config or ModelConfig()
-    read = [checkpoint, config_file, *inputs, *plugins.files]
+    read = [*checkpoint_files(checkpoint), config_file, *inputs, *plugins.files]
     with new_folder(claim_folder(output, "bundle", force=force, inputs=read)) as folder:
-        with progress("read the checkpoint"):
-            loaded = load_checkpoint(checkpoint)
-            selection = select_submodules(plugins.submodules(), plugins.filter_checkpoint(loaded.state_dict, config))
-            shapes = {key: tuple(value.shape) for key, value in selection.state_dict.items()}
-            check_config_against(config, shapes, selection.submodules)
-        with progress("build the network"):
-            graph = join(selection.submodules, config)
-            network = Network(graph)
-            network.load_weights(gather_weights(network, selection.state_dict, assets or {}))
-        ops = plugins.custom_ops()
+        prepared = prepare(checkpoint, plugins, config, assets or {}, weights, progress)
+        loaded, network = prepared.checkpoint, prepared.network
+        graph, ops = network.graph, plugins.custom_ops()
         provenance = {"checkpoint": checkpoint.name, "checkpoint_sha256": loaded.sha256, "meta": printable(loaded.meta)}
-        provenance |= {"left_out": selection.left_out, "tools": tool_versions()}
+        provenance |= {"left_out": prepared.left_out, "tools": tool_versions()}
+        if prepared.notes:
+            provenance["notes"] = prepared.notes
         if config_file is not None:
             provenance |= {"config": config_file.name, "config_sha256": sha256_file(config_file)}
         pieces: dict[str, ModelProto] = {}
@@ -93,23 +87,6 @@ def convert(
             report.require()
         replace(bundle, parity=report.summary()).write()
     return Bundle.read(output)
-
-
-def gather_weights(
-    network: Network, state_dict: Mapping[str, Tensor], assets: Mapping[str, np.ndarray]
-) -> dict[str, Tensor]:
-    """Every entry the network needs, from a checkpoint's and the assets. Raises InputError on any mismatch."""
-    expected = network.weights()
-    needed = {asset.key: (submodule, asset) for submodule in network.graph.submodules for asset in submodule.assets}
-    for key, (submodule, asset) in needed.items():
-        if key not in assets:
-            option = f"{asset.option} FILE" if asset.option else f"--asset {key}=FILE"
-            raise InputError(f"submodule {submodule.name!r} needs {key!r}, which no checkpoint holds; give {option}")
-        if assets[key].shape != tuple(expected[key].shape):
-            raise InputError(f"{key} has shape {list(assets[key].shape)}; it must be {list(expected[key].shape)}")
-    given = {key: torch.from_numpy(assets[key]) for key in needed}
-    match_weights({k: v for k, v in expected.items() if k not in given}, state_dict)
-    return {key: state_dict[key] if key not in given else given[key] for key in expected}
 
 
 def write_model(model: ModelProto, path: Path) -> None:

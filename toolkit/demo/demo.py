@@ -10,7 +10,8 @@ import numpy as np
 
 from toolkit.bundle import Bundle
 from toolkit.config.model import ModelConfig
-from toolkit.conversion.convert import Progress, convert
+from toolkit.conversion.convert import convert
+from toolkit.conversion.prepare import Progress
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.frames import Frame
 from toolkit.data.stage_clock import Stage, StageClock

@@ -17,6 +17,7 @@ from toolkit.inspection.weights import CheckpointReport, inspect_checkpoint
 from toolkit.specs import Submodule
 from toolkit.storage.onnx_file import model_files
 from toolkit.weights.checkpoint import read_checkpoint
+from toolkit.weights.stored import checkpoint_files
 
 Report = CheckpointReport | BundleReport | OnnxReport | EngineReport
 ONNX_SUFFIX = ".onnx"
@@ -37,10 +38,13 @@ def inspect_file(path: Path, submodules: Sequence[Submodule]) -> Report:
 
 
 def inspected_files(path: Path) -> list[Path]:
-    """What is read for `inspect_file`: an ONNX model's weights and an engine's sidecar belong to it."""
+    """What is read for `inspect_file`: an ONNX model's weights, an engine's sidecar, a checkpoint's parts belong to it.
+
+    Raises InputError for a faulty index of parts.
+    """
     if path.suffix == ONNX_SUFFIX:
         return model_files(path)
-    return [path, sidecar_path(path)] if path.suffix == ENGINE_SUFFIX else [path]
+    return [path, sidecar_path(path)] if path.suffix == ENGINE_SUFFIX else checkpoint_files(path)
 
 
 def weights_of(path: Path) -> Mapping[str, Tensor]:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from toolkit.specs import Submodule
 from toolkit.text import shown
-from toolkit.weights.checkpoint import MAX_META, Checkpoint, dtype_name, printable
-from toolkit.weights.selection import missing_submodules
+from toolkit.weights.checkpoint import COUNTER, MAX_META, Checkpoint, dtype_name, printable
+from toolkit.weights.layouts import holder_note, without_holder
+from toolkit.weights.selection import is_owned_by, missing_submodules
 
 SIZES = {50 * 50: "tiny", 150 * 150: "small", 200 * 200: "base"}
 """Cells of the bird's-eye view -> published variant of BEVFormer and UniAD."""
@@ -23,8 +24,6 @@ TRACK_QUERIES = "query_embedding.weight"
 MAP_HEAD = "seg_head"
 STAGE_2_HEADS = ("motion_head", "occ_head", "planning_head")
 
-COUNTER = ".num_batches_tracked"
-"""Counts training steps for batch normalization; nothing reads it afterwards."""
 MEAN, VARIANCE = ".running_mean", ".running_var"
 
 
@@ -51,7 +50,8 @@ class Oddity:
 class CheckpointReport:
     """Everything `inspect` says about a checkpoint.
 
-    `precision` counts entries by dtype; `left_out` maps submodules that a conversion would leave out to the reason;
+    `notes` say what was chosen of the file; `precision` counts entries by dtype; `left_out` maps submodules that a
+    conversion would leave out to the reason;
     `unclaimed` are entries that no submodule owns. Entries without effect are not searched for oddities.
     """
 
@@ -66,11 +66,12 @@ class CheckpointReport:
     unclaimed: tuple[str, ...]
     without_effect: tuple[str, ...]
     oddities: tuple[Oddity, ...]
+    notes: tuple[str, ...]
 
 
 def inspect_checkpoint(checkpoint: Checkpoint, submodules: Sequence[Submodule]) -> CheckpointReport:
     """Describe a checkpoint as the file holds it (`read_checkpoint`), by the submodules that own its entries."""
-    entries = checkpoint.state_dict
+    prefix, entries = without_holder(checkpoint.state_dict, is_owned_by(submodules))
     idle = {key for key in entries if key.endswith(COUNTER)}.union(*(s.without_effect(entries) for s in submodules))
     classes = checkpoint.meta.get("CLASSES")
     return CheckpointReport(
@@ -87,6 +88,7 @@ def inspect_checkpoint(checkpoint: Checkpoint, submodules: Sequence[Submodule]) 
         unclaimed=tuple(key for key in entries if not any(s.owns(key) for s in submodules)),
         without_effect=tuple(key for key in entries if key in idle),
         oddities=tuple(find_oddities({key: value for key, value in entries.items() if key not in idle})),
+        notes=checkpoint.notes + ((holder_note(prefix),) if prefix else ()),
     )
 
 

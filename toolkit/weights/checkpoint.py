@@ -9,22 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from toolkit.errors import InputError
-from toolkit.storage.files import sha256_file
-from toolkit.storage.regular_file import open_regular, readable_file
-from toolkit.text import one_line, quoted, shown
-from toolkit.weights.torch_file import COPY_AGAIN, SAVE_AGAIN, read_torch_file
+from toolkit.text import quoted, shown
+from toolkit.weights.layouts import Weights, averages_beside, split_averages, without_wrappers
+from toolkit.weights.stored import read_stored
+from toolkit.weights.torch_file import SAVE_AGAIN
 
 MAX_ROWS = 12
-MAX_BYTES = 2**33
-"""Of a file; those of UniAD-tiny have half a gigabyte."""
 MAX_SHARING = 4
 """How many times as large as its file the weights may be that share memory with each other."""
 MAX_DIMENSIONS = 16
+COUNTER = ".num_batches_tracked"
+"""Counts training steps for batch normalization; nothing reads it afterwards."""
 MAX_META, MAX_META_TEXT = 100, 2000
 WEIGHT_TYPES = frozenset(
     {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -34,66 +32,59 @@ WEIGHT_TYPES = frozenset(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights as official keys to dense CPU tensors; `meta` as the training stored it."""
+    """Weights as official keys to dense CPU tensors; `meta` as the training stored it.
+
+    `notes` say, a sentence each, what was chosen of the file.
+    """
 
     state_dict: dict[str, Tensor]
     meta: dict[str, Any]
     sha256: str
     path: Path
+    notes: tuple[str, ...] = ()
 
 
-def load_checkpoint(path: Path | str) -> Checkpoint:
+def load_checkpoint(path: Path | str, weights: Weights = Weights.STORED) -> Checkpoint:
     """The weights of a checkpoint file, ready to use: all floats are float32 and finite.
 
     Raises InputError as `read_checkpoint` does, and for weights that are not finite.
     """
-    stored = read_checkpoint(path)
-    weights = {key: value.float() if value.is_floating_point() else value for key, value in stored.state_dict.items()}
-    broken = [key for key, value in weights.items() if not value.isfinite().all()]
+    stored = read_checkpoint(path, weights)
+    ready = {key: value.float() if value.is_floating_point() else value for key, value in stored.state_dict.items()}
+    broken = [key for key, value in ready.items() if not value.isfinite().all()]
     if broken:
         names = ", ".join(map(quoted, broken[:3])) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
         raise InputError(
             f"checkpoint {path}: NaN or infinite values in {names}; use a checkpoint from before the training diverged"
         )
-    return replace(stored, state_dict=weights)
+    return replace(stored, state_dict=ready)
 
 
-def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a `.pth` file, with `state_dict` and `meta` or a bare state dict, or a `.safetensors` file.
+def read_checkpoint(path: Path | str, weights: Weights = Weights.STORED) -> Checkpoint:
+    """Read a `.pth` file, with `state_dict` and `meta` or a bare state dict, or `.safetensors`, or the index of parts.
 
-    Values and precision are those of the file. A common `module.` prefix is removed, and everything else that a
-    training stores (optimizer, moving averages) is left out. Raises InputError for a file that is missing, damaged or
-    foreign, or that would run code.
+    Values and precision are those of the file. What torch's wrappers put into keys is removed, and everything else that
+    a training stores (optimizer, the weights that `weights` does not name) is left out. Raises InputError for a file
+    that is missing, damaged or foreign, or that would run code, and for averages that are not there.
     """
-    path = readable_file(path, "checkpoint")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise InputError(f"checkpoint {path} is larger than {MAX_BYTES} bytes; {SAVE_AGAIN}")
-    with open_regular(path) as file:
-        start = file.read(16)
-    if start[8:9] == b"{":
-        content = _read_safetensors(path)
-    elif start.startswith((b"PK\x03\x04", b"\x80")):
-        content = read_torch_file(path, zipped=start.startswith(b"PK"))
-    else:
-        raise InputError(
-            f"checkpoint {path} is neither a PyTorch nor a safetensors file: it starts with {quoted(start)}; "
-            f"{COPY_AGAIN}"
-        )
+    path = Path(path)
+    stored = read_stored(path)
+    content = stored.content
     if not isinstance(content, dict):
         raise InputError(f"checkpoint {path} holds no state dict but a {type(content).__name__}; {SAVE_AGAIN}")
     meta = content.get("meta")
-    weights = _clean(content.get("state_dict", content), path)
-    if sum(value.nbytes for value in weights.values()) > MAX_SHARING * size:
+    chosen, note = _choose(content, weights, path)
+    if sum(value.nbytes for value in chosen.values()) > MAX_SHARING * stored.bytes:
         raise InputError(
             f"checkpoint {path}: its entries share their memory, and each by itself they take more than {MAX_SHARING} "
             f"times the file's size; {SAVE_AGAIN}"
         )
     return Checkpoint(
-        state_dict=weights,
+        state_dict=chosen,
         meta=dict(meta) if isinstance(meta, dict) else {},
-        sha256=sha256_file(path),
+        sha256=stored.sha256,
         path=path,
+        notes=(note,) if note else (),
     )
 
 
@@ -154,18 +145,23 @@ def _rows(fault: str, notes: Mapping[str, str]) -> list[str]:
     return lines + [f"  {fault:<10}  … and {len(rows) - MAX_ROWS} more"] * (len(rows) > MAX_ROWS)
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    try:
-        with safe_open(path, "pt") as file:
-            meta = file.metadata()
-        return {"state_dict": load_file(path), "meta": meta}
-    # Foreign bytes can make the parser fail in any way.
-    except Exception as error:
-        raise InputError(f"checkpoint {path} is a damaged safetensors file: {one_line(error)}; {COPY_AGAIN}") from error
+def _choose(content: Mapping[Any, Any], weights: Weights, path: Path) -> tuple[dict[str, Tensor], str]:
+    """The weights to take, and what was left out, if anything that could have been taken instead."""
+    stored, averages = split_averages(_dense_entries(content.get("state_dict", content), path))
+    beside = averages_beside(content) if "state_dict" in content else None
+    name, count = ("ema_…", len(averages)) if averages or beside is None else (beside[0], len(beside[1]))
+    if weights is Weights.STORED:
+        note = f"{count} moving averages of weights ({name}) are left out; --weights ema takes them instead"
+        return stored, note if count else ""
+    if not count:
+        raise InputError(f"checkpoint {path} holds no moving averages of its weights; leave out --weights ema")
+    if not averages and beside is not None:
+        averages = _dense_entries(beside[1], path)
+    return stored | averages, f"{count} weights are those stored as moving averages ({name}), in place of the others"
 
 
-def _clean(entries: Any, path: Path) -> dict[str, Tensor]:
-    """The weights among the entries of a state dict, under official keys."""
+def _dense_entries(entries: Any, path: Path) -> dict[str, Tensor]:
+    """The entries of a state dict, under the keys of the bare model."""
     if not isinstance(entries, dict) or not entries:
         raise InputError(f"checkpoint {path} holds no weights; {SAVE_AGAIN}")
     for key, value in entries.items():
@@ -174,11 +170,7 @@ def _clean(entries: Any, path: Path) -> dict[str, Tensor]:
             raise InputError(
                 f"checkpoint {path}: entry {quoted(key)} ({kind}) is not a dense, named tensor; {SAVE_AGAIN}"
             )
-    if all(key.startswith("module.") for key in entries):
-        entries = {key.removeprefix("module."): value for key, value in entries.items()}
-    # A moving average that mmcv keeps beside each weight, inside the state dict.
-    averages = {"ema_" + key.replace(".", "_") for key in entries}
-    return {key: value.detach() for key, value in entries.items() if key not in averages}
+    return {key: value.detach() for key, value in without_wrappers(entries).items()}
 
 
 def _is_dense(value: Any) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from toolkit.errors import InputError
 from toolkit.specs import Submodule
+from toolkit.text import quoted
+from toolkit.weights.layouts import shared_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,13 +29,21 @@ def select_submodules(submodules: Sequence[Submodule], state_dict: Mapping[str, 
     left_out = missing_submodules(submodules, state_dict)
     kept = tuple(s for s in submodules if s.name not in left_out)
     if not kept:
+        prefix = shared_prefix(state_dict, is_owned_by(submodules))
+        hidden = f"every entry begins with {quoted(prefix)}; save them without it, or"
+        reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         raise InputError(
-            f"the checkpoint makes no part of the network: {'; '.join(f'{n}: {why}' for n, why in left_out.items())}; "
+            f"the checkpoint makes no part of the network: {hidden if prefix else f'{reasons};'} "
             "see what it holds with `uniad-toolkit inspect`"
         )
     dropped = [s for s in submodules if s.name in left_out]
     entries = {key: value for key, value in state_dict.items() if not any(s.owns(key) for s in dropped)}
     return Selection(kept, entries, left_out)
+
+
+def is_owned_by(submodules: Sequence[Submodule]) -> Callable[[str], bool]:
+    """Whether an entry belongs to one of the submodules, by its key."""
+    return lambda key: any(submodule.owns(key) for submodule in submodules)
 
 
 def missing_submodules(submodules: Sequence[Submodule], keys: Collection[str]) -> dict[str, str]:

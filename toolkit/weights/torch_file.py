@@ -1,7 +1,8 @@
 """Reading what `torch.save` wrote, without running code from it, and in no more memory than the file explains.
 
 `torch.load` refuses code by itself, but makes whatever else a file asks for, of any size. So the file's structure and
-its pickle are examined first, and only what weights and the state of a training need is let through.
+its pickle are examined first, and only what weights and the state of a training need is let through. What a training
+keeps beside them is read as inert stand-ins (`toolkit/weights/inert.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from toolkit.storage.regular_file import open_regular
 from toolkit.storage.untrusted import NUMPY_GLOBALS
 from toolkit.storage.zip_members import zip_members
 from toolkit.text import one_line, quoted
+from toolkit.weights.inert import inert_stand_ins
 from toolkit.weights.pickle_program import names_in_pickle
 
 MAX_PICKLE_BYTES = 2**24
@@ -30,6 +32,10 @@ MAX_PICKLE_BYTES = 2**24
 MAX_STEPS = 2**21
 COPY_AGAIN = "copy or download it again"
 SAVE_AGAIN = "have its owner save the weights alone: torch.save(model.state_dict(), file)"
+SAVE_YOURSELF = (
+    "or, if you trust it, run where it was trained: "
+    "torch.save({'state_dict': torch.load(file, weights_only=False)['state_dict']}, other)"
+)
 _LEGACY_PICKLES = 5
 """In files of old versions: magic number, version, machine, content, and the order of the tensors that follow."""
 _DATA = re.compile(
@@ -39,6 +45,7 @@ _DATA = re.compile(
     r"|torch\.b?(float|complex|int|uint|bool)\d*"
 )
 """Names that containers, tensors and their types are made with, in the memory that the file gives them."""
+_Allowed = Callable[..., Any] | tuple[Callable[..., Any], str]
 _OTHER_TENSORS = re.compile(
     r"torch\.(_utils\._rebuild_\w+|_tensor\._rebuild_\w+|storage\.\w+|Q\w+Storage|per_\w+|\w*Tensor"
     r"|(nested|sparse|nn\.parameter|cuda)\.[\w.]+|bits\w+|float\w+|q?u?int\w+)"
@@ -52,10 +59,13 @@ def read_torch_file(path: Path, *, zipped: bool) -> Any:
     ones, or whose size in memory is unknown.
     """
     try:
+        stand_ins = dict(NUMPY_GLOBALS)
         with open_regular(path) as file:
             for names in (_zip_names if zipped else _legacy_names)(file, path):
-                _refuse(path, names)
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_stand_ins()):
+                stand_ins |= inert_stand_ins(names)
+                _refuse(path, names - stand_ins.keys())
+        allowed: list[_Allowed] = [(stand_in, name) for name, stand_in in stand_ins.items()]
+        with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
             # The only warnings are about pickle protocols, and those that matter end in an error.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
@@ -63,7 +73,8 @@ def read_torch_file(path: Path, *, zipped: bool) -> Any:
         raise
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"checkpoint {path} is damaged, or cannot be read without running code from it; {SAVE_AGAIN}"
+            f"checkpoint {path} is damaged, or cannot be read without running code from it; "
+            f"{SAVE_AGAIN}, {SAVE_YOURSELF}"
         ) from error
     # Foreign bytes can make the parser fail in any way.
     except Exception as error:
@@ -72,17 +83,14 @@ def read_torch_file(path: Path, *, zipped: bool) -> Any:
         ) from error
 
 
-def _numpy_stand_ins() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    return [(stand_in, name) for name, stand_in in NUMPY_GLOBALS.items()]
-
-
 def _refuse(path: Path, names: set[str]) -> None:
     """Raise InputError unless all names in a pickle are those of data."""
-    others = sorted(name for name in names if not _DATA.fullmatch(name) and name not in NUMPY_GLOBALS)
+    others = sorted(name for name in names if not _DATA.fullmatch(name))
     foreign = [name for name in others if not _OTHER_TENSORS.fullmatch(name)]
     if foreign:
         raise InputError(
-            f"checkpoint {path} is refused: it names {quoted(foreign[0])}, and reading it would run that; {SAVE_AGAIN}"
+            f"checkpoint {path} is refused: it names {quoted(foreign[0])}, and reading it would run that; "
+            f"{SAVE_AGAIN}, {SAVE_YOURSELF}"
         )
     if others:
         raise InputError(
@@ -99,7 +107,10 @@ def _zip_names(file: BufferedReader, path: Path) -> Iterator[set[str]]:
         raise InputError(f"checkpoint {path} is compressed, so its size is unknown; write it again with torch.save")
     whole = {name.casefold(): member for name, member in members.items() if "/data/" not in name.casefold()}
     if any(member.size > MAX_PICKLE_BYTES for member in whole.values()):
-        raise ValueError(f"there are more than {MAX_PICKLE_BYTES} bytes besides its tensors")
+        raise InputError(
+            f"checkpoint {path} has more than {MAX_PICKLE_BYTES} bytes besides its tensors, such as a long log; "
+            f"{SAVE_AGAIN}, {SAVE_YOURSELF}"
+        )
     [pickled] = [member for name, member in whole.items() if name.endswith("/data.pkl")]
     file.seek(pickled.start)
     yield names_in_pickle(io.BytesIO(file.read(pickled.size)), length=pickled.size, max_steps=MAX_STEPS)

@@ -6,10 +6,14 @@ import argparse
 import json
 import pickle
 import re
+import sys
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from toolkit.errors import InputError
-from toolkit.weights.checkpoint import load_checkpoint, match_weights
+from toolkit.weights.checkpoint import load_checkpoint, match_weights, printable
 
 Save = Callable[..., Path]
 
@@ -130,9 +134,45 @@ def test_refuses_a_plain_pickle_that_runs_code(protocol: int, tmp_path: Path) ->
     assert not (tmp_path / "mark").exists()
 
 
-def test_refuses_harmless_objects_by_name_too(weights: OrderedDict[str, Tensor], save: Save) -> None:
-    message = refusal(save({"state_dict": weights, "args": argparse.Namespace(epochs=20)}))
-    assert "'argparse.Namespace'" in message
+def test_refuses_objects_that_nobody_knows_to_be_harmless(weights: OrderedDict[str, Tensor], save: Save) -> None:
+    message = refusal(save({"state_dict": weights, "share": Fraction(1, 3)}))
+    assert "'fractions.Fraction'" in message
+    assert "torch.save({'state_dict': torch.load(file, weights_only=False)['state_dict']}, other)" in message
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_what_trainings_keep_beside_the_weights_is_read_without_what_it_is_made_of(
+    weights: OrderedDict[str, Tensor], save: Save, zipped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log with methods of its own class, settings, paths and dates; the module of the log is gone when it is read."""
+    module = ModuleType("mmengine.logging.history_buffer")
+    exec("class HistoryBuffer:\n    def mean(self):\n        return 0", module.__dict__)
+    module.HistoryBuffer.__module__ = module.__name__
+    for name in ("mmengine", "mmengine.logging", module.__name__):
+        monkeypatch.setitem(sys.modules, name, module)
+    log = module.HistoryBuffer()
+    log.history, log.methods = np.arange(3.0), {"mean": module.HistoryBuffer.mean}
+    counts = defaultdict(int, epochs=20)
+    meta = {"epoch": 20, "counts": counts, "path": Path("a/b"), "time": datetime(2024, 5, 6, tzinfo=UTC)}
+    content = {"message_hub": {"loss": log}, "args": argparse.Namespace(lr=1e-4), "meta": meta, "state_dict": weights}
+    path = save(content, _use_new_zipfile_serialization=zipped)
+    monkeypatch.delitem(sys.modules, module.__name__)
+    checkpoint = load_checkpoint(path)
+    assert_same(checkpoint.state_dict, weights)
+    assert (checkpoint.meta["epoch"], checkpoint.meta["counts"]) == (20, {"epochs": 20})
+    assert printable(checkpoint.meta) == {"epoch": 20}
+
+
+def test_a_stand_in_is_no_weight(weights: OrderedDict[str, Tensor], save: Save) -> None:
+    assert "entry 'head.path' (Inert) is not a dense" in refusal(save(weights | {"head.path": Path("a/b")}))
+
+
+def test_long_logs_are_named(weights: OrderedDict[str, Tensor], save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.weights.torch_file.MAX_PICKLE_BYTES", 2000)
+    message = refusal(save({"state_dict": weights, "log": list(range(2000))}))
+    assert (
+        "has more than 2000 bytes besides its tensors, such as a long log; have its owner save the weights" in message
+    )
 
 
 def test_refuses_a_pickle_protocol_that_torch_cannot_check(weights: OrderedDict[str, Tensor], save: Save) -> None:
