@@ -72,47 +72,56 @@ def same_dimensions(one: Sequence[int | str | None], other: Sequence[int | str |
     return len(one) == len(other) and all(a is not None and a == b for a, b in zip(one, other, strict=True))
 
 
-def replace(graph: gs.Graph, old: gs.Tensor, new: gs.Tensor) -> bool:
-    """Let everything that uses `old`, which a node of `graph` makes, use `new`.
+class Rewiring:
+    """Changes of what uses the tensors of a graph.
 
-    An output of the graph keeps its name: the node that made `new` makes it instead. False, and nothing is changed, if
-    that cannot be, because `new` is itself an output or input, or constant, or made outside.
+    Its inner graphs are walked once, and not again for every change: meanwhile nothing else may change their outputs.
     """
-    if any(old is output for output in graph.outputs):
-        makers = [node for node in new.inputs if any(node is own for own in graph.nodes)]
-        fixed = (*graph.inputs, *graph.outputs)
-        if not makers or any(new is tensor for tensor in fixed) or used_as_output(graph, new):
+
+    def __init__(self, graph: gs.Graph) -> None:
+        self._own = {id(node) for node in graph.nodes}
+        self._outputs = {id(tensor) for tensor in graph.outputs}
+        self._fixed = self._outputs | {id(tensor) for tensor in graph.inputs}
+        self._handed_on: dict[int, list[tuple[list[gs.Tensor], int]]] = {}
+        for inner in graph.subgraphs(recursive=True):
+            for position, tensor in enumerate(inner.outputs):
+                self._handed_on.setdefault(id(tensor), []).append((inner.outputs, position))
+
+    def replace(self, old: gs.Tensor, new: gs.Tensor) -> bool:
+        """Let everything that uses `old`, which a node of the graph makes, use `new`.
+
+        An output of the graph keeps its name: the node that made `new` makes it instead. False, and nothing is changed,
+        if that cannot be, because `new` is itself an output or input, or constant, or made outside, or handed on as its
+        own output by an inner graph.
+        """
+        if id(old) not in self._outputs:
+            self.redirect(old, new)
+            return True
+        makers = [node for node in new.inputs if id(node) in self._own]
+        if not makers or id(new) in self._fixed or id(new) in self._handed_on:
             return False
         old.inputs.clear()
-        redirect(graph, new, old)
+        self.redirect(new, old)
         makers[0].outputs[index_of(makers[0].outputs, new)] = old
-    else:
-        redirect(graph, old, new)
-    return True
+        return True
 
+    def redirect(self, old: gs.Tensor, new: gs.Tensor) -> None:
+        """Let nodes, and outputs of inner graphs, that use `old` use `new`."""
+        for user in list(old.outputs):
+            for index, tensor in enumerate(user.inputs):
+                if tensor is old:
+                    user.inputs[index] = new
+        for outputs, position in self._handed_on.pop(id(old), ()):
+            outputs[position] = new
+            self._handed_on.setdefault(id(new), []).append((outputs, position))
 
-def redirect(graph: gs.Graph, old: gs.Tensor, new: gs.Tensor) -> None:
-    """Let nodes, and outputs of inner graphs, that use `old` use `new`."""
-    for user in list(old.outputs):
-        for index, tensor in enumerate(user.inputs):
-            if tensor is old:
-                user.inputs[index] = new
-    for inner in graph.subgraphs(recursive=True):
-        inner.outputs = [new if tensor is old else tensor for tensor in inner.outputs]
-
-
-def take_over(graph: gs.Graph, node: gs.Node, result: gs.Tensor) -> None:
-    """Let a tensor of a new node stand for the output of `node`, under its name, so that outputs keep theirs."""
-    [output] = node.outputs
-    node.outputs.clear()
-    [maker] = result.inputs
-    redirect(graph, result, output)
-    maker.outputs = [output]
-
-
-def used_as_output(graph: gs.Graph, tensor: gs.Tensor) -> bool:
-    """Whether an inner graph hands a tensor of this one on as its own output."""
-    return any(tensor is output for inner in graph.subgraphs(recursive=True) for output in inner.outputs)
+    def take_over(self, node: gs.Node, result: gs.Tensor) -> None:
+        """Let a tensor of a new node stand for the output of `node`, under its name, so that outputs keep theirs."""
+        [output] = node.outputs
+        node.outputs.clear()
+        [maker] = result.inputs
+        self.redirect(result, output)
+        maker.outputs = [output]
 
 
 def index_of(tensors: Any, tensor: gs.Tensor) -> int:

@@ -20,6 +20,7 @@ from toolkit.graph.graph_pass import GraphPass
 from toolkit.graph.order import sort_nodes
 from toolkit.graph.proof import default_limits, prove
 from toolkit.graph.provenance import PassRun, every_node, record_passes, stamp_nodes
+from toolkit.graph.unused import remove_unused
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
 from toolkit.ops.spec import DOMAIN, CustomOp
 from toolkit.text import one_line
@@ -124,7 +125,7 @@ def run_pass(graph_pass: GraphPass, graph: gs.Graph) -> PassRun:
     """Run one pass over a graph, tidy up after it, and mark the nodes it made."""
     nodes, count = list(every_node(graph)), len(graph.nodes)
     outcome = graph_pass.apply(graph)
-    graph.cleanup()
+    remove_unused(graph)
     sort_nodes(graph)
     stamp_nodes(nodes, graph, graph_pass.name)
     return PassRun(graph_pass.name, outcome, count, len(graph.nodes))

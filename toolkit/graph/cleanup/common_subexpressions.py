@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from toolkit.graph.edits import constant, graph_and_inner, is_deterministic, replace
+from toolkit.graph.edits import Rewiring, constant, graph_and_inner, is_deterministic
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
 from toolkit.graph.unheld import unheld_attributes
 from toolkit.ops.spec import DOMAIN
@@ -18,6 +18,7 @@ def apply(graph: gs.Graph) -> Outcome:
     """Of the nodes with one operator, the same inputs and equal attributes, keep the first."""
     changes, near_misses = [], []
     for part in graph_and_inner(graph):
+        rewiring = Rewiring(part)
         first: dict[Hashable, gs.Node] = {}
         for node in part.nodes:
             if not is_deterministic(node) and node.domain != DOMAIN:
@@ -26,7 +27,7 @@ def apply(graph: gs.Graph) -> Outcome:
             if kept is node:
                 continue
             pairs = list(zip(node.outputs, kept.outputs, strict=True))
-            if all(replace(part, old, new) for old, new in pairs):
+            if all(rewiring.replace(old, new) for old, new in pairs):
                 changes.append(Change(node.name, f"is {kept.name!r}"))
             else:
                 near_misses.append(NearMiss(node.name, f"is {kept.name!r}, but both are outputs of the model"))

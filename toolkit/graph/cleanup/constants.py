@@ -12,6 +12,7 @@ from toolkit.graph.cleanup.branches import take_constant_branches
 from toolkit.graph.cleanup.evaluation import Evaluator, TooLarge, folding_limits
 from toolkit.graph.edits import constant, graph_and_inner, input_constant, is_deterministic, is_standard
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
+from toolkit.graph.unused import detach
 from toolkit.text import one_line
 
 if TYPE_CHECKING:
@@ -123,8 +124,7 @@ def make_scalars(node: gs.Node) -> None:
 def become_constants(node: gs.Node, values: list[np.ndarray]) -> None:
     """Turn the outputs of a node, which falls away, into constants."""
     outputs = list(node.outputs)
-    node.inputs.clear()
-    node.outputs.clear()
+    detach([node])
     for tensor, value in zip(outputs, values, strict=True):
         if not tensor.is_empty():
             tensor.to_constant(np.asarray(value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from toolkit.graph.edits import constant, graph_and_inner, redirect
+from toolkit.graph.edits import Rewiring, constant, graph_and_inner
 from toolkit.graph.graph_pass import Change, GraphPass, Outcome
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ def apply(graph: gs.Graph) -> Outcome:
 
     changes = []
     for part in graph_and_inner(graph):
+        rewiring = Rewiring(part)
         alike: dict[tuple[object, ...], list[gs.Constant]] = {}
         for tensor in part.tensors().values():
             if isinstance(tensor, gs.Constant) and not isinstance(tensor.dtype, int):
@@ -27,7 +28,7 @@ def apply(graph: gs.Graph) -> Outcome:
             for tensor in group if len(group) > 1 else []:
                 kept = first.setdefault(digest(tensor), tensor)
                 if kept is not tensor and all(tensor is not output for output in part.outputs):
-                    redirect(part, tensor, kept)
+                    rewiring.redirect(tensor, kept)
                     changes.append(Change(tensor.name, f"is {kept.name!r}"))
     return Outcome(tuple(changes))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from toolkit.graph.edits import graph_and_inner, input_constant, is_standard, replace, static_shape
+from toolkit.graph.edits import Rewiring, graph_and_inner, input_constant, is_standard, static_shape
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
 
 if TYPE_CHECKING:
@@ -23,11 +23,12 @@ def apply(graph: gs.Graph) -> Outcome:
     """Let the users of such a node use its input."""
     changes, near_misses = [], []
     for part in graph_and_inner(graph):
+        rewiring = Rewiring(part)
         for node in part.nodes:
             source = unchanged_input(node)
             if source is None:
                 continue
-            if replace(part, node.outputs[0], source):
+            if rewiring.replace(node.outputs[0], source):
                 changes.append(Change(node.name, f"{node.op} removed"))
             else:
                 near_misses.append(NearMiss(node.name, f"{node.op} joins an input or constant to an output"))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.graph.edits import constant, index_of, redirect
+from toolkit.graph.edits import Rewiring, constant, index_of
 from toolkit.graph.precision.assignment import Assignment
 from toolkit.graph.precision.element_types import FLOAT32, onnx_type
 
@@ -44,7 +44,7 @@ class _Caster:
 
     def __init__(self, graph: gs.Graph) -> None:
         self.nodes: list[gs.Node] = []
-        self._graph = graph
+        self._graph, self._rewiring = graph, Rewiring(graph)
         self._made: dict[tuple[int, np.dtype], gs.Tensor] = {}
         self._names = {*graph.tensors(), *(node.name for node in graph.nodes)}
 
@@ -70,7 +70,7 @@ class _Caster:
         inner = gs.Variable(self._free(f"{output.name}_{dtype.name}"), dtype, output.shape)
         producer = output.inputs[0]
         producer.outputs[index_of(producer.outputs, output)] = inner
-        redirect(self._graph, output, inner)
+        self._rewiring.redirect(output, inner)
         self._node(inner, output, producer)
         self._made[id(inner), FLOAT32] = output
         return inner

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.graph.edits import index_of, redirect
+from toolkit.graph.edits import Rewiring, index_of
 from toolkit.graph.order import sort_nodes
 from toolkit.graph.precision.element_types import FLOAT32, has_type, onnx_type
 
@@ -22,13 +22,14 @@ def simulate_rounding(graph: gs.Graph, dtype: np.dtype) -> None:
     """
     import onnx_graphsurgeon as gs
 
+    rewiring = Rewiring(graph)
     for tensor in [t for t in graph.tensors().values() if has_type(t, dtype)]:
         if isinstance(tensor, gs.Constant):
             tensor.values = tensor.values.astype(np.float32)
             continue
         producer = tensor.inputs[0]
         rounded = gs.Variable(f"{tensor.name}_rounded", FLOAT32, tensor.shape)
-        redirect(graph, tensor, rounded)
+        rewiring.redirect(tensor, rounded)
         if producer.op != "Cast":
             exact = gs.Variable(f"{tensor.name}_exact", FLOAT32, tensor.shape)
             producer.outputs[index_of(producer.outputs, tensor)] = exact

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from toolkit.graph.edits import graph_and_inner, input_constant, is_standard, same_dimensions, take_over
+from toolkit.graph.edits import Rewiring, graph_and_inner, input_constant, is_standard, same_dimensions
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
 from toolkit.graph.replacements.builder import Builder
 from toolkit.graph.replacements.selection import Unproven, base_mask, dense_of, positions_mask
+from toolkit.graph.unused import remove_unused
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -33,6 +34,7 @@ def apply(graph: gs.Graph) -> Outcome:
     reasons: dict[int, str] = {}
     for rewrites in (REWRITES, COUNTS):
         for part in graph_and_inner(graph):
+            rewiring = Rewiring(part)
             for node in list(part.nodes):
                 rewrite = rewrites.get(node.op) if is_standard(node) else None
                 if rewrite is None:
@@ -44,10 +46,10 @@ def apply(graph: gs.Graph) -> Outcome:
                     reasons[id(reason.mask)] = f"{node.op} {node.name!r}: {reason}"
                     continue
                 if result is not None:
-                    take_over(part, node, result)
+                    rewiring.take_over(node, result)
                     part.nodes.extend(builder.nodes)
                     changes.append(Change(node.name, f"{node.op} at positions is now by mask"))
-        graph.cleanup()
+        remove_unused(graph)
     remaining = [node for part in graph_and_inner(graph) for node in part.nodes if is_standard(node, "NonZero")]
     misses = [
         NearMiss(node.name, reasons.get(id(node.inputs[0]), "its positions are used as such")) for node in remaining

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.graph.edits import graph_and_inner, input_constant, is_standard, take_over
+from toolkit.graph.edits import Rewiring, graph_and_inner, input_constant, is_standard
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
 from toolkit.graph.replacements.builder import Builder
 
@@ -21,6 +21,7 @@ def apply(graph: gs.Graph) -> Outcome:
     """Replace each such node whose shape is known."""
     changes, near_misses = [], []
     for part in graph_and_inner(graph):
+        rewiring = Rewiring(part)
         for node in list(part.nodes):
             write = OPERATORS.get(node.op) if is_standard(node) else None
             if write is None:
@@ -31,7 +32,7 @@ def apply(graph: gs.Graph) -> Outcome:
                 shapes = ", ".join(str(tensor.shape) for tensor in node.inputs)
                 near_misses.append(NearMiss(node.name, f"{node.op} of {shapes} is not covered"))
                 continue
-            take_over(part, node, result)
+            rewiring.take_over(node, result)
             part.nodes.extend(builder.nodes)
             changes.append(Change(node.name, f"{node.op} written by {len(builder.nodes)} nodes"))
     return Outcome(tuple(changes), tuple(near_misses))
