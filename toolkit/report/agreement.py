@@ -6,7 +6,7 @@ from pathlib import Path
 
 from toolkit.bundle import Bundle
 from toolkit.errors import InputError
-from toolkit.report.contents import Agreement, Table, Verification
+from toolkit.report.contents import Agreement, Check, Facts, Table, Verification
 from toolkit.report.texts import facts_of
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.policy import FULL_PRECISION, by_sense
@@ -29,9 +29,35 @@ def describe_agreement(bundle: Bundle, verification: Path | None) -> Agreement:
     return Agreement(
         worst=worst.get("error", "unknown"),
         facts={**checked, **{f"worst {key}": value for key, value in worst.items()}},
+        checks=(_proof(checked, worst), *(_check(report) for report in reports)),
         verifications=tuple(_verification(report) for report in reports),
         warnings=tuple(f"verification failed: {report.failure}" for report in reports if report.failure),
     )
+
+
+def _proof(checked: Facts, worst: Facts) -> Check:
+    """The check at conversion: without it no bundle is written."""
+    if not worst:
+        return Check("conversion", False, "the bundle records no check; convert again")
+    sessions, frames = (checked.get(key, "unknown") for key in ("sessions", "frames"))
+    finding = f"sessions {sessions}, {frames} frames with state fed back: worst {worst.get('measure', 'error')} "
+    finding += f"{worst.get('error')}, tolerance {worst.get('tolerance')} (tensor {worst.get('tensor')})"
+    return Check("conversion", True, finding)
+
+
+def _check(report: WrittenReport) -> Check:
+    """A verification since, with the worst of all figures beside its bound."""
+    subject = f"{report.candidate}, {report.precision}"
+    if report.failure:
+        return Check(subject, False, report.failure)
+    frames = f"equal decisions in {report.frames} frames against {report.reference}"
+    if by_sense(report.precision) or not report.comparisons:
+        return Check(
+            subject, True, f"{frames}, within the gates of reduced precision" if report.comparisons else frames
+        )
+    worst = max(worst_of_each(report.comparisons), key=lambda c: (c.severity, c.errors.norm))
+    figures = f"{MEASURES[worst.measure]} {_short(worst.error)}, tolerance {worst.bound:g} (tensor {worst.tensor})"
+    return Check(subject, True, f"{frames}: worst {figures}")
 
 
 def _verification(report: WrittenReport) -> Verification:

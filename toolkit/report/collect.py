@@ -9,7 +9,7 @@ from pathlib import Path
 from toolkit.bundle import Bundle
 from toolkit.report.agreement import describe_agreement
 from toolkit.report.contents import PageContents
-from toolkit.report.conversion import describe_conversion, describe_passes
+from toolkit.report.conversion import check_files, describe_conversion, describe_passes
 from toolkit.report.engines import describe_engines
 from toolkit.report.run import describe_run
 from toolkit.specs import Submodule
@@ -30,13 +30,16 @@ def collect_report(
     Raises InputError for one that is missing, damaged, or about another bundle.
     """
     run = describe_run(bundle, results) if results else None
+    conversion = describe_conversion(bundle, submodules)
     agreement = describe_agreement(bundle, verification)
     engines, engine_warnings = describe_engines(bundle)
     return PageContents(
-        title=bundle.path.absolute().name,
+        title=str(bundle.provenance.get("checkpoint") or bundle.path.absolute().name),
+        bundle=bundle.path.absolute().name,
         created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         toolkit=installed_version(PACKAGE) or "unknown",
-        conversion=describe_conversion(bundle, submodules),
+        checks=(*agreement.checks, check_files(conversion)),
+        conversion=conversion,
         passes=describe_passes(bundle, rewritten),
         agreement=agreement,
         engines=engines,

@@ -37,6 +37,15 @@ class Conversion:
 
 
 @dataclass(frozen=True)
+class Check:
+    """Something that holds or not, in one sentence."""
+
+    subject: str
+    passed: bool
+    finding: str
+
+
+@dataclass(frozen=True)
 class Verification:
     """One session compared with the reference. `failure` is None if it agrees."""
 
@@ -52,6 +61,7 @@ class Agreement:
 
     worst: str
     facts: Facts
+    checks: tuple[Check, ...]
     verifications: tuple[Verification, ...]
     warnings: tuple[str, ...]
 
@@ -81,17 +91,24 @@ class Run:
 
 @dataclass(frozen=True)
 class PageContents:
-    """Everything. `run` is None without results of a run."""
+    """Everything. `run` is None without results of a run; the verdict is what all `checks` say together."""
 
     title: str
+    bundle: str
     created: str
     toolkit: str
+    checks: tuple[Check, ...]
     conversion: Conversion
     passes: tuple[Table, ...]
     agreement: Agreement
     engines: Table
     engine_warnings: tuple[str, ...]
     run: Run | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check holds."""
+        return all(check.passed for check in self.checks)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from toolkit.errors import InputError
 from toolkit.graph.provenance import MODEL_KEY, earlier_passes
 from toolkit.inspection.bundle import BundleReport, FileRecord, inspect_bundle
 from toolkit.inspection.onnx_model import OnnxReport, inspect_onnx
-from toolkit.report.contents import Conversion, Facts, Table
+from toolkit.report.contents import Check, Conversion, Facts, Table
 from toolkit.report.texts import facts_of
 from toolkit.specs import Submodule
 from toolkit.text import mebibytes
@@ -41,6 +41,14 @@ def describe_conversion(bundle: Bundle, submodules: Sequence[Submodule]) -> Conv
             *(f"submodule {name} was left out of the conversion: {reason}" for name, reason in left_out.items()),
         ),
     )
+
+
+def check_files(conversion: Conversion) -> Check:
+    """Whether the bundle's files are still those that the conversion wrote."""
+    names = [row[0] for row in conversion.files.rows]
+    altered = [names[i] for i in sorted(conversion.files.marked)]
+    finding = f"{', '.join(altered)} altered since" if altered else f"all {len(names)} as the conversion wrote them"
+    return Check("files", not altered, finding)
 
 
 def describe_passes(bundle: Bundle, rewritten: Sequence[Path]) -> tuple[Table, ...]:

@@ -36,6 +36,16 @@ def words(page: str) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", page).split())
 
 
+def test_the_verdict_comes_first(page: str) -> None:
+    """With what was checked, the figure and its tolerance; digests come after pictures."""
+    text = words(page)
+    assert text.index("PASS Every check holds") < text.index("Warnings submodule") < text.index("Pictures 0000:")
+    assert re.search(r"passed conversion : sessions torch, onnxruntime, \d+ frames with state fed back: worst", text)
+    assert re.search(r"passed onnxruntime, fp32 : equal decisions in 2 frames against torch: worst .* tolerance", text)
+    assert "passed files : all 2 as the conversion wrote them" in text
+    assert page.index("data:image/jpeg") < page.index("sha256")
+
+
 def test_conversion(page: str, case: ReportCase) -> None:
     text = words(page)
     for fact in ("checkpoint tiny.pth", case.bundle.provenance["checkpoint_sha256"], "torch", "custom ops Inverse"):
@@ -90,8 +100,9 @@ def test_nothing_is_trusted_or_loaded(page: str) -> None:
 def test_the_bundle_alone_is_enough(case: ReportCase) -> None:
     text = words(case.write(results=None, verification=None, rewritten=None))
     assert text.count("No run was given") == 2
-    for option in ("--verify", "--rewritten"):
-        assert option in text
+    for command in ("run bundle FRAMES -o results", "verify bundle --frames FRAMES --json", "build bundle --target"):
+        assert f"uniad-toolkit {command}" in text
+    assert "report … --rewritten" in text
 
 
 def test_engines(case: ReportCase, tmp_path: Path) -> None:
@@ -111,6 +122,8 @@ def test_altered_files(case: ReportCase, tmp_path: Path) -> None:
     (tmp_path / "bundle/model.onnx").write_bytes(model.SerializeToString())
     text = words(case.write(bundle=tmp_path / "bundle"))
     assert "model.onnx is not the file that the conversion wrote" in text
+    assert "FAIL Not every check holds" in text
+    assert "failed files : model.onnx altered since" in text
 
 
 def test_a_failed_verification(case: ReportCase, tmp_path: Path) -> None:
@@ -120,6 +133,7 @@ def test_a_failed_verification(case: ReportCase, tmp_path: Path) -> None:
     (tmp_path / "verify.json").write_text(json.dumps([report]))
     page = case.write(verification=tmp_path / "verify.json")
     assert "fails onnxruntime diverges" in words(page)
+    assert "failed onnxruntime, fp32 : onnxruntime diverges" in words(page)
     assert "verification failed: onnxruntime diverges" in words(page)
     assert '<tr class="failed">' in page
 
