@@ -41,7 +41,7 @@ def load_motion_anchors(path: Path | str, config: ModelConfig) -> np.ndarray:
     except Exception as error:
         raise InputError(
             f"motion anchors {path} cannot be used: {one_line(error)}; give the official "
-            f"motion_anchor_infos_mode6.pkl, or a .npy file of shape {list(shape)}"
+            f"motion_anchor_infos_mode6.pkl, or a .npy file of shape {list(shape)}, as --motion-anchors"
         ) from error
     return anchors
 

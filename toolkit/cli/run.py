@@ -17,6 +17,7 @@ from toolkit.precision import Precision
 from toolkit.storage.claims import claim_folder, keep_apart
 
 if TYPE_CHECKING:
+    from toolkit.config.model import TrackingConfig
     from toolkit.runtime.run_record import FrameRecord
 
 
@@ -95,7 +96,7 @@ def run_command(
         with run_records(job, plugins, scenes, workers) as done:
             for record in done:
                 records.append(record)
-                print_record(record)
+                print_record(record, opened.config.tracking)
         used = used_precision(opened, session, precision, plugins)
         RunRecord(opened.identity, session, tuple(records), used).write(folder)
     lost = [record.frame for record in records if record.left_out]
@@ -107,14 +108,22 @@ def run_command(
         )
 
 
-def print_record(record: FrameRecord) -> None:
+def print_record(record: FrameRecord, sizes: TrackingConfig) -> None:
     """One line about a frame, and a warning if it was left out."""
     if record.left_out:
         print_warning(f"frame {record.frame}: the network's results hold values that are not finite; left out")
-    dropped = record.dropped_tracks + record.dropped_agents
     console.print(
         f"  [dim]{sum(record.seconds.values()):6.1f} s[/]  {plain(record.frame)}: {record.boxes} boxes"
-        + (f", [yellow]{dropped} beyond capacity[/]" if dropped else "")
+        + "".join(f", [yellow]{plain(line)}[/]" for line in beyond_capacity(record, sizes))
         + (f", [yellow]{plain(record.repairs)}[/]" if record.repairs else ""),
         soft_wrap=True,
     )
+
+
+def beyond_capacity(record: FrameRecord, sizes: TrackingConfig) -> list[str]:
+    """What a frame had more of than the bundle holds, with the size and the option of `convert` that raises it."""
+    dropped = {
+        f"tracks beyond the capacity of {sizes.track_capacity} rows (convert --track-capacity)": record.dropped_tracks,
+        f"agents beyond the capacity of {sizes.agent_capacity} (convert --agent-capacity)": record.dropped_agents,
+    }
+    return [f"{count} {what}" for what, count in dropped.items() if count]

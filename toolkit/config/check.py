@@ -19,22 +19,39 @@ MAX_PIXELS = 2**24
 MAX_SIDE = 2**15 - 1
 """Cells along a side of the BEV grid: OpenCV draws no more."""
 STAGES = 4
+MAX_FAULTS = 40
+"""That a table lists."""
 
 
 def check_values(config: ModelConfig) -> None:
-    """Raise InputError, which names the field, for values with which no network can be built."""
+    """Raise InputError, which names the fields, an argument each, for values with which no network can be built."""
+    faults = list(value_faults(config)) or [complaint for holds, complaint in requirements(config) if not holds]
+    if faults:
+        raise InputError(*faults)
+
+
+def several_faults(where: str, faults: Sequence[str], kind: str = "") -> InputError:
+    """One line for one fault; for several a table of them, below a line that says what `kind` of thing has them."""
+    listed = list(dict.fromkeys(faults))
+    if len(listed) == 1:
+        return InputError(f"{where}: {listed[0]}")
+    remedy = f"it is {kind}" if kind else "correct them, or train within what is supported"
+    more = [f"  … and {len(listed) - MAX_FAULTS} more"] if len(listed) > MAX_FAULTS else []
+    rows = [f"  {fault}" for fault in listed[:MAX_FAULTS]]
+    return InputError(f"{where}: {len(listed)} settings do not fit; {remedy}", *rows, *more)
+
+
+def value_faults(config: ModelConfig) -> Iterator[str]:
+    """Values that are out of bounds by themselves."""
     for name, value in all_fields(config):
         if isinstance(value, int) and not 1 <= value <= MAX_COUNT:
-            raise InputError(f"{name} is {value}; it must lie between 1 and {MAX_COUNT}")
+            yield f"{name} is {value}; it must lie between 1 and {MAX_COUNT}"
         if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{name} is {value}; it must be a finite number")
+            yield f"{name} is {value}; it must be a finite number"
         if isinstance(value, tuple) and not value:
-            raise InputError(f"{name} is empty; it needs at least one entry")
+            yield f"{name} is empty; it needs at least one entry"
         if isinstance(value, tuple) and any(isinstance(item, str) and not item.isprintable() for item in value):
-            raise InputError(f"{name} is {quoted(value)}; names must be printable")
-    for holds, complaint in requirements(config):
-        if not holds:
-            raise InputError(complaint)
+            yield f"{name} is {quoted(value)}; names must be printable"
 
 
 def all_fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -63,7 +80,7 @@ def requirements(config: ModelConfig) -> Iterator[tuple[bool, str]]:
         f"image.pad_multiple is {image.pad_multiple}; it must be a multiple of {stride}",
     )
     yield (
-        math.prod(image.resized) > 0 and math.prod(image.padded) <= MAX_PIXELS,
+        image.scale <= 0 or (math.prod(image.resized) > 0 and math.prod(image.padded) <= MAX_PIXELS),
         f"image.scale makes images of {image.resized[1]}x{image.resized[0]}; choose 1 to {MAX_PIXELS} pixels",
     )
     yield bev.cells <= MAX_CELLS, f"bev.height x bev.width is {bev.cells} cells; the most is {MAX_CELLS}"

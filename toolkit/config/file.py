@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from toolkit.config.check import check_values
+from toolkit.config.check import check_values, several_faults
 from toolkit.config.model import ModelConfig
 from toolkit.config.official.config import load_official_config
 from toolkit.config.official.python_config import files_of_python_config
@@ -33,7 +33,7 @@ def load_config(path: Path | str) -> ModelConfig:
     try:
         check_values(config)
     except InputError as error:
-        raise InputError(f"config {path}: {error}") from error
+        raise several_faults(f"config {path}", error.args) from error
     return config
 
 

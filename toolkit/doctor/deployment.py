@@ -27,7 +27,7 @@ ENTRIES = (
     Entry("ckpts/*.pth", "trained weights", "your training, or a release of UniAD-tiny", required=True),
     Entry(
         "data/others/motion_anchor_infos_mode6.pkl",
-        "motion anchors of the training",
+        "motion anchors of the training, for `convert --motion-anchors`",
         "the releases of UniAD",
         required=True,
     ),

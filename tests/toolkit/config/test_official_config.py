@@ -90,7 +90,7 @@ def test_absent_thresholds_are_those_the_reference_assumes(tmp_path: Path) -> No
         ("levels = 1", "levels = 4", "model.img_neck.num_outs is 4; supported: 1"),
         ("out_indices=(3,)", "out_indices=(1, 2, 3)", r"model.img_backbone.out_indices is \(1, 2, 3\)"),
         ("bevslicer=False", "bevslicer=True", "model.occ_head.bevslicer is True; supported: False"),
-        (" bevslicer=False,", "", "model.occ_head.bevslicer is missing; supported: False"),
+        (" bevslicer=False,", "", "model.occ_head.bevslicer is missing; supported: False; add the key"),
         ("with_adapter=True", "with_adapter=False", "model.planning_head.with_adapter is False"),
         ("num_things_classes=3", "num_things_classes=5", "model.seg_head.num_things_classes is 5"),
         ("num_anchor=6", "num_anchor=9", "predict_modes is 6, but model.motion_head.num_anchor is 9"),
@@ -115,12 +115,57 @@ def test_absent_thresholds_are_those_the_reference_assumes(tmp_path: Path) -> No
 )
 def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in STAGE2
-    with pytest.raises(InputError, match=rf"config\.py.*{message}") as error:
+    with pytest.raises(InputError, match=rf"(?s)config\.py.*{message}") as error:
         load_config(write_config(tmp_path, STAGE2.replace(old, new, 1)))
-    assert "\n" not in str(error.value)
+    assert all("\n" not in line for line in error.value.args)
+
+
+def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
+    """Fixed values, absent keys, unknown ones, contradictions, and the images, each with what is supported."""
+    text = (
+        STAGE2.replace('style="pytorch"', 'style="caffe"')
+        .replace(" bevslicer=False,", "")
+        .replace("use_grid_mask=True", "mystery=1")
+        .replace("num_query=300, num_classes=4", "num_query='many', num_classes=4")
+        .replace("class_count = len(class_names)", "class_count = 10\nclass_names = class_names[1:]")
+        .replace("to_rgb=True", "to_rgb=False")
+        .replace("scales=[0.25]", "scales=[]")
+    )
+    with pytest.raises(InputError) as error:
+        load_config(write_config(tmp_path, text))
+    headline, *faults = error.value.args
+    assert headline.endswith("config.py: 7 settings do not fit; correct them, or train within what is supported")
+    assert sorted(faults) == [
+        "  NormalizeMultiviewImage has to_rgb=False; only models of RGB images are supported",
+        "  RandomScaleImageMultiViewImage has scales=[]; it must be a list of one number",
+        "  model.img_backbone.style is 'caffe'; supported: 'pytorch'",
+        "  model.mystery is not supported; remove it if it only concerns training",
+        "  model.occ_head.bevslicer is missing; supported: False; add the key",
+        "  model.seg_head.num_query is 'many'; it must be a whole number",
+        "  num_classes is 10, but class_names has 9; make them agree",
+    ]
+
+
+def test_a_variant_with_several_feature_levels_is_called_that(tmp_path: Path) -> None:
+    text = STAGE2.replace("levels = 1", "levels = 4").replace("out_indices=(3,)", "out_indices=(1, 2, 3)")
+    with pytest.raises(InputError) as error:
+        load_config(write_config(tmp_path, text))
+    headline, *faults = error.value.args
+    assert "do not fit; it is UniAD-base, or another variant with several feature levels; only UniAD" in headline
+    assert "  model.img_backbone.out_indices is (1, 2, 3); supported: (3,)" in faults
+    assert "  model.img_neck.num_outs is 4; supported: 1" in faults
 
 
 class TestToml:
+    def test_several_faults_are_a_table(self, tmp_path: Path) -> None:
+        (tmp_path / "own.toml").write_text("[bev]\nx_range = [5, -5]\n[tracking]\nqueries = 1200\n")
+        with pytest.raises(InputError) as error:
+            load_config(tmp_path / "own.toml")
+        assert [line.partition(";")[0] for line in error.value.args[1:]] == [
+            "  bev.x_range is 5.0 to -5.0",
+            "  tracking.track_capacity is 1150",
+        ]
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [

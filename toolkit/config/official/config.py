@@ -9,11 +9,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from toolkit.config.check import several_faults
 from toolkit.config.model import ModelConfig
 from toolkit.config.official.images import image_settings
 from toolkit.config.official.keys import (
     ABSENT,
     CLASS_COUNT,
+    FEATURE_LEVELS,
     FIXED,
     LATER_HEADS,
     OCCUPANCY_LAYERS,
@@ -38,52 +40,74 @@ def load_official_config(path: Path | str) -> ModelConfig:
     values = read_python_config(path)
     try:
         return from_official(values)
-    except (InputError, Misfit) as error:
+    except InputError as error:
+        raise several_faults(f"config {path}", error.args, variant_of(values)) from error
+    except Misfit as error:
         raise InputError(f"config {path}: {error}") from error
 
 
 def from_official(values: Mapping[str, Any]) -> ModelConfig:
     """The `ModelConfig` of the names that an official config assigns.
 
-    Heads that a stage-1 config does not have keep their default settings. Raises InputError that names the key for
-    values that are missing, contradict each other or are not supported, and for keys of the model that are unknown.
+    Heads that a stage-1 config does not have keep their default settings. Raises InputError that names, an argument
+    each, all keys whose values are missing, contradict each other or are not supported, and those of the model that are
+    unknown.
     """
     if not isinstance(values.get("model"), dict):
         raise InputError("it assigns no dict to 'model'; give the config of a UniAD-tiny model")
     absent_heads = find_absent_heads(values)
-    check_fixed(values, absent_heads)
-    check_known(values)
-    found = {
-        setting.name: value
-        for setting in SETTINGS
-        if (value := read_setting(setting, values, absent_heads)) is not ABSENT
-    }
-    classes = found.pop(CLASS_COUNT)
-    if classes != len(found["class_names"]):
-        raise InputError(f"num_classes is {classes}, but class_names has {len(found['class_names'])}; make them agree")
+    faults = [*missing_heads(absent_heads), *fixed_faults(values, absent_heads), *unknown_keys(values)]
+    found: dict[str, Any] = {}
+    for setting in SETTINGS:
+        try:
+            found[setting.name] = read_setting(setting, values, absent_heads)
+        except InputError as error:
+            faults += error.args
+    try:
+        found |= image_settings(values)
+    except InputError as error:
+        faults += error.args
+    found = {name: value for name, value in found.items() if value is not ABSENT}
+    faults += joint_faults(found)
+    if faults:
+        raise InputError(*faults)
+    del found[CLASS_COUNT]
     if not absent_heads:
-        found["occupancy.cell_metres"] = occupancy_cell(found)
+        del found[OCCUPANCY_LAYERS], found[OCCUPANCY_Y]
+        found["occupancy.cell_metres"] = found.pop(OCCUPANCY_X)[2]
     found["tracking.track_capacity"] = max(found["tracking.queries"] + SURVIVORS, found["tracking.max_reports"])
-    return decode(ModelConfig, nested(found | image_settings(values)), root="config", largest=None)
+    return decode(ModelConfig, nested(found), root="config", largest=None)
+
+
+def variant_of(values: Mapping[str, Any]) -> str:
+    """What is said of a config with several feature levels, which is the usual one that does not fit; else empty."""
+    levels = lookup(values, FEATURE_LEVELS)
+    several = isinstance(levels, int) and levels > 1
+    return "UniAD-base, or another variant with several feature levels; only UniAD-tiny converts" if several else ""
 
 
 def find_absent_heads(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The heads of stage 2 if the config has none of them. Raises InputError if it has only some."""
-    absent = tuple(head for head in LATER_HEADS if lookup(values, head) is ABSENT)
-    if 0 < len(absent) < len(LATER_HEADS):
-        raise InputError(f"{absent[0]} is missing; a model has {', '.join(LATER_HEADS)} in stage 2 and none in stage 1")
-    return absent
+    """The heads of stage 2 that the config does not have; all of them in stage 1."""
+    return tuple(head for head in LATER_HEADS if lookup(values, head) is ABSENT)
 
 
-def check_fixed(values: Mapping[str, Any], absent_heads: tuple[str, ...]) -> None:
-    """Raise InputError for a value that the submodules do not implement."""
+def missing_heads(absent: tuple[str, ...]) -> Iterator[str]:
+    """The heads that are missing beside others of stage 2."""
+    if len(absent) < len(LATER_HEADS):
+        for head in absent:
+            yield f"{head} is missing; a model has {', '.join(LATER_HEADS)} in stage 2 and none in stage 1"
+
+
+def fixed_faults(values: Mapping[str, Any], absent_heads: tuple[str, ...]) -> Iterator[str]:
+    """Values that the submodules do not implement."""
     for key, fixed in FIXED.items():
         if key.startswith(absent_heads):
             continue
         value = lookup(values, key)
         supported = " or ".join(map(quoted, fixed.values))
         if value is ABSENT and fixed.assumed is ABSENT:
-            raise InputError(f"{key} is missing; supported: {supported}")
+            yield f"{key} is missing; supported: {supported}; add the key"
+            continue
         if value is ABSENT:
             value = fixed.assumed
         if isinstance(value, str):
@@ -91,18 +115,18 @@ def check_fixed(values: Mapping[str, Any], absent_heads: tuple[str, ...]) -> Non
         if isinstance(value, list):
             value = tuple(value)
         if value not in fixed.values:
-            raise InputError(f"{key} is {quoted(value)}; supported: {supported}")
+            yield f"{key} is {quoted(value)}; supported: {supported}"
 
 
-def check_known(values: Mapping[str, Any]) -> None:
-    """Raise InputError for a key of the model whose meaning is unknown, because ignoring it could change the model."""
+def unknown_keys(values: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of the model whose meaning is unknown, because ignoring them could change the model."""
     known = FIXED.keys() | {key for setting in SETTINGS for key in setting.keys}
     for leaf in leaves(values["model"], "model"):
         parts = leaf.split(".")
         if any(".".join(parts[: end + 1]) in known for end in range(len(parts))):
             continue
         if not any(fnmatchcase(leaf, pattern) for pattern in WITHOUT_EFFECT):
-            raise InputError(f"{leaf:.200} is not supported; remove it if it only concerns training")
+            yield f"{leaf:.200} is not supported; remove it if it only concerns training"
 
 
 def read_setting(setting: Setting, values: Mapping[str, Any], absent_heads: tuple[str, ...]) -> Any:
@@ -132,23 +156,29 @@ def read_setting(setting: Setting, values: Mapping[str, Any], absent_heads: tupl
     return stated[first]
 
 
-def occupancy_cell(found: dict[str, Any]) -> float:
-    """Cell size in metres, from what was found about the occupancy grid, which is taken out of it."""
-    if found.pop(OCCUPANCY_LAYERS) != found["occupancy.steps"]:
-        raise InputError(
+def joint_faults(found: Mapping[str, Any]) -> Iterator[str]:
+    """Settings that contradict each other, as far as they were found."""
+    if {CLASS_COUNT, "class_names"} <= found.keys() and found[CLASS_COUNT] != len(found["class_names"]):
+        yield f"num_classes is {found[CLASS_COUNT]}, but class_names has {len(found['class_names'])}; make them agree"
+    if {OCCUPANCY_LAYERS, "occupancy.steps"} <= found.keys() and found[OCCUPANCY_LAYERS] != found["occupancy.steps"]:
+        yield (
             "model.occ_head.transformer_decoder.num_layers differs from the number of steps (n_future + 1), "
             f"{found['occupancy.steps']}; only one layer per step is supported"
         )
-    x, y = found.pop(OCCUPANCY_X), found.pop(OCCUPANCY_Y)
+    if {OCCUPANCY_X, OCCUPANCY_Y, "bev.width", "bev.height"} <= found.keys():
+        yield from grid_faults(found[OCCUPANCY_X], found[OCCUPANCY_Y], found["bev.width"], found["bev.height"])
+
+
+def grid_faults(x: tuple[float, ...], y: tuple[float, ...], width: int, height: int) -> Iterator[str]:
+    """Axes (first, last, cell, in metres) of the occupancy grid that are not those of a BEV of so many cells."""
     cell = x[2]
-    for name, bound, cells in (("xbound", x, found["bev.width"]), ("ybound", y, found["bev.height"])):
+    for name, bound, cells in (("xbound", x, width), ("ybound", y, height)):
         half = cell * cells / 2
         if cell <= 0 or not all(map(math.isclose, bound, (-half, half, cell))):
-            raise InputError(
+            yield (
                 f"model.occ_head.grid_conf.{name} is {list(bound)}; supported: [{-half}, {half}, {cell}], which "
                 "has as many cells as the BEV, around 0"
             )
-    return float(cell)
 
 
 def leaves(value: Any, key: str) -> Iterator[str]:

@@ -23,7 +23,7 @@ OTHER_STEPS = (
 def image_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted fields of the `ModelConfig`, from the names that an official config assigns.
 
-    Raises InputError for image steps, orders and arguments that the toolkit does not have.
+    Raises InputError that names, an argument each, the image steps, orders and values that the toolkit does not have.
     """
     steps = list(pipeline_steps(values))
     order = [step["type"] for step in steps if step["type"] in IMAGE_STEPS]
@@ -32,45 +32,57 @@ def image_settings(values: Mapping[str, Any]) -> dict[str, Any]:
             f"the test pipeline has the image steps {quoted(order)}; supported: {quoted(list(IMAGE_STEPS))}"
         )
     by_type = {step["type"]: step for step in steps}
-    for kind, arguments in IMAGE_STEPS.items():
-        unknown = sorted(str(name) for name in by_type[kind].keys() - arguments - {"type"})
-        if unknown:
-            raise InputError(f"{kind} has the argument {unknown[0]:.60}; supported: {', '.join(sorted(arguments))}")
-    if by_type[NORMALIZE].get("to_rgb", True) is not True:
-        raise InputError(f"{NORMALIZE} has to_rgb=False; only models of RGB images are supported")
-    if by_type.get(GROUP, {}).get("flip", False) is not False:
-        raise InputError(f"{GROUP} flips images; only flip=False is supported")
-    fields = {
-        "image.mean": argument(by_type[NORMALIZE], "mean", numbers(3)),
-        "image.std": argument(by_type[NORMALIZE], "std", numbers(3)),
-        "image.scale": argument(by_type[SCALE], "scales", only_number),
-        "image.pad_multiple": argument(by_type[PAD], "size_divisor", integer),
-    }
+    faults = list(step_faults(by_type))
+    fields: dict[str, Any] = {}
+    readers = dict(ARGUMENTS)
     if "img_scale" in by_type.get(GROUP, {}):
-        width, height = argument(by_type[GROUP], "img_scale", size)
-        fields |= {"image.source_width": width, "image.source_height": height}
+        readers["image.source"] = (GROUP, "img_scale", size)
+    for field, (kind, name, read) in readers.items():
+        try:
+            fields[field] = argument(by_type[kind], name, read)
+        except InputError as error:
+            faults += error.args
+    if faults:
+        raise InputError(*faults)
+    if "image.source" in fields:
+        fields["image.source_width"], fields["image.source_height"] = fields.pop("image.source")
     return fields
 
 
+def step_faults(by_type: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What steps do to images that the toolkit does not."""
+    for kind, arguments in IMAGE_STEPS.items():
+        for name in sorted(str(name) for name in by_type[kind].keys() - arguments - {"type"}):
+            yield f"{kind} has the argument {name:.60}; supported: {', '.join(sorted(arguments))}"
+    if by_type[NORMALIZE].get("to_rgb", True) is not True:
+        yield f"{NORMALIZE} has to_rgb=False; only models of RGB images are supported"
+    if by_type.get(GROUP, {}).get("flip", False) is not False:
+        yield f"{GROUP} flips images; only flip=False is supported"
+
+
 def pipeline_steps(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The steps of the test pipeline, those inside a step after it. Raises InputError for unknown ones."""
+    """The steps of the test pipeline, those inside a step after it. Raises InputError that names all unknown ones."""
     pipeline = lookup(values, "data.test.pipeline")
     if pipeline is ABSENT:
         pipeline = values.get("test_pipeline")
     if not isinstance(pipeline, list | tuple):
         raise InputError("it assigns no list to 'test_pipeline', which says how images are prepared; add it")
-    pending = list(pipeline)
+    pending, faults = list(pipeline), []
     while pending:
         step = pending.pop(0)
         kind = step.get("type") if isinstance(step, dict) else step
         if not isinstance(step, dict) or kind not in (*OTHER_STEPS, *IMAGE_STEPS):
             supported = ", ".join((*OTHER_STEPS, *IMAGE_STEPS))
-            raise InputError(f"the test pipeline has the step {quoted(kind)}; supported: {supported}")
+            faults.append(f"the test pipeline has the step {quoted(kind)}; supported: {supported}")
+            continue
         yield step
         inner = step.get("transforms", []) if kind == GROUP else []
         if not isinstance(inner, list | tuple):
-            raise InputError(f"{GROUP} has transforms={quoted(inner)}; it must be a list of steps")
+            faults.append(f"{GROUP} has transforms={quoted(inner)}; it must be a list of steps")
+            continue
         pending[:0] = inner
+    if faults:
+        raise InputError(*faults)
 
 
 def argument(step: Mapping[str, Any], name: str, read: Callable[[Any], Any]) -> Any:
@@ -93,3 +105,12 @@ def size(value: Any) -> tuple[int, int]:
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise ValueError("a width and a height")
     return integer(value[0]), integer(value[1])
+
+
+ARGUMENTS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "image.mean": (NORMALIZE, "mean", numbers(3)),
+    "image.std": (NORMALIZE, "std", numbers(3)),
+    "image.scale": (SCALE, "scales", only_number),
+    "image.pad_multiple": (PAD, "size_divisor", integer),
+}
+"""By field of the configuration: the step, its argument, and how that is read."""

@@ -148,6 +148,7 @@ RANGE_KEYS = (
     f"{MOTION}.transformerlayers.pc_range", f"{MOTION}.transformerlayers.transformerlayers.attn_cfgs.0.bev_range",
 )  # fmt: skip
 RANGE_DEFAULTS = {RANGE_KEYS[-1]: NUSCENES_RANGE}
+FEATURE_LEVELS = "model.img_neck.num_outs"
 CLASS_COUNT = "number of classes"
 OCCUPANCY_LAYERS, OCCUPANCY_X, OCCUPANCY_Y = "number of occupancy layers", "occupancy x", "occupancy y"
 """What is compared with other settings instead of filling a field of its own."""
