@@ -44,7 +44,8 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pictures_and_video(results: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed")
     output, video = tmp_path / "pictures", tmp_path / "drive.mp4"
-    assert run(["visualize", str(results), "--frames", str(frames), "-o", str(output), "--video", str(video)]) == 0
+    options = ["--frames", str(frames), "-o", str(output), "--video", str(video), "--key-frames-only"]
+    assert run(["visualize", str(results), *options]) == 0
     printed = capsys.readouterr().out
     assert f"wrote 3 pictures: {output}" in printed
     assert f"wrote video: {video}" in printed
@@ -55,6 +56,9 @@ def test_pictures_and_video(results: Path, frames: Path, tmp_path: Path, capsys:
     film = cv2.VideoCapture(str(video))
     properties = (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS)
     assert [film.get(one) for one in properties] == [3, 1920, 1080, 5]
+    assert run(["visualize", str(results), *options[:-1], "--force"]) == 0
+    smooth = cv2.VideoCapture(str(video))
+    assert [smooth.get(one) for one in properties] == [5, 1920, 1080, 10], "of the same length"
 
 
 def test_without_frames_the_view_from_above(results: Path, tmp_path: Path) -> None:

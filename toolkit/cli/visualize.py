@@ -54,6 +54,9 @@ def visualize_command(
     ground_truth: Annotated[bool, typer.Option(help="Draw the annotations of nuscenes:… frames, dashed.")] = True,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Leave out objects of a lower score.")] = 0.0,
     video: Annotated[Path | None, typer.Option(help="Write a video too, .mp4 or .gif.")] = None,
+    key_frames_only: Annotated[
+        bool, typer.Option("--key-frames-only", help="Show no moments between frames in the video.")
+    ] = False,
     rerun: Annotated[Path | None, typer.Option(help="Write a recording for the Rerun viewer too, .rrd.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
@@ -69,7 +72,7 @@ def visualize_command(
     from toolkit.storage.outputs import new_folder
     from toolkit.visualize.rerun_log import check_rerun, rerun_recording
     from toolkit.visualize.shown import draw_shown, likely, with_frames
-    from toolkit.visualize.video import frame_rate, video_path, write_video
+    from toolkit.visualize.video import frame_rate, smooth_steps, video_path, write_video
 
     inputs = [source, *address_paths(frames), *context.obj.files]
     target = claim_folder(output, "pictures", force=force, inputs=inputs)
@@ -99,9 +102,11 @@ def visualize_command(
         shown = track(
             moments, "draw", total=len(drive.times), console=console, transient=True, disable=not console.is_terminal
         )
-        pictures = draw_shown(shown, drive.config, folder, log, layers)
+        rate = frame_rate(drive.times)
+        steps = smooth_steps(rate) if film is not None and drive.frames and not key_frames_only else 1
+        pictures = draw_shown(shown, drive.config, folder, log, layers, steps)
         if film is not None:
-            write_video(pictures, _within(folder, film), frame_rate(drive.times))
+            write_video(pictures, _within(folder, film), rate * steps)
         else:
             for _ in pictures:
                 pass

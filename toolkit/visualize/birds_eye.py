@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.annotations import Annotation
 from toolkit.runtime.results import FrameResult, MapResult, Mask, MotionModes, OccupancyResult, PlanResult, TrackedBox
+from toolkit.visualize.between import STILL, PlanarMotion
 from toolkit.visualize.canvas import Picture, Points, arrow, blank, dash, dot, fill, outline, ring, stroke
 from toolkit.visualize.ego import EGO_SIZE, SLOW, nearest_first, smooth_path
 from toolkit.visualize.lettering import Label, Rectangle, place_labels, write
@@ -49,6 +50,8 @@ class EgoSquare:
     reach: float
     size: int
     ring_step: int
+    since: PlanarMotion = STILL
+    """How the ego has moved since the moment that results are of."""
 
     @property
     def scale(self) -> float:
@@ -56,18 +59,22 @@ class EgoSquare:
         return self.size / (2 * self.reach)
 
     def pixels(self, points: NDArray[np.floating]) -> Points:
-        """(u, v) of `points` [n, 2] (m, LiDAR frame)."""
+        """(u, v) of `points` [n, 2] (m, LiDAR frame of the results)."""
+        return self.around_ego(self.since.apply(points))
+
+    def around_ego(self, points: NDArray[np.floating]) -> Points:
+        """(u, v) of `points` [n, 2] (m, LiDAR frame of the ego as it is drawn)."""
         return (np.asarray(points, np.float64) * (1, -1) + (self.reach, self.reach)) * self.scale
 
 
-def far_view(size: int) -> EgoSquare:
+def far_view(size: int, since: PlanarMotion = STILL) -> EgoSquare:
     """All of the default BEV grid."""
-    return EgoSquare(53.0, size, ring_step=10)
+    return EgoSquare(53.0, size, ring_step=10, since=since)
 
 
-def near_view(size: int) -> EgoSquare:
+def near_view(size: int, since: PlanarMotion = STILL) -> EgoSquare:
     """The surroundings that occupancy covers."""
-    return EgoSquare(16.0, size, ring_step=5)
+    return EgoSquare(16.0, size, ring_step=5, since=since)
 
 
 Layer = Callable[[Picture, EgoSquare, FrameResult], None]
@@ -105,7 +112,7 @@ def draw_birds_eye(
 
 def frame_around(picture: Picture, view: EgoSquare, reach: float) -> None:
     """Mark the square that another view shows."""
-    corners = view.pixels(np.array([(-reach, -reach), (reach, -reach), (reach, reach), (-reach, reach)]))
+    corners = view.around_ego(np.array([(-reach, -reach), (reach, -reach), (reach, reach), (-reach, reach)]))
     stroke(picture, corners, MUTED, 1, alpha=0.6, closed=True)
 
 
@@ -136,8 +143,8 @@ def _draw_cells(
     """Colours [H, W, 3] of a grid over `ranges`, as far as `shown` [H, W]; row 0 is the rear."""
     (left, right), (rear, front) = ranges
     height, width = shown.shape
-    (u0, v0), (u1, v1) = view.pixels(np.array([(left, rear), (right, front)]))
-    to_view = np.array([[(u1 - u0) / width, 0, u0], [0, (v1 - v0) / height, v0]])
+    origin, along, up = view.pixels(np.array([(left, rear), (right, rear), (left, front)]))
+    to_view = np.column_stack([(along - origin) / width, (up - origin) / height, origin])
     to_view[:, 2] += to_view[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from the middle of pixels
     size = (view.size, view.size)
     colors = cv2.warpAffine(cells.astype(np.uint8), to_view, size, flags=cv2.INTER_NEAREST)
@@ -215,11 +222,11 @@ def _draw_ego(picture: Picture, view: EgoSquare) -> None:
     """The body with its windscreen, so that front and rear are told apart."""
     (width, length), no_height = EGO_SIZE, 0.0
     corners = box_corners((0.0, 0.0, 0.0), (width, length, no_height), np.pi / 2)[:4, :2]
-    fill(picture, view.pixels(corners), EGO)
-    stroke(picture, view.pixels(corners), GROUND, 1, closed=True)
+    fill(picture, view.around_ego(corners), EGO)
+    stroke(picture, view.around_ego(corners), GROUND, 1, closed=True)
     half = width / 2 * 0.8
     screen = np.array([(-half, 0.25 * length), (half, 0.25 * length), (half * 0.8, 0.1 * length)])
-    fill(picture, view.pixels(np.concatenate([screen, [(-half * 0.8, 0.1 * length)]])), GROUND)
+    fill(picture, view.around_ego(np.concatenate([screen, [(-half * 0.8, 0.1 * length)]])), GROUND)
 
 
 def _draw_scale_bar(picture: Picture, view: EgoSquare) -> None:

@@ -12,7 +12,8 @@ from toolkit.data.annotations import Annotation
 from toolkit.data.frames import Command, Frame
 from toolkit.runtime.results import FrameResult
 from toolkit.storage.outputs import new_file
-from toolkit.visualize.birds_eye import Layer, draw_birds_eye, far_view, frame_around, near_view
+from toolkit.visualize.between import STILL, PlanarMotion, gone_on
+from toolkit.visualize.birds_eye import EgoSquare, Layer, draw_birds_eye, far_view, frame_around, near_view
 from toolkit.visualize.camera_view import draw_camera, looks_back
 from toolkit.visualize.canvas import Picture, blank, paste
 from toolkit.visualize.ego import speeds
@@ -31,6 +32,9 @@ _EDGE, _GAP, _HEADER = 12, 8, 48
 _COLUMNS = 3
 _CAMERAS = (1248, 468)
 """Width and height that the cameras share: two rows of 16:9."""
+_RIGHT, _LOW = _EDGE + _CAMERAS[0] + _GAP, _HEADER + _CAMERAS[1] + _GAP
+_FAR, _NEAR = SIZE[0] - _EDGE - _RIGHT, SIZE[1] - _EDGE - _LOW
+"""Sides of the views from above, the one beside the cameras and the other below them."""
 _COMMANDS = {Command.RIGHT: "→ right", Command.LEFT: "← left", Command.STRAIGHT: "↑ straight"}
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 """Colours at full resolution, for the sake of thin lines and text."""
@@ -49,16 +53,24 @@ def draw_frame(
     """
     picture = blank(*SIZE, GROUND)
     _draw_cameras(picture, result, frame, config.image, annotations)
-    right, low = _EDGE + _CAMERAS[0] + _GAP, _HEADER + _CAMERAS[1] + _GAP
-    far, near = SIZE[0] - _EDGE - right, SIZE[1] - _EDGE - low
-    _draw_views(picture, result, annotations, layers, far_at=(right, _HEADER), far=far)
-    _draw_near(picture, result, annotations, layers, at=(_EDGE, low), size=near)
-    table = _EDGE + near + 2 * _GAP
-    draw_nearest(picture, result.boxes, table, low, _EDGE + _CAMERAS[0] - table, near)
-    below = _HEADER + far + 2 * _GAP
-    draw_legend(picture, result, bool(annotations), right, below, far, SIZE[1] - _EDGE - below)
+    _draw_beside_cameras(picture, result, annotations, layers, STILL)
+    table, below = _EDGE + _NEAR + 2 * _GAP, _HEADER + _FAR + 2 * _GAP
+    draw_nearest(picture, result.boxes, table, _LOW, _EDGE + _CAMERAS[0] - table, _NEAR)
+    draw_legend(picture, result, bool(annotations), _RIGHT, below, _FAR, SIZE[1] - _EDGE - below)
     _draw_headline(picture, result, frame)
     return picture
+
+
+def draw_between(
+    picture: Picture, result: FrameResult, since: PlanarMotion, seconds: float, layers: Sequence[Layer] = ()
+) -> Picture:
+    """The picture that `draw_frame` made of a result, `seconds` later: the views from above have moved on.
+
+    Cameras, table and headline stay, for nothing new is known; so does ground truth, which is left out.
+    """
+    later = picture.copy()
+    _draw_beside_cameras(later, gone_on(result, seconds), (), layers, since)
+    return later
 
 
 def draw_result(result: FrameResult, annotations: Sequence[Annotation] = (), layers: Sequence[Layer] = ()) -> Picture:
@@ -67,8 +79,8 @@ def draw_result(result: FrameResult, annotations: Sequence[Annotation] = (), lay
     far = BIRDS_EYE_SIZE[1] - _HEADER - _EDGE
     left = _EDGE + far + _GAP
     near = BIRDS_EYE_SIZE[0] - left - _EDGE
-    _draw_views(picture, result, annotations, layers, far_at=(_EDGE, _HEADER), far=far)
-    _draw_near(picture, result, annotations, layers, at=(left, _HEADER), size=near)
+    _draw_view(picture, result, far_view(far), annotations, layers, (_EDGE, _HEADER), near_view(near).reach)
+    _draw_view(picture, result, near_view(near), annotations, layers, (left, _HEADER))
     top = _HEADER + near + 2 * _GAP
     draw_legend(picture, result, bool(annotations), left, top, near, BIRDS_EYE_SIZE[1] - _EDGE - top)
     _draw_headline(picture, result, None)
@@ -98,29 +110,33 @@ def _draw_cameras(
         paste(picture, view[:height], _EDGE + column * (widest + _GAP), _HEADER + row * (height + _GAP))
 
 
-def _draw_views(
+def _draw_beside_cameras(
     picture: Picture,
     result: FrameResult,
     annotations: Sequence[Annotation],
     layers: Sequence[Layer],
-    far_at: tuple[int, int],
-    far: int,
+    since: PlanarMotion,
 ) -> None:
-    view = far_view(far)
-    drawn = draw_birds_eye(result, view, annotations, layers)
-    frame_around(drawn, view, near_view(far).reach)
-    paste(picture, drawn, *far_at)
+    """Both views from above, of an ego that has moved `since` the result."""
+    far, near = far_view(_FAR, since), near_view(_NEAR, since)
+    _draw_view(picture, result, far, annotations, layers, (_RIGHT, _HEADER), near.reach)
+    _draw_view(picture, result, near, annotations, layers, (_EDGE, _LOW))
 
 
-def _draw_near(
+def _draw_view(
     picture: Picture,
     result: FrameResult,
+    view: EgoSquare,
     annotations: Sequence[Annotation],
     layers: Sequence[Layer],
     at: tuple[int, int],
-    size: int,
+    framed: float | None = None,
 ) -> None:
-    paste(picture, draw_birds_eye(result, near_view(size), annotations, layers), *at)
+    """A view from above; what another shows, as far as `framed` metres, is marked."""
+    drawn = draw_birds_eye(result, view, annotations, layers)
+    if framed is not None:
+        frame_around(drawn, view, framed)
+    paste(picture, drawn, *at)
 
 
 def _draw_headline(picture: Picture, result: FrameResult, frame: Frame | None) -> None:

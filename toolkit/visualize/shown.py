@@ -11,9 +11,10 @@ from toolkit.data.annotations import Annotation
 from toolkit.data.frames import Frame
 from toolkit.errors import InputError
 from toolkit.runtime.results import FrameResult
+from toolkit.visualize.between import motion_between
 from toolkit.visualize.birds_eye import Layer
 from toolkit.visualize.canvas import Picture
-from toolkit.visualize.frame_picture import draw_frame, draw_result, write_picture
+from toolkit.visualize.frame_picture import draw_between, draw_frame, draw_result, write_picture
 from toolkit.visualize.rerun_log import RerunLog
 
 _SAME_SECONDS = 1e-3
@@ -63,13 +64,18 @@ def draw_shown(
     folder: Path,
     recording: RerunLog | None = None,
     layers: Sequence[Layer] = (),
+    steps: int = 1,
 ) -> Iterator[Picture]:
     """Draw each moment when it is asked for, as NAME.jpg with cameras or NAME.png without, and give the picture.
 
+    With frames, `steps` pictures are given from one moment of a scene to the next: what lies between is not written.
     `layers` are drawn on the view from above. A Rerun `recording` gets each moment too. Raises InputError if an image
     cannot be read or a picture not be written.
     """
+    last: tuple[Shown, Picture] | None = None
     for shown in moments:
+        if last is not None:
+            yield from _between(*last, shown, layers, steps)
         result, frame, truth = shown.result, shown.frame, shown.annotations
         if frame is None:
             picture = draw_result(result, truth, layers)
@@ -80,6 +86,20 @@ def draw_shown(
         if recording is not None:
             recording.log(result, frame, truth)
         yield picture
+        last = shown, picture
+
+
+def _between(
+    shown: Shown, picture: Picture, following: Shown, layers: Sequence[Layer], steps: int
+) -> Iterator[Picture]:
+    """The pictures on the way from a moment to the following one of its scene."""
+    before, after = shown.frame, following.frame
+    if before is None or after is None or before.scene != after.scene:
+        return
+    for step in range(1, steps):
+        share = step / steps
+        since = motion_between(before, after, share)
+        yield draw_between(picture, shown.result, since, share * (after.timestamp - before.timestamp), layers)
 
 
 def _moment(scene: str, seconds: float, command: str) -> str:

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_RATE = 2.0
 """Frames per second of nuScenes' key frames."""
+SMOOTH_RATE = 10.0
+"""Pictures per second of a video that shows what lies between key frames."""
 SUFFIXES = (".mp4", ".gif")
 _RATES = (0.5, 60.0)
 _GIF_WIDTH = 960
@@ -36,6 +38,11 @@ def frame_rate(moments: Iterable[tuple[str, float]]) -> float:
     steps = [later - earlier for (one, earlier), (other, later) in pairwise(moments) if one == other]
     usual = statistics.median(steps) if steps else 1 / DEFAULT_RATE
     return min(max(1 / max(usual, 1e-6), _RATES[0]), _RATES[1])
+
+
+def smooth_steps(rate: float) -> int:
+    """Pictures from one frame to the next that make a drive of `rate` frames a second look smooth."""
+    return max(round(SMOOTH_RATE / rate), 1)
 
 
 def video_path(path: Path, warn: Callable[[str], None] = logger.warning) -> Path:
