@@ -15,7 +15,7 @@ from toolkit.errors import InputError
 from toolkit.storage.typed import number_array
 from toolkit.text import quoted
 
-_ROTATION_TOLERANCE = 1e-3
+ROTATION_TOLERANCE = 1e-3
 """Largest deviation of RᵀR from the identity, or of a quaternion's norm from 1: rounding to four decimals is fine."""
 _LARGEST = 1e9
 """No position in metres, reading or camera parameter in pixels comes near."""
@@ -71,12 +71,12 @@ def pose_field(rotation: Any, translation: Any, where: str) -> Pose:
     if rotation.shape == (4,) if isinstance(rotation, np.ndarray) else _is_list(rotation, 4):
         quaternion = array_field(rotation, f"{where}.rotation", (4,))
         norm = float(np.linalg.norm(quaternion))
-        if abs(norm - 1) > _ROTATION_TOLERANCE:
+        if abs(norm - 1) > ROTATION_TOLERANCE:
             raise InputError(f"{where}.rotation: the quaternion (w, x, y, z) has norm {norm:.4g}; normalise it to 1")
         return Pose(quaternion, moved)
     matrix = array_field(rotation, f"{where}.rotation", (3, 3))
     deviation = float(np.abs(matrix.T @ matrix - np.eye(3)).max())
-    if deviation > _ROTATION_TOLERANCE:
+    if deviation > ROTATION_TOLERANCE:
         raise InputError(
             f"{where}.rotation: the matrix is not orthonormal (RᵀR differs from the identity by {deviation:.3g}); "
             "give a pure rotation, without scale or shear"

@@ -14,6 +14,7 @@ from toolkit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from toolkit.config.model import ImageConfig
     from toolkit.data.frames import Command, Frame, FrameSource
+    from toolkit.data.ground_truth import GroundTruth
 
 
 @hookimpl
@@ -27,8 +28,15 @@ def uniad_frame_sources() -> Sequence[FrameSourceKind]:
             open_nuscenes,
             options=("version", "split", "scenes", "command"),
             annotations=nuscenes_annotations,
+            ground_truth=nuscenes_ground_truth,
         ),
-        FrameSourceKind("infos", "infos:FILE.pkl?dataroot=…", open_infos, options=("dataroot", "scenes", "command")),
+        FrameSourceKind(
+            "infos",
+            "infos:FILE.pkl?dataroot=…",
+            open_infos,
+            options=("dataroot", "scenes", "command"),
+            ground_truth=info_ground_truth,
+        ),
         FrameSourceKind("trt-input", "trt-input:FOLDER?dataroot=…", open_trt_input, options=("dataroot",)),
     )
 
@@ -60,6 +68,21 @@ def nuscenes_annotations(path: Path, options: Options, frames: Sequence[Frame]) 
     from toolkit.data.nuscenes.annotations import read_annotations
 
     return read_annotations(path, frames, options.get("version"))
+
+
+def nuscenes_ground_truth(path: Path, options: Options) -> GroundTruth:
+    """Everything that a dataroot knows about the chosen scenes."""
+    from toolkit.data.nuscenes.annotations import read_ground_truth
+
+    scenes = comma_separated(options.get("scenes"))
+    return read_ground_truth(path, version=options.get("version"), split=options.get("split"), scenes=scenes)
+
+
+def info_ground_truth(path: Path, options: Options) -> GroundTruth:
+    """What an info file knows about the chosen scenes."""
+    from toolkit.data.nuscenes.info_annotations import read_info_ground_truth
+
+    return read_info_ground_truth(path, scenes=comma_separated(options.get("scenes")))
 
 
 def open_infos(path: Path, options: Options, image: ImageConfig, warn: Warn) -> FrameSource:

@@ -9,6 +9,7 @@ from pathlib import Path
 from toolkit.config.model import ImageConfig
 from toolkit.data.annotations import Annotation
 from toolkit.data.frames import Frame, FrameSource
+from toolkit.data.ground_truth import GroundTruth
 
 Warn = Callable[[str], None]
 Options = Mapping[str, str]
@@ -21,8 +22,9 @@ class FrameSourceKind:
     """Frames at addresses `PREFIX:PATH?OPTION=VALUE&…`; with an empty `prefix` at paths that begin with no other's.
 
     `form` is such an address for the help of commands, `options` are the names of those that it takes. `open` gets the
-    path, the given options, the images that the model takes, and what to call with a warning; `annotations` the
-    ground truth of frames, if it is known. Both raise InputError, which names what is amiss.
+    path, the given options, the images that the model takes, and what to call with a warning. Where ground truth is
+    known, `annotations` give what pictures show of it for frames, and `ground_truth` all of it for the scenes that the
+    options choose. All raise InputError, which names what is amiss.
     """
 
     prefix: str
@@ -30,6 +32,7 @@ class FrameSourceKind:
     open: Callable[[Path, Options, ImageConfig, Warn], FrameSource]
     options: tuple[str, ...] = ()
     annotations: Callable[[Path, Options, Sequence[Frame]], Annotations] | None = None
+    ground_truth: Callable[[Path, Options], GroundTruth] | None = None
 
     @property
     def name(self) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from toolkit.config.model import ImageConfig
 from toolkit.data.frames import Frame, FrameSource
+from toolkit.data.ground_truth import GroundTruth
 from toolkit.data.source_kind import Annotations, FrameSourceKind, Warn
 from toolkit.errors import InputError
+from toolkit.text import shown
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,18 @@ def open_annotations(address: str, frames: Sequence[Frame], kinds: Collection[Fr
     """
     kind, path, options = _parsed(address, kinds)
     return {} if kind.annotations is None else kind.annotations(path, options, frames)
+
+
+def open_ground_truth(address: str, kinds: Collection[FrameSourceKind]) -> GroundTruth:
+    """What the data set at an address knows about the scenes that the address chooses.
+
+    Raises InputError as `open_frames` does, and for a kind of frames without ground truth.
+    """
+    kind, path, options = _parsed(address, kinds)
+    if kind.ground_truth is None:
+        able = [other.form for other in kinds if other.ground_truth is not None]
+        raise InputError(f"{shown(address)}: {kind.name} holds no ground truth; give {' or '.join(able)}")
+    return kind.ground_truth(path, options)
 
 
 def address_forms(kinds: Collection[FrameSourceKind]) -> str:

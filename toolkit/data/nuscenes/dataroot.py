@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit.config.model import CAMERAS
-from toolkit.data.fields import intrinsics_field, object_field, pose_field
+from toolkit.data.fields import intrinsics_field, object_field
 from toolkit.data.frames import CameraView, CanReading, Command, Float64Array, Frame, Pose
 from toolkit.data.nuscenes.can_bus import can_bus_folder, can_reading, is_unpacked, pose_messages
 from toolkit.data.nuscenes.devkit import open_tables, readable
 from toolkit.data.nuscenes.key_frames import KeyFrame, frames_of, require_images
+from toolkit.data.nuscenes.records import samples_of, sensor_poses
 from toolkit.data.nuscenes.scenes import select_scenes
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def read_dataroot(
             messages = pose_messages(can_bus, scene["name"])
             if not messages:
                 silent.append(scene["name"])
-            for sample in _samples(tables, scene):
+            for sample in samples_of(tables, scene):
                 where = f"{can_bus / scene['name']}_pose.json"
                 can = can_reading(messages, sample["timestamp"], where) if messages else CanReading()
                 key_frames.append(_key_frame(tables, sample, scene["name"], cameras, can))
@@ -94,39 +95,18 @@ def _rotation(pose: Pose) -> Float64Array:
     return product[1:, 1:]
 
 
-def _samples(tables: NuScenes, scene: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    token = scene["first_sample_token"]
-    for _ in tables.sample:  # not longer, even if damaged tables lead in a circle
-        if token:
-            sample = tables.get("sample", token)
-            yield sample
-            token = sample["next"]
-
-
 def _key_frame(
     tables: NuScenes, sample: dict[str, Any], scene: str, cameras: Sequence[str], can: CanReading
 ) -> KeyFrame:
     where = f"{tables.table_root}: sample {sample['token']}"
     data = object_field(sample["data"], f"{where}: data", ("LIDAR_TOP", *cameras), optional=None)
-    lidar2ego, ego2global, _ = _poses(tables, data["LIDAR_TOP"], f"{where}: LIDAR_TOP")
+    lidar2ego, ego2global, _ = sensor_poses(tables, data["LIDAR_TOP"], f"{where}: LIDAR_TOP")
     views = {}
     for camera in cameras:
-        sensor2ego, ego2global_then, intrinsics = _poses(tables, data[camera], f"{where}: {camera}")
+        sensor2ego, ego2global_then, intrinsics = sensor_poses(tables, data[camera], f"{where}: {camera}")
         views[camera] = CameraView(
             image=Path(tables.get_sample_data_path(data[camera])),
             intrinsics=intrinsics_field(intrinsics, f"{where}: {camera}.camera_intrinsic"),
             sensor2lidar=sensor_to_lidar(sensor2ego, ego2global_then, lidar2ego, ego2global),
         )
     return KeyFrame(sample["token"], scene, int(sample["timestamp"]), views, lidar2ego, ego2global, can)
-
-
-def _poses(tables: NuScenes, token: str, where: str) -> tuple[Pose, Pose, Any]:
-    """Sensor to ego, ego to global at the time of this sensor's data, and the camera matrix if it is a camera."""
-    data = tables.get("sample_data", token)
-    sensor = tables.get("calibrated_sensor", data["calibrated_sensor_token"])
-    ego = tables.get("ego_pose", data["ego_pose_token"])
-    return (
-        pose_field(sensor["rotation"], sensor["translation"], f"{where}.calibrated_sensor"),
-        pose_field(ego["rotation"], ego["translation"], f"{where}.ego_pose"),
-        sensor["camera_intrinsic"],
-    )

@@ -37,6 +37,16 @@ def read_infos(
     running code from it. Raises InputError if it is damaged or holds anything but plain data, if a field is amiss, a
     scene unknown or an image missing.
     """
+    infos = load_infos(path)
+    key_frames = [_key_frame(info, f"{path}: infos[{i}]", cameras, dataroot) for i, info in enumerate(infos)]
+    require_scenes(path, scenes, [key_frame.scene for key_frame in key_frames])
+    frames = frames_of([one for one in key_frames if not scenes or one.scene in scenes], command)
+    require_images(frames, "give the nuScenes folder that holds samples/ as ?dataroot=…")
+    return frames
+
+
+def load_infos(path: Path) -> list[Any]:
+    """The infos of a file, one a frame. Raises InputError for a file that is damaged or of another project."""
     readable_file(path, "info file")
     try:
         content = load_numpy_pickle(read_regular(path, _MAX_BYTES))
@@ -45,18 +55,7 @@ def read_infos(
         raise InputError(
             f"info file {path} cannot be read: {one_line(error)}; give a nuscenes_infos_temporal_*.pkl of the reference"
         ) from error
-    infos = _infos_in(content, path)
-    key_frames = [_key_frame(info, f"{path}: infos[{i}]", cameras, dataroot) for i, info in enumerate(infos)]
-    known = {key_frame.scene for key_frame in key_frames}
-    unknown = [scene for scene in scenes if scene not in known]
-    if unknown:
-        raise InputError(
-            f"{path}: has no scene {unknown[0]}; info files name their {len(known)} scenes by token, "
-            f"such as {key_frames[0].scene}"
-        )
-    frames = frames_of([one for one in key_frames if not scenes or one.scene in scenes], command)
-    require_images(frames, "give the nuScenes folder that holds samples/ as ?dataroot=…")
-    return frames
+    return _infos_in(content, path)
 
 
 def _infos_in(content: Any, path: Path) -> list[Any]:
@@ -78,36 +77,52 @@ def _infos_in(content: Any, path: Path) -> list[Any]:
     return infos
 
 
+def require_scenes(path: Path, scenes: Sequence[str], known: Sequence[str]) -> None:
+    """Raise InputError if one of the `scenes` is not among those that an info file knows, one a frame."""
+    unknown = [scene for scene in scenes if scene not in known]
+    if unknown:
+        raise InputError(
+            f"{path}: has no scene {unknown[0]}; info files name their {len(set(known))} scenes by token, "
+            f"such as {known[0]}"
+        )
+
+
 def _key_frame(info: Any, where: str, cameras: Sequence[str], dataroot: Path | None) -> KeyFrame:
-    values = _plain(object_field(info, where, _FIELDS, optional=None))
-    if type(values["timestamp"]) is not int:
-        raise InputError(f"{where}.timestamp: expected whole microseconds, found {quoted(values['timestamp'])}")
+    values = plain_fields(object_field(info, where, _FIELDS, optional=None))
     views = object_field(values["cams"], f"{where}.cams", cameras, optional=None)
     can = array_field(values["can_bus"], f"{where}.can_bus", (18,))
     return KeyFrame(
         token=text_field(values["token"], f"{where}.token"),
         scene=text_field(values["scene_token"], f"{where}.scene_token"),
-        microseconds=values["timestamp"],
+        microseconds=time_field(values["timestamp"], f"{where}.timestamp"),
         cameras={name: _camera(views[name], f"{where}.cams.{name}", dataroot) for name in cameras},
-        lidar2ego=_pose(values, "lidar2ego", where),
-        ego2global=_pose(values, "ego2global", where),
+        lidar2ego=info_pose(values, "lidar2ego", where),
+        ego2global=info_pose(values, "ego2global", where),
         can=CanReading(can[7:10], can[10:13], can[13:16]),
     )
 
 
 def _camera(value: Any, where: str, dataroot: Path | None) -> CameraView:
-    values = _plain(object_field(value, where, _CAMERA_FIELDS, optional=None))
+    values = plain_fields(object_field(value, where, _CAMERA_FIELDS, optional=None))
     return CameraView(
         image=image_path(text_field(values["data_path"], f"{where}.data_path"), dataroot),
         intrinsics=intrinsics_field(values["cam_intrinsic"], f"{where}.cam_intrinsic"),
-        sensor2lidar=_pose(values, "sensor2lidar", where),
+        sensor2lidar=info_pose(values, "sensor2lidar", where),
     )
 
 
-def _pose(values: dict[str, Any], name: str, where: str) -> Pose:
+def time_field(value: Any, where: str) -> int:
+    """A time in microseconds."""
+    if type(value) is not int:
+        raise InputError(f"{where}: expected whole microseconds, found {quoted(value)}")
+    return value
+
+
+def info_pose(values: dict[str, Any], name: str, where: str) -> Pose:
+    """The pose that an info holds as `name`_rotation and `name`_translation."""
     return pose_field(values[f"{name}_rotation"], values[f"{name}_translation"], f"{where}.{name}")
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """The fields with arrays in place of the stand-ins with which pickles are read."""
+def plain_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an info with arrays in place of the stand-ins with which pickles are read."""
     return {name: value.value if isinstance(value, Array) else value for name, value in values.items()}

@@ -9,20 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-import numpy as np
-
 from toolkit.data.frames import CameraView, CanReading, Command, Frame, Pose
+from toolkit.data.ground_truth import AnnotatedFrame, AnnotatedScene
+from toolkit.data.standpoint import driving_command
 from toolkit.errors import InputError
 from toolkit.text import quoted
 
-COMMAND_STEPS = 6
-"""Key frames ahead, half a second each, that decide about the command."""
-COMMAND_METRES = 2.0
-"""To the side, from where on the drive counts as a turn."""
-_EGO_BOX_BOTTOM = np.array([0.0, 0.0, -0.78])
-"""In the LiDAR frame: the reference follows the ego as a box of 1.56 m height about the LiDAR, by its bottom."""
 _LATEST = 10**17
 """A time in microseconds since 1970, far ahead."""
+_NO_SAMPLE = "the chosen scenes hold no sample; choose others"
 _SENSOR_FOLDERS = ("samples", "sweeps")
 
 
@@ -49,11 +44,12 @@ def frames_of(key_frames: Sequence[KeyFrame], command: Command | None = None) ->
     for key_frame in sorted(key_frames, key=lambda key_frame: key_frame.microseconds):
         scenes[key_frame.scene].append(key_frame)
     if not scenes:
-        raise InputError("the chosen scenes hold no sample; choose others")
+        raise InputError(_NO_SAMPLE)
     frames: list[Frame] = []
     for scene, members in scenes.items():
         for i, key_frame in enumerate(members):
-            _check(key_frame, members[i - 1] if i else None)
+            before = members[i - 1].microseconds if i else None
+            _check(key_frame.token, scene, key_frame.microseconds, before)
             frames.append(
                 Frame(
                     name=f"{len(frames):05d}_{key_frame.token}",
@@ -69,32 +65,32 @@ def frames_of(key_frames: Sequence[KeyFrame], command: Command | None = None) ->
     return frames
 
 
-def _check(key_frame: KeyFrame, before: KeyFrame | None) -> None:
-    sample, time = f"sample {quoted(key_frame.token)}", key_frame.microseconds
-    if not re.fullmatch(r"\w[\w-]*", key_frame.token) or not key_frame.scene.isprintable():
-        raise InputError(f"{sample} of scene {quoted(key_frame.scene)}: names must be letters and digits; repair them")
-    if not 0 <= time < _LATEST or (before is not None and time == before.microseconds):
-        raise InputError(
-            f"{sample}: timestamp {quoted(time)} is no time in µs, or that of another sample; repair the data set"
-        )
+def scenes_of(
+    members: Mapping[str, Sequence[AnnotatedFrame]], places: Mapping[str, str | None]
+) -> list[AnnotatedScene]:
+    """Scenes and their frames by name, in the order of time; `places` are their maps' names.
 
-
-def driving_command(start: KeyFrame, later: Sequence[KeyFrame]) -> Command:
-    """Where the ego is on its last known one of the next `COMMAND_STEPS` key frames, seen from the LiDAR at `start`.
-
-    Right or left of `COMMAND_METRES`, or else straight: also when no later key frame is known.
+    Raises InputError as `frames_of` does.
     """
-    if not later:
-        return Command.STRAIGHT
-    end = later[:COMMAND_STEPS][-1]
-    point = _EGO_BOX_BOTTOM
-    for pose in (end.lidar2ego, end.ego2global):
-        point = pose.rotation @ point + pose.translation
-    for pose in (start.ego2global, start.lidar2ego):
-        point = pose.rotation.T @ (point - pose.translation)
-    if point[0] >= COMMAND_METRES:
-        return Command.RIGHT
-    return Command.LEFT if point[0] <= -COMMAND_METRES else Command.STRAIGHT
+    scenes = []
+    for name, frames in members.items():
+        ordered = sorted(frames, key=lambda frame: frame.microseconds)
+        for i, frame in enumerate(ordered):
+            _check(frame.token, name, frame.microseconds, ordered[i - 1].microseconds if i else None)
+        scenes.append(AnnotatedScene(name, places.get(name), tuple(ordered)))
+    if not any(scene.frames for scene in scenes):
+        raise InputError(_NO_SAMPLE)
+    return sorted((scene for scene in scenes if scene.frames), key=lambda scene: scene.frames[0].microseconds)
+
+
+def _check(token: str, scene: str, microseconds: int, before: int | None) -> None:
+    """Raise InputError for names that cannot be part of a file name, or a time that does not follow that `before`."""
+    sample = f"sample {quoted(token)}"
+    if not re.fullmatch(r"\w[\w-]*", token) or not scene.isprintable():
+        raise InputError(f"{sample} of scene {quoted(scene)}: names must be letters and digits; repair them")
+    if not 0 <= microseconds < _LATEST or microseconds == before:
+        time = quoted(microseconds)
+        raise InputError(f"{sample}: timestamp {time} is no time in µs, or that of another sample; repair the data set")
 
 
 def image_path(recorded: str, dataroot: Path | None) -> Path:
