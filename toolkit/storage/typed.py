@@ -10,9 +10,10 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 import numpy as np
@@ -66,7 +67,7 @@ def decode(
     try:
         decoded: T = convert(document)
     except msgspec.ValidationError as error:
-        raise _misfit(error, document, root, convert) from error
+        raise _misfit(error, document, root, kind, convert) from error
     except UnicodeEncodeError as error:
         raise Misfit(root, "expected text, found half a character in the name of a field") from error
     _check(document, decoded, root, largest, ignored)
@@ -187,7 +188,9 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _misfit(error: msgspec.ValidationError, document: Any, root: str, convert: Callable[[Any], Any]) -> Misfit:
+def _misfit(
+    error: msgspec.ValidationError, document: Any, root: str, kind: Any, convert: Callable[[Any], Any]
+) -> Misfit:
     """What msgspec says, with the exact place and the value found there."""
     complaint, path = _complaint_and_path(error)
     value, place = document, root
@@ -195,6 +198,8 @@ def _misfit(error: msgspec.ValidationError, document: Any, root: str, convert: C
         key = int(index) if index else _culprit(document, value, path, convert) if unnamed else name
         place += f"[{index}]" if index else _step(key)
         value = value[key]
+    if isinstance(value, str) and (choices := _choices(kind, path)):
+        return Misfit(place, f"expected {' or '.join(choices)}, found {quoted(value)}")
     if match := _MISSING.fullmatch(complaint):
         return Misfit(place, f"field {match[1]!r} is missing")
     if match := _EXPECTED.fullmatch(complaint):
@@ -203,6 +208,13 @@ def _misfit(error: msgspec.ValidationError, document: Any, root: str, convert: C
         bound = match[2].replace(" of length >= 1", " that is not empty").replace(" of length", " of")
         return Misfit(place, f"expected {kinds}{bound}, found {found}")
     return Misfit(place, complaint)
+
+
+def _choices(kind: Any, path: str) -> list[str]:
+    """The values of the enum that a dataclass has at a path; none if it has another type there."""
+    for name, _, _ in _STEP.findall(path):
+        kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None
+    return [str(member.value) for member in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []
 
 
 def _complaint_and_path(error: msgspec.ValidationError) -> tuple[str, str]:
