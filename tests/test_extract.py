@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from toolkit.bundle import Bundle
-from toolkit.config.model import ModelConfig
+from toolkit.config.model import CanBusRotation, ModelConfig
 from toolkit.data.probe import probe_frames
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.engines.torch import TorchSession
@@ -32,7 +32,7 @@ TOLERANCE = 1e-3
 
 def run_extract() -> dict[str, np.ndarray]:
     """Boxes, scores, ids and plan of each frame."""
-    config = ModelConfig()
+    config = ModelConfig(can_bus_rotation=CanBusRotation.QUATERNION)  # as when the extract was made
     network = Network(join(PluginManager.load().submodules(), config))
     anchors = torch.from_numpy(pseudo_motion_anchors(config))
     network.load_weights(pseudo_trained_weights(network) | {"motion_head.motion_anchors": anchors})

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from toolkit.config.check import check_values
-from toolkit.config.model import ModelConfig
+from toolkit.config.model import CanBusRotation, ModelConfig, YawConvention
 from toolkit.errors import InputError
 from toolkit.specs import StateSpec, StateTable, TensorSpec
 from toolkit.storage.files import is_file_name, is_intact
@@ -25,6 +25,11 @@ FORMAT = 2
 MANIFEST = "bundle.json"
 FUNCTIONAL_ONNX = "model.onnx"
 WEIGHTS = "weights.safetensors"
+EARLIER = {
+    "can_bus_rotation": CanBusRotation.QUATERNION.value,
+    "yaw_convention": YawConvention.CLOCKWISE.value,
+}
+"""What a bundle means whose configuration does not say it: the versions that wrote such knew nothing else."""
 MAX_ELEMENTS = 2**28
 """Of a tensor; the largest of UniAD have a tenth."""
 
@@ -108,8 +113,12 @@ class Bundle:
 
     @property
     def identity(self) -> str:
-        """Digest of the files of the conversion, alike for one network and for no other, whatever was built from it."""
-        return hashlib.sha256(json.dumps(sorted(self.sha256.items())).encode()).hexdigest()
+        """Digest of configuration and files of the conversion, whatever was built from it.
+
+        It is alike for one network, fed and read in one way, and for no other.
+        """
+        content = [self.config.to_dict(), sorted(self.sha256.items())]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -152,8 +161,11 @@ class Bundle:
             work.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path) -> Bundle:
-        """Open a bundle folder. Raises InputError if it is none, is incomplete or edited, or has another format."""
+    def read(cls, path: Path, warn: Callable[[str], None] = lambda _: None) -> Bundle:
+        """Open a bundle folder. Raises InputError if it is none, is incomplete or edited, or has another format.
+
+        `warn` is told of one that does not say all that it means (`EARLIER`).
+        """
         manifest = path / MANIFEST
         if not manifest.is_file():
             raise InputError(f"{path} is not a bundle: it has no {MANIFEST}; make one with `uniad-toolkit convert`")
@@ -162,7 +174,7 @@ class Bundle:
             if "digest" not in values:
                 raise Misfit("$", "field 'digest' is missing")
             content = {name: value for name, value in values.items() if name != "digest"}
-            bundle = decode(cls, completed(content, "$", path=path))
+            bundle = decode(cls, completed(_with_conventions(content), "$", path=path))
             _require_file_names(bundle)
             _require_sense(bundle)
         if values["digest"] != content_digest(values | {"format": FORMAT}):
@@ -170,6 +182,11 @@ class Bundle:
         for file in sorted({*bundle.files.values(), *bundle.sha256}):
             if not (path / file).is_file():
                 raise InputError(f"bundle {path}: file {shown(file)} is missing; convert again")
+        if unsaid := {name: value for name, value in EARLIER.items() if name not in values["config"]}:
+            warn(
+                f"{manifest} does not say {' and '.join(unsaid)}: it is run as {' and '.join(unsaid.values())}, as "
+                "before; for weights of UniAD v1 and UniAD-tiny, which learned another rotation, convert again"
+            )
         return bundle
 
     def _file(self, form: str) -> str:
@@ -182,6 +199,12 @@ def content_digest(manifest: Mapping[str, Any]) -> str:
     """Digest of everything else in a manifest: an edited one would no longer describe the network beside it."""
     content = {name: value for name, value in manifest.items() if name != "digest"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _with_conventions(content: dict[str, Any]) -> dict[str, Any]:
+    """A manifest's content whose configuration, as far as it is one, says what it left unsaid."""
+    config = content.get("config")
+    return content | {"config": EARLIER | config} if isinstance(config, dict) else content
 
 
 def _require_file_names(bundle: Bundle) -> None:

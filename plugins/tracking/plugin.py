@@ -43,7 +43,7 @@ RANKING = "box_scores"
 RESULTS = (
     TensorSpec("boxes", ("reports", 9), "float32",
                "cx, cy, cz (bottom), w, l, h in metres, yaw in radians, vx, vy in m/s, LiDAR frame; best first, "
-               "then zeros. The heading counter-clockwise from x is -yaw - pi/2", RANKING,
+               "then zeros. What the yaw means is `yaw_convention` of the configuration", RANKING,
                tolerance=Tolerance(norm=1e-3, largest=0.1), angles=(6,), role=Role.OBJECT_BOXES),
     TensorSpec("box_scores", ("reports",), "float32", "highest class probability, descending", RANKING,
                tolerance=Tolerance(norm=1e-3, largest=5e-3)),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from toolkit.config.model import ModelConfig
+from toolkit.runtime.heading import heading_of
 from toolkit.runtime.results import FrameResult, TrackedBox
 from toolkit.specs import Interpretation, Tensors
 
@@ -25,7 +24,7 @@ def add_boxes(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Fra
                 score=score,
                 center=(x, y, z + height / 2),
                 size=(width, length, height),
-                heading=_wrap(-yaw - np.pi / 2),
+                heading=heading_of(yaw, config.yaw_convention),
                 velocity=(vx, vy),
                 motion=None,
             )
@@ -36,11 +35,6 @@ def add_boxes(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Fra
         dropped_tracks=int(tensors["dropped_tracks"][0]),
         dropped_agents=int(tensors["dropped_agents"][0]),
     )
-
-
-def _wrap(angle: float) -> float:
-    """The same angle in (-π, π]."""
-    return float(np.pi - (np.pi - angle) % (2 * np.pi))
 
 
 INTERPRETATION = Interpretation(

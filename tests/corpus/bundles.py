@@ -135,6 +135,11 @@ def resigned_manifests() -> Iterator[Malformed]:
         ("sha256", "../secret"): ("0" * 64, "$.sha256: expected the name of a file in the bundle, found '../secret'"),
         ("config", "bev", "height"): (10**9, "$.config: bev.height is 1000000000; it must lie between"),
         ("config", "bev", "width"): ("8", "$.config.bev.width: expected int, found '8'"),
+        ("config", "can_bus_rotation"): (
+            "all",
+            "$.config.can_bus_rotation: expected scalar or quaternion, found 'all'",
+        ),
+        ("config", "yaw_convention"): (None, "$.config.yaw_convention: expected str, found None"),
         ("config", "bev", "radar"): (1, "$.config.bev: unknown field 'radar'; known fields: height"),
         ("submodules", 0, "outputs"): ([], ".name: 'image_features' is the output of no submodule"),
         ("results", 0, "shape"): (["nowhere"], "$.results[0].shape: tensor 'bev': unknown dimension 'nowhere'"),

@@ -157,6 +157,7 @@ def tomls() -> Iterator[Malformed]:
         "NaN": ("[image]\nscale = nan", "image.scale"),
         "infinity": ("[image]\nscale = inf", "image.scale"),
         "date": ("embed = 1979-05-27", "embed"),
+        "no such choice": ("can_bus_rotation = 'vector'", "expected scalar or quaternion, found 'vector'"),
         "no classes": ("class_names = []", "class_names"),
         "range backwards": ("[bev]\nx_range = [1, -1]", "bev.x_range"),
         "range of three": ("[bev]\nx_range = [1, 2, 3]", "bev.x_range"),

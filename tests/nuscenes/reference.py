@@ -110,7 +110,7 @@ def can_bus(tables: NuScenes, sample: Record) -> NDArray[np.float64]:
     return np.array(last["pos"] + last["orientation"] + readings + [0.0, 0.0])
 
 
-def evaluation_inputs(tables: NuScenes) -> list[Record]:
+def evaluation_inputs(tables: NuScenes, rotation: str) -> list[Record]:
     """The tensors of all samples in the order of time, with the names of the toolkit, without images; float64.
 
     By homogeneous matrices and column vectors, where the toolkit uses quaternions and row vectors.
@@ -132,7 +132,8 @@ def evaluation_inputs(tables: NuScenes) -> list[Record]:
         degrees = np.degrees(quaternion_yaw(Quaternion(scan["rotation"]))) % 360
         position = np.array(scan["translation"])
         motion = can_bus(tables, sample)
-        motion[:3], motion[3:7] = position - previous[0], scan["rotation"]
+        motion[:3] = position - previous[0]
+        motion[3:7] = scan["rotation"][0] if rotation == "scalar" else scan["rotation"]
         motion[16:] = np.radians(degrees), degrees - previous[1]
         previous = position, degrees
         inputs.append({

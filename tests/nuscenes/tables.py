@@ -19,10 +19,11 @@ import cv2
 import numpy as np
 from pyquaternion import Quaternion
 
-from toolkit.config.model import CAMERAS, ImageConfig
+from toolkit.config.model import CAMERAS, ImageConfig, ModelConfig
 from toolkit.data.plugin import uniad_frame_sources
 
 IMAGE = ImageConfig(source_width=64, source_height=36)
+CONFIG = ModelConfig(image=IMAGE)
 SOURCES = uniad_frame_sources()
 VERSION = "v1.0-mini"
 KEY_FRAMES = 4

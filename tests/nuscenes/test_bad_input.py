@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.nuscenes.tables import IMAGE, SOURCES, VERSION, edit_table, token
+from tests.nuscenes.tables import CONFIG, IMAGE, SOURCES, VERSION, edit_table, token
 from toolkit.cli.main import run
 from toolkit.config.model import ImageConfig
 from toolkit.data.frames import FrameSource
@@ -152,7 +152,7 @@ def test_missing_images_are_counted(copied: Path) -> None:
 def test_a_corrupt_image_is_named_when_its_turn_comes(copied: Path) -> None:
     picture = sorted((copied / "samples/CAM_BACK").glob("scene-0061*"))[1]
     picture.write_bytes(picture.read_bytes()[:200])
-    frames = sequence_inputs(opened(f"nuscenes:{copied}"), IMAGE)
+    frames = sequence_inputs(opened(f"nuscenes:{copied}"), CONFIG)
     next(frames)
     with pytest.raises(InputError, match=f"{re.escape(picture.name)}: the JPEG file is (cut off|corrupt)"):
         next(frames)

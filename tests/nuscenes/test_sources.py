@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 from nuscenes.nuscenes import NuScenes
 
 from tests.nuscenes.reference import evaluation_inputs
-from tests.nuscenes.tables import DRIVES, IMAGE, SOURCES, VERSION, token
+from tests.nuscenes.tables import CONFIG, DRIVES, IMAGE, SOURCES, VERSION, token
 from toolkit.cli.main import run
-from toolkit.config.model import CAMERAS
+from toolkit.config.model import CAMERAS, CanBusRotation
+from toolkit.data.ego_motion import warn_of_other_rotation
 from toolkit.data.frames import Command, Frame
 from toolkit.data.nuscenes.dataroot import read_dataroot
-from toolkit.data.preprocess import frame_inputs, sequence_inputs
+from toolkit.data.preprocess import frame_inputs, lidar_to_global, sequence_inputs
 from toolkit.data.sources import open_frames
 from toolkit.errors import InputError
 
@@ -31,14 +33,21 @@ OFFICIAL = {
 }
 
 
-def inputs_at(address: str) -> Inputs:
-    return [inputs for _, inputs in sequence_inputs(open_frames(address, IMAGE, SOURCES, warn=lambda _: None), IMAGE)]
+def inputs_at(address: str, rotation: CanBusRotation) -> Inputs:
+    frames = open_frames(address, IMAGE, SOURCES, warn=lambda _: None)
+    return [inputs for _, inputs in sequence_inputs(frames, replace(CONFIG, can_bus_rotation=rotation))]
+
+
+@pytest.fixture(scope="module", params=list(CanBusRotation))
+def rotation(request: pytest.FixtureRequest) -> CanBusRotation:
+    """The setting of the model, which every source obeys."""
+    return CanBusRotation(request.param)
 
 
 @pytest.fixture(scope="module")
-def expected(dataroot: Path) -> Inputs:
+def expected(dataroot: Path, rotation: CanBusRotation) -> Inputs:
     """The tensors of the dataroot."""
-    return inputs_at(f"nuscenes:{dataroot}")
+    return inputs_at(f"nuscenes:{dataroot}", rotation)
 
 
 def assert_identical(actual: Inputs, expected: Inputs) -> None:
@@ -49,23 +58,25 @@ def assert_identical(actual: Inputs, expected: Inputs) -> None:
             assert one[name].tobytes() == other[name].tobytes(), name
 
 
-def test_a_dataroot_gives_what_the_reference_feeds(dataroot: Path, expected: Inputs) -> None:
+def test_a_dataroot_gives_what_the_reference_feeds(dataroot: Path, rotation: CanBusRotation, expected: Inputs) -> None:
     """Recomputed from the tables in another way: homogeneous matrices of the devkit."""
-    reference = evaluation_inputs(NuScenes(VERSION, str(dataroot), verbose=False))
+    reference = evaluation_inputs(NuScenes(VERSION, str(dataroot), verbose=False), rotation)
     for actual, wanted in zip(expected, reference, strict=True):
         for name, values in wanted.items():
             np.testing.assert_allclose(actual[name], values, rtol=2e-6, atol=2e-5, err_msg=name)
 
 
-def test_an_info_file_gives_identical_tensors(dataroot: Path, infos: Path, expected: Inputs) -> None:
-    assert_identical(inputs_at(f"infos:{infos}?dataroot={dataroot}"), expected)
+def test_an_info_file_gives_identical_tensors(
+    dataroot: Path, infos: Path, rotation: CanBusRotation, expected: Inputs
+) -> None:
+    assert_identical(inputs_at(f"infos:{infos}?dataroot={dataroot}", rotation), expected)
 
 
 @pytest.mark.parametrize(
     "prefix", ["D:\\data\\nuscenes\\samples/", "D:\\data\\nuscenes\\samples\\", "./data/nuscenes/samples/"]
 )
 def test_an_info_file_may_be_made_on_windows_and_a_bare_list(
-    dataroot: Path, infos: Path, expected: Inputs, tmp_path: Path, prefix: str
+    dataroot: Path, infos: Path, rotation: CanBusRotation, expected: Inputs, tmp_path: Path, prefix: str
 ) -> None:
     """Their paths have backslashes, at least up to where nuScenes' tables go on."""
     frames = pickle.loads(infos.read_bytes())["infos"]
@@ -74,19 +85,24 @@ def test_an_info_file_may_be_made_on_windows_and_a_bare_list(
             inside = camera["data_path"].partition("samples/")[2]
             camera["data_path"] = prefix + inside.replace("/", prefix[-1])
     (tmp_path / "bare.pkl").write_bytes(pickle.dumps(frames))
-    assert_identical(inputs_at(f"infos:{tmp_path / 'bare.pkl'}?dataroot={dataroot}"), expected)
+    assert_identical(inputs_at(f"infos:{tmp_path / 'bare.pkl'}?dataroot={dataroot}", rotation), expected)
 
 
-def test_the_can_bus_may_lie_beside_the_dataroot(dataroot: Path, expected: Inputs, tmp_path: Path) -> None:
+def test_the_can_bus_may_lie_beside_the_dataroot(
+    dataroot: Path, rotation: CanBusRotation, expected: Inputs, tmp_path: Path
+) -> None:
     copied = shutil.copytree(dataroot, tmp_path / "nuscenes")
     (copied / "can_bus").rename(tmp_path / "can_bus")
-    assert_identical(inputs_at(f"nuscenes:{copied}"), expected)
+    assert_identical(inputs_at(f"nuscenes:{copied}", rotation), expected)
 
 
-def test_a_prepared_folder_gives_identical_tensors(dataroot: Path, expected: Inputs, tmp_path: Path) -> None:
+def test_a_prepared_folder_gives_identical_tensors(
+    dataroot: Path, rotation: CanBusRotation, expected: Inputs, tmp_path: Path
+) -> None:
+    """It holds poses: whatever model is run on it feeds them in its own form."""
     arguments = ["prepare", "--dataroot", str(dataroot), "--version", VERSION, "-o", str(tmp_path / "frames")]
     assert run(arguments) == 0
-    assert_identical(inputs_at(str(tmp_path / "frames")), expected)
+    assert_identical(inputs_at(str(tmp_path / "frames"), rotation), expected)
 
 
 def test_images_are_copied_byte_for_byte(dataroot: Path, tmp_path: Path) -> None:
@@ -122,10 +138,10 @@ def test_the_command_is_where_the_ego_will_drive(dataroot: Path) -> None:
 def test_ego_motion_at_the_start_of_a_scene(dataroot: Path) -> None:
     """As in the reference's evaluation, which never resets the differences, or in its training, which does."""
     first, before, after = (read_dataroot(dataroot, warn=lambda _: None)[i] for i in (0, 3, 4))
-    evaluated = frame_inputs(after, before, IMAGE)["can_bus"]
+    evaluated = frame_inputs(after, before, CONFIG)["can_bus"]
     np.testing.assert_allclose(evaluated[:2], after.ego2global.translation[:2] - before.ego2global.translation[:2])
-    np.testing.assert_allclose(frame_inputs(first, None, IMAGE)["can_bus"][:2], DRIVES[1].position, atol=0.2)
-    trained = frame_inputs(after, before, IMAGE, "training")["can_bus"]
+    np.testing.assert_allclose(frame_inputs(first, None, CONFIG)["can_bus"][:2], DRIVES[1].position, atol=0.2)
+    trained = frame_inputs(after, before, CONFIG, "training")["can_bus"]
     np.testing.assert_array_equal(trained[[0, 1, 2, 17]], 0)
     np.testing.assert_array_equal(trained[3:17], evaluated[3:17])
 
@@ -175,8 +191,12 @@ def trt_input(dataroot: Path, expected: Inputs, tmp_path: Path) -> Path:
     return tmp_path / "uniad_trt_input"
 
 
-def test_a_trt_input_folder_gives_its_tensors(dataroot: Path, trt_input: Path, expected: Inputs) -> None:
-    actual = inputs_at(f"trt-input:{trt_input}?dataroot={dataroot}")
+@pytest.mark.parametrize("model", CanBusRotation)
+def test_a_trt_input_folder_gives_its_tensors(
+    dataroot: Path, trt_input: Path, expected: Inputs, model: CanBusRotation
+) -> None:
+    """Whatever the model's setting."""
+    actual = inputs_at(f"trt-input:{trt_input}?dataroot={dataroot}", model)
     for one, other in zip(actual, expected, strict=True):
         for name in ("image", "command", "use_previous", *OFFICIAL):
             assert one[name].dtype == other[name].dtype
@@ -184,12 +204,34 @@ def test_a_trt_input_folder_gives_its_tensors(dataroot: Path, trt_input: Path, e
         np.testing.assert_allclose(one["timestamp"], other["timestamp"], atol=1e-4)  # float32 at 1000 s
 
 
-def test_calibration_is_worked_out_of_a_trt_input_folder(dataroot: Path, trt_input: Path) -> None:
+def test_a_trt_input_folder_of_another_setting_is_a_warning(
+    dataroot: Path, trt_input: Path, rotation: CanBusRotation
+) -> None:
+    """Once for all frames, and none where it fits or where frames bring no such tensor."""
+    frames = list(open_frames(f"trt-input:{trt_input}?dataroot={dataroot}", IMAGE, SOURCES))
+    warnings: list[str] = []
+    for model in CanBusRotation:
+        warn_of_other_rotation(frames, model, warnings.append)
+        warn_of_other_rotation(read_dataroot(dataroot, warn=lambda _: None), model, warnings.append)
+    (other,) = (one for one in CanBusRotation if one is not rotation)
+    assert warnings == [
+        f"frame 00000: its recorded can_bus has the rotation in {rotation} form, and is fed so; "
+        f"the model was converted with can_bus_rotation {other}"
+    ]
+
+
+def test_calibration_is_worked_out_of_a_trt_input_folder(
+    dataroot: Path, trt_input: Path, rotation: CanBusRotation
+) -> None:
+    """The scalar form does not tell how the ego was tilted; seen from the LiDAR nothing is missing."""
+    tilt = 0.02 if rotation is CanBusRotation.SCALAR else 0.0
     worked_out = list(open_frames(f"trt-input:{trt_input}?dataroot={dataroot}", IMAGE, SOURCES))
     for frame, wanted in zip(worked_out, read_dataroot(dataroot, warn=lambda _: None), strict=True):
         for pose, known in ((frame.lidar2ego, wanted.lidar2ego), (frame.ego2global, wanted.ego2global)):
-            np.testing.assert_allclose(pose.rotation, known.rotation, atol=1e-5)
-            np.testing.assert_allclose(pose.translation, known.translation, atol=1e-3)
+            np.testing.assert_allclose(pose.rotation, known.rotation, atol=tilt or 1e-5)
+            np.testing.assert_allclose(pose.translation, known.translation, atol=2 * tilt or 1e-3)
+        for ours, known_l2g in zip(lidar_to_global(frame), lidar_to_global(wanted), strict=True):
+            np.testing.assert_allclose(ours, known_l2g, atol=1e-3)
         for camera, view in frame.cameras.items():
             known_view = wanted.cameras[camera]
             np.testing.assert_allclose(view.intrinsics, known_view.intrinsics, atol=1e-3)

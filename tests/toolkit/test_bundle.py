@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from toolkit.bundle import MANIFEST, Bundle, EngineRecord
+from toolkit.bundle import EARLIER, MANIFEST, Bundle, EngineRecord, content_digest
+from toolkit.config.model import CanBusRotation, YawConvention
 from toolkit.errors import InputError
 from toolkit.storage.files import sha256_file
 
@@ -82,6 +83,38 @@ def test_missing_field_is_named(written: Bundle) -> None:
         damage(written, {name: value for name, value in manifest.items() if name != field})
         with pytest.raises(InputError, match=f"field '{field}' is missing; convert again"):
             Bundle.read(written.path)
+
+
+def test_conventions_are_kept(written: Bundle) -> None:
+    config = replace(written.config, can_bus_rotation=CanBusRotation.QUATERNION, yaw_convention=YawConvention.HEADING)
+    replace(written, config=config).write()
+    assert Bundle.read(written.path).config == config
+
+
+@pytest.mark.parametrize("unsaid", [[*EARLIER], ["yaw_convention"]])
+def test_a_bundle_that_does_not_say_its_conventions_means_what_it_did(unsaid: list[str], written: Bundle) -> None:
+    """Not what is usual today; and that is said. Once it is written again, it says so itself."""
+    manifest = intact(written)
+    for name in unsaid:
+        del manifest["config"][name]
+    damage(written, manifest | {"digest": content_digest(manifest)})
+    warnings: list[str] = []
+    bundle = Bundle.read(written.path, warnings.append)
+    assert {name: getattr(bundle.config, name) for name in unsaid} == {name: EARLIER[name] for name in unsaid}
+    [warning] = warnings
+    assert f"does not say {' and '.join(unsaid)}: it is run as " in warning
+    bundle.write()
+    assert Bundle.read(written.path, warnings.append) == bundle
+    assert warnings == [warning]
+
+
+def test_identity_is_of_one_network_fed_and_read_in_one_way(written: Bundle) -> None:
+    """Results of one must not be taken for those of another: the files alone do not tell all."""
+    names = {written.identity, replace(written, sha256={"model.onnx": "1" * 64}).identity}
+    for change in ({"can_bus_rotation": CanBusRotation.QUATERNION}, {"yaw_convention": YawConvention.HEADING}):
+        names.add(replace(written, config=replace(written.config, **change)).identity)
+    assert len(names) == 4
+    assert replace(written, parity={"frames": 9}).identity == Bundle.read(written.path).identity
 
 
 def test_unknown_field_of_the_config_is_named(written: Bundle) -> None:

@@ -38,7 +38,7 @@ def drawn(
 
 def network_pixels(of: Frame, camera: str, points: Float64Array) -> Float64Array:
     """(u, v) of points [n, 3] m in the picture, by the matrix that is fed to the network."""
-    matrix = frame_inputs(of, None, CONFIG.image)["lidar2img"][CONFIG.image.cameras.index(camera)]
+    matrix = frame_inputs(of, None, CONFIG)["lidar2img"][CONFIG.image.cameras.index(camera)]
     image = np.column_stack([points, np.ones(len(points))]) @ matrix.T
     return np.asarray(image[:, :2] / image[:, 2:3] * WIDTH / CONFIG.image.resized[1], np.float64)
 
@@ -61,7 +61,7 @@ def test_all_corners_of_a_box_are_where_the_network_sees_them(camera: str, place
 
 def test_recorded_matrices_are_drawn_by_as_they_are_fed() -> None:
     """Of a frame whose matrices another program has computed."""
-    shifted = frame_inputs(frame(), None, CONFIG.image)["lidar2img"].copy()
+    shifted = frame_inputs(frame(), None, CONFIG)["lidar2img"].copy()
     shifted[:, 0] += 10 * shifted[:, 2]
     recorded = replace(frame(), recorded={"lidar2img": shifted})
     difference = lidar_to_picture(recorded, "CAM_FRONT", CONFIG.image, WIDTH) - lidar_to_picture(

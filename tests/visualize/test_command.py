@@ -106,7 +106,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             yield replace(made, plan=lost) if one.name == "0002" else made
 
     opened = SimpleNamespace(config=CONFIG)
-    monkeypatch.setattr("toolkit.bundle.Bundle.read", lambda _path: opened)
+    monkeypatch.setattr("toolkit.bundle.Bundle.read", lambda _path, _warn: opened)
     monkeypatch.setattr("toolkit.cli.visualize.open_session", lambda *_, **__: None)
     monkeypatch.setattr("toolkit.runtime.sequence.run_sequence", made_up)
     (tmp_path / "bundle").mkdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from toolkit.batch.scenes import Scene
 from toolkit.bundle import Bundle
-from toolkit.data.preprocess import FirstFrame
+from toolkit.data.ego_motion import FirstFrame
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.session import Session
 from toolkit.errors import CheckFailed

@@ -60,7 +60,7 @@ def benchmark_command(
     target = None
     if output is not None:
         target = claim_file(output, inputs=[bundle, *address_paths(source), *context.obj.files])
-    opened = Bundle.read(bundle)
+    opened = Bundle.read(bundle, print_warning)
     command = shlex.join([context.find_root().info_name or "", *sys.argv[1:]])
     with temporary_folder("frames") as folder:
         if source is None:

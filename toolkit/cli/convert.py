@@ -11,7 +11,7 @@ import typer
 from toolkit.cli.assets import AssetCommand, AssetOption, asset_files
 from toolkit.cli.console import print_note, print_written, step
 from toolkit.config.check import check_values
-from toolkit.config.model import ModelConfig
+from toolkit.config.model import CanBusRotation, ModelConfig, YawConvention
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
 from toolkit.weights.layouts import Weights
@@ -43,17 +43,30 @@ def convert_command(
         int | None,
         typer.Option(help="Agents besides the ego for motion, occupancy and planning; 128, or the config's."),
     ] = None,
+    can_bus_rotation: Annotated[
+        CanBusRotation | None,
+        typer.Option(help="What training fed of the rotation: (w, w, w, w) or all; 'scalar', or the config's."),
+    ] = None,
+    yaw_convention: Annotated[
+        YawConvention | None,
+        typer.Option(
+            help="What the yaw of a box means: -heading - pi/2, or the heading; 'clockwise', or the config's."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Convert a checkpoint into a bundle: one ONNX model, its weights, and the proof that both agree.
 
     Example: [bold]uniad-toolkit convert ckpts/tiny_imgx0.25_e2e_ep20.pth --motion-anchors
     data/others/motion_anchor_infos_mode6.pkl -o bundle[/]
+
+    A checkpoint of UniAD v2.0 needs --can-bus-rotation quaternion --yaw-convention heading (docs/configs.md).
     """
     from toolkit.config.file import config_files, load_config
     from toolkit.conversion.convert import convert
 
     model = with_capacities(ModelConfig() if config is None else load_config(config), track_capacity, agent_capacity)
+    model = with_conventions(model, can_bus_rotation, yaw_convention)
     files = asset_files(context, asset or ())
     assets = {key: each.read(file, model) for key, (each, file) in files.items()}
     inputs = [*(config_files(config) if config is not None else ()), *(file for _, file in files.values())]
@@ -90,3 +103,10 @@ def with_capacities(config: ModelConfig, tracks: int | None, agents: int | None)
     sized = replace(config, tracking=replace(config.tracking, track_capacity=tracks, agent_capacity=agents))
     check_values(sized)
     return sized
+
+
+def with_conventions(config: ModelConfig, rotation: CanBusRotation | None, yaw: YawConvention | None) -> ModelConfig:
+    """The config with these conventions, where given."""
+    return replace(
+        config, can_bus_rotation=rotation or config.can_bus_rotation, yaw_convention=yaw or config.yaw_convention
+    )

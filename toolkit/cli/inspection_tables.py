@@ -62,6 +62,7 @@ def _(report: BundleReport) -> None:
     intact = {True: "", False: Text("differs from the one the conversion wrote", "red")}
     table("files", ("", "MiB", ""), ((f.name, mebibytes(f.bytes), intact[f.intact]) for f in report.files))
     table("capacities", (), report.capacities.items())
+    table("conventions", (), report.conventions.items())
     table("", (), [("custom ops", report.custom_ops or "none"), ("results", report.results)])
     table("parity at conversion", (), report.parity.items())
     engines = ((e.file, f"{e.target} {e.version}", e.precision, e.capabilities) for e in report.engines)

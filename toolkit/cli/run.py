@@ -65,6 +65,7 @@ def run_command(
     from toolkit.batch.scenes import Shard, split_scenes
     from toolkit.bundle import Bundle
     from toolkit.cli.run_job import RunJob, run_records, threads_each
+    from toolkit.data.ego_motion import warn_of_other_rotation
     from toolkit.data.sources import address_paths, image_files, open_frames
     from toolkit.runtime.run_record import RunRecord
     from toolkit.storage.outputs import new_folder
@@ -74,9 +75,10 @@ def run_command(
     target = claim_folder(output, "results", force=force, inputs=inputs)
     require_precision(precision, (session,), plugins)  # before workers start
     chosen = Shard.parse(shard) if shard is not None else Shard(0, 1)
-    opened = Bundle.read(bundle)
+    opened = Bundle.read(bundle, print_warning)
     with step("read frames"):
         source = list(open_frames(frames, opened.config.image, plugins.frame_sources(), print_warning))
+    warn_of_other_rotation(source, opened.config.can_bus_rotation, print_warning)
     keep_apart(target, image_files(source))
     scenes = chosen.of(list(split_scenes(source)))
     workers = max(1, min(workers, len(scenes)))

@@ -17,7 +17,7 @@ from toolkit.batch.writer import SceneWriter
 from toolkit.bundle import Bundle
 from toolkit.cli.console import step
 from toolkit.cli.sessions import open_session
-from toolkit.data.preprocess import FirstFrame
+from toolkit.data.ego_motion import FirstFrame
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
 from toolkit.runtime.run_record import FrameRecord

@@ -60,7 +60,7 @@ def verify_command(
         target = claim_file(output, inputs=[bundle, inputs, *address_paths(frames), *plugins.files])
     chosen = session_names(sessions)
     require_precision(precision, chosen, plugins, "--sessions")
-    opened = Bundle.read(bundle)
+    opened = Bundle.read(bundle, print_warning)
     if frames is not None:
         with step("read frames"):
             sequence = frame_sequence(opened, frames, length, plugins.frame_sources(), print_warning)

@@ -151,12 +151,14 @@ def _run(
 ) -> Drive:
     """A bundle's results of the frames at an address, each made when it is asked for."""
     from toolkit.bundle import Bundle
+    from toolkit.data.ego_motion import warn_of_other_rotation
     from toolkit.runtime.sequence import run_sequence
 
     if address is None:
         raise InputError(f"{bundle} is a bundle; say with --frames what to run it on, or give the results of a run")
-    opened = Bundle.read(bundle)
+    opened = Bundle.read(bundle, print_warning)
     frames = _open(address, opened.config, plugins)
+    warn_of_other_rotation(frames, opened.config.can_bus_rotation, print_warning)
     with step(f"load the {session} session"):
         engine = open_session(opened, session, plugins, precision=precision)
     results = _finite(run_sequence(opened, engine, plugins.submodules(), frames), left_out)

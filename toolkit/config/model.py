@@ -7,6 +7,7 @@ Defaults are those of the official UniAD-tiny end-to-end configuration.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 CLASS_NAMES = (
@@ -14,6 +15,24 @@ CLASS_NAMES = (
     "barrier", "motorcycle", "bicycle", "pedestrian", "traffic_cone",
 )  # fmt: skip
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
+
+
+class CanBusRotation(StrEnum):
+    """What a training fed of the ego-to-global quaternion (w, x, y, z), in four entries of the vector `can_bus`."""
+
+    SCALAR = "scalar"
+    """(w, w, w, w), as UniAD v1 and UniAD-tiny: they assign an object of which numpy keeps the scalar part."""
+    QUATERNION = "quaternion"
+    """(w, x, y, z), as UniAD v2.0."""
+
+
+class YawConvention(StrEnum):
+    """What a training meant by a box's yaw. The heading counts counter-clockwise from the LiDAR frame's x axis."""
+
+    CLOCKWISE = "clockwise"
+    """Clockwise from -y, so that the heading is -yaw - π/2, as UniAD v1 and UniAD-tiny."""
+    HEADING = "heading"
+    """The heading itself, as UniAD v2.0."""
 
 
 @dataclass(frozen=True)
@@ -136,12 +155,14 @@ class PlanningConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that fixes the network besides its weights."""
+    """Everything that fixes the network besides its weights, and what its inputs and outputs mean."""
 
     embed: int = 256
     heads: int = 8
     feedforward: int = 512
     class_names: tuple[str, ...] = CLASS_NAMES
+    can_bus_rotation: CanBusRotation = CanBusRotation.SCALAR
+    yaw_convention: YawConvention = YawConvention.CLOCKWISE
     image: ImageConfig = field(default_factory=ImageConfig)
     bev: BevConfig = field(default_factory=BevConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.config.model import ImageConfig
-from toolkit.data.frames import CameraView, Float64Array, Frame
+from toolkit.config.model import ImageConfig, ModelConfig
+from toolkit.data.ego_motion import FirstFrame, Float32Array, ego_motion
+from toolkit.data.frames import CameraView, Frame
 from toolkit.data.jpeg import jpeg_size
 from toolkit.data.pictures import IMAGE, PICTURES, PictureMemory
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.errors import InputError
 from toolkit.storage.regular_file import open_regular
 
-Float32Array = NDArray[np.float32]
-FirstFrame = Literal["evaluation", "training"]
-"""What the ego motion of a scene's first frame refers to: see `ego_motion`."""
 MAX_JPEG_BYTES = MAX_JPEG_PIXELS = 2**26
 """Far beyond any camera; a larger image would only exhaust the memory."""
 
@@ -30,7 +27,7 @@ MAX_JPEG_BYTES = MAX_JPEG_PIXELS = 2**26
 def frame_inputs(
     frame: Frame,
     previous: Frame | None,
-    config: ImageConfig,
+    config: ModelConfig,
     first_frame: FirstFrame = "evaluation",
     pictures: NDArray[np.uint8] | None = None,
 ) -> dict[str, NDArray[Any]]:
@@ -38,20 +35,21 @@ def frame_inputs(
 
     The frame's `pictures` in one array, if given, stand in place of the image that would be prepared from them.
     """
-    missing = [name for name in config.cameras if name not in frame.cameras]
+    image = config.image
+    missing = [name for name in image.cameras if name not in frame.cameras]
     if missing:
-        raise InputError(f"frame {frame.name}: camera {missing[0]} is missing; the model takes {_names(config)}")
-    views = [frame.cameras[name] for name in config.cameras]
+        raise InputError(f"frame {frame.name}: camera {missing[0]} is missing; the model takes {_names(image)}")
+    views = [frame.cameras[name] for name in image.cameras]
     rotation, translation = lidar_to_global(frame)
     continues = previous is not None and previous.scene == frame.scene
     images: dict[str, NDArray[Any]] = (
-        {IMAGE: np.stack([camera_image(view.image, config) for view in views])}
+        {IMAGE: np.stack([camera_image(view.image, image) for view in views])}
         if pictures is None
         else {PICTURES: pictures}
     )
     return images | {
-        "lidar2img": np.stack([lidar_to_image(view, config) for view in views]),
-        "can_bus": ego_motion(frame, previous, first_frame),
+        "lidar2img": np.stack([lidar_to_image(view, image) for view in views]),
+        "can_bus": ego_motion(frame, previous, config.can_bus_rotation, first_frame),
         "timestamp": np.array([frame.timestamp], np.float32),
         "l2g_rotation": rotation,
         "l2g_translation": translation,
@@ -63,7 +61,7 @@ def frame_inputs(
 
 def sequence_inputs(
     frames: Iterable[Frame],
-    config: ImageConfig,
+    config: ModelConfig,
     first_frame: FirstFrame = "evaluation",
     clock: StageClock[Stage] | None = None,
     previous: Frame | None = None,
@@ -77,7 +75,7 @@ def sequence_inputs(
     clock = clock or StageClock()
     for frame in frames:
         memory = None if pictures is None else pictures()
-        loaded = load_images(frame, config, memory)
+        loaded = load_images(frame, config.image, memory)
         clock.lap(Stage.LOAD)
         inputs = frame_inputs(loaded, previous, config, first_frame, None if memory is None else memory.array)
         clock.lap(Stage.PREPROCESS)
@@ -185,39 +183,6 @@ def lidar_to_global(frame: Frame) -> tuple[Float32Array, Float32Array]:
     rotation = frame.lidar2ego.rotation.T @ ego2global
     translation = frame.lidar2ego.translation @ ego2global + frame.ego2global.translation
     return rotation.astype(np.float32), translation.astype(np.float32)
-
-
-def ego_motion(frame: Frame, previous: Frame | None, first_frame: FirstFrame = "evaluation") -> Float32Array:
-    """The vector [18] that the reference calls can_bus.
-
-    0:3 is the ego's move since `previous` along the global axes (m); 3:7 the ego-to-global quaternion (w, x, y, z);
-    7:16 acceleration, rotation rate and velocity; 16 the heading in radians, in [0, 2π); 17 the change of heading
-    since `previous` in degrees, as a plain difference of two headings in [0, 360).
-
-    At the first frame of a scene, "evaluation" does as the reference does when evaluated: it subtracts the previous
-    scene's last pose, and nothing at the very first frame, which so carries its absolute pose. "training" puts zeros
-    there, as the reference's training does.
-    """
-    position, heading = frame.ego2global.translation, _heading(frame)
-    starts = previous is None or previous.scene != frame.scene
-    if first_frame == "training" and starts:
-        move, turn = np.zeros(3), 0.0
-    elif previous is None:
-        move, turn = position, heading
-    else:
-        move, turn = position - previous.ego2global.translation, heading - _heading(previous)
-    can = frame.can
-    parts: tuple[Float64Array, ...] = (
-        move, frame.ego2global.quaternion, can.acceleration, can.rotation_rate, can.velocity,
-        np.array([math.radians(heading), turn]),
-    )  # fmt: skip
-    return np.concatenate(parts).astype(np.float32)
-
-
-def _heading(frame: Frame) -> float:
-    """Degrees in [0, 360)."""
-    degrees = math.degrees(frame.ego2global.yaw)
-    return degrees + 360 if degrees < 0 else degrees
 
 
 def _names(config: ImageConfig) -> str:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from toolkit.config.model import ModelConfig
+from toolkit.data.ego_motion import rotation_entries
 
 FRAME_SECONDS = 0.5
 SPEED = 6.0
@@ -31,7 +32,8 @@ def probe_frame(config: ModelConfig, number: int, continues: bool) -> dict[str, 
     cos, sin = math.cos(yaw), math.sin(yaw)
     can_bus = np.zeros(18, np.float32)
     can_bus[:2] = step * cos, step * sin
-    can_bus[3:7] = math.cos(yaw / 2), 0, 0, math.sin(yaw / 2)
+    ego2global = np.array([math.cos(yaw / 2), 0, 0, math.sin(yaw / 2)])
+    can_bus[3:7] = rotation_entries(ego2global, config.can_bus_rotation)
     can_bus[9], can_bus[12], can_bus[13] = 9.81, YAW_RATE, SPEED
     can_bus[16], can_bus[17] = yaw, math.degrees(YAW_RATE * FRAME_SECONDS) * continues
     return {

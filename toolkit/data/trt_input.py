@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from toolkit.config.model import CAMERAS, ImageConfig
+from toolkit.data.ego_motion import recorded_pose
 from toolkit.data.fields import array_field, command_field, pose_field
 from toolkit.data.frames import CameraView, CanReading, Float64Array, Frame, Pose
 from toolkit.data.nuscenes.key_frames import image_path, require_images
@@ -108,7 +109,7 @@ def _frame(name: str, record: _Record, position: Float64Array, start: float, sca
     """The frame of a record whose ego is at global `position` (m), in a scene that began at `start` (s)."""
     values, where = record.values, record.where
     can = values["img_metas_can_bus"]
-    ego2global = pose_field(can[3:7], position, f"{where}: img_metas_can_bus")
+    ego2global = recorded_pose(can, position, f"{where}: img_metas_can_bus")
     axes = ego2global.rotation
     pose_field(values["l2g_r_mat"], values["l2g_t"], f"{where}: l2g")
     recorded = {

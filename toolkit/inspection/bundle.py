@@ -25,7 +25,8 @@ class BundleReport:
     """Everything `inspect` says about a bundle.
 
     `shares` are the weights by submodule, as far as the submodules' plugins are loaded; `capacities` the sizes that
-    were fixed at conversion; `results` leave the network without returning as state.
+    were fixed at conversion, `conventions` what inputs and outputs mean; `results` leave the network without returning
+    as state.
     """
 
     path: str
@@ -35,6 +36,7 @@ class BundleReport:
     shares: tuple[Share, ...]
     files: tuple[FileRecord, ...]
     capacities: Mapping[str, int]
+    conventions: Mapping[str, str]
     results: tuple[str, ...]
     custom_ops: tuple[str, ...]
     parity: Mapping[str, object]
@@ -63,6 +65,7 @@ def inspect_bundle(bundle: Bundle, submodules: Sequence[Submodule]) -> BundleRep
             "agents": config.tracking.agent_capacity,
             "map instances": config.map.max_instances,
         },
+        conventions={"can_bus_rotation": config.can_bus_rotation, "yaw_convention": config.yaw_convention},
         results=tuple(spec.name for spec in bundle.results if spec.name not in recurrent),
         custom_ops=bundle.custom_ops,
         parity=bundle.parity,

@@ -29,6 +29,7 @@ class Conversion:
     meta: Facts
     tools: Facts
     capacities: Facts
+    conventions: Facts
     files: Table
     submodules: Table
     parameters: int

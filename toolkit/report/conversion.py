@@ -32,6 +32,7 @@ def describe_conversion(bundle: Bundle, submodules: Sequence[Submodule]) -> Conv
         meta=facts_of(provenance.get("meta")),
         tools=facts_of(provenance.get("tools")),
         capacities=facts_of(report.capacities),
+        conventions=facts_of(report.conventions),
         files=_file_table(report.files, bundle.sha256),
         submodules=_submodule_table(report, model),
         parameters=sum(share.parameters for share in report.shares),

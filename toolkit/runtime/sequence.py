@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from toolkit.bundle import Bundle
+from toolkit.data.ego_motion import FirstFrame
 from toolkit.data.frames import Frame
-from toolkit.data.preprocess import FirstFrame, sequence_inputs
+from toolkit.data.preprocess import sequence_inputs
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.session import PictureSession, Session
 from toolkit.runtime.results import FrameResult, frame_result
@@ -36,7 +37,7 @@ def run_sequence(
     interpretations = interpretations_of(bundle, submodules)
     scene, runner = None, TemporalRunner(bundle, session)
     pictures = session.new_pictures if isinstance(session, PictureSession) else None
-    for frame, inputs in sequence_inputs(frames, bundle.config.image, first_frame, clock, previous, pictures):
+    for frame, inputs in sequence_inputs(frames, bundle.config, first_frame, clock, previous, pictures):
         if frame.scene != scene:
             scene, runner = frame.scene, TemporalRunner(bundle, session)
         results = runner.step(inputs)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.bundle import Bundle
+from toolkit.data.ego_motion import warn_of_other_rotation
 from toolkit.data.preprocess import sequence_inputs
 from toolkit.data.probe import probe_frames
 from toolkit.data.source_kind import FrameSourceKind
@@ -48,7 +49,8 @@ def frame_sequence(
     """
     frames = open_frames(address, bundle.config.image, sources, warn)
     count = check_length(address, len(frames), length)
-    return Sequence((inputs for _, inputs in sequence_inputs(islice(frames, count), bundle.config.image)), count)
+    warn_of_other_rotation(frames, bundle.config.can_bus_rotation, warn)
+    return Sequence((inputs for _, inputs in sequence_inputs(islice(frames, count), bundle.config)), count)
 
 
 def official_sequence(bundle: Bundle, path: Path, length: int | None) -> Sequence:

@@ -107,7 +107,7 @@ def test_frames_that_cannot_be(
 def test_made_up_pictures_become_the_probe_frames_again(tmp_path: Path) -> None:
     """About, since JPEG and two changes of size lie between; what is no picture is fed as it is."""
     frames = write_probe_frames(CONFIG, 2, tmp_path)
-    for expected, (_, inputs) in zip(probe_frames(CONFIG, 2, 2), sequence_inputs(frames, CONFIG.image), strict=True):
+    for expected, (_, inputs) in zip(probe_frames(CONFIG, 2, 2), sequence_inputs(frames, CONFIG), strict=True):
         assert np.corrcoef(inputs.pop("image").ravel(), expected.pop("image").ravel())[0, 1] > 0.9
         for name, array in inputs.items():
             np.testing.assert_array_equal(array, expected[name], err_msg=name)

@@ -11,11 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.toolkit.config.official_style import DEPLOYMENT, STAGE1, STAGE2, write_config
-from toolkit.cli.convert import with_capacities
+from toolkit.cli.convert import with_capacities, with_conventions
 from toolkit.cli.main import run
 from toolkit.config.check import check_config_against, check_values
 from toolkit.config.file import load_config, to_toml
-from toolkit.config.model import BevConfig, ImageConfig, ModelConfig, MotionConfig
+from toolkit.config.model import (
+    BevConfig,
+    CanBusRotation,
+    ImageConfig,
+    ModelConfig,
+    MotionConfig,
+    YawConvention,
+)
 from toolkit.errors import InputError
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
@@ -182,6 +189,8 @@ class TestToml:
             ("[tracking]\nqueries = 1200", "tracking.track_capacity is 1150; it must exceed tracking.queries, 1200"),
             ("class_names = []", "class_names is empty"),
             ("class_names = ['a', 'a']", "class_names holds a name twice"),
+            ("can_bus_rotation = 'vector'", "config.can_bus_rotation: expected scalar or quaternion, found 'vector'"),
+            ("yaw_convention = 1", "config.yaw_convention: expected str, found 1"),
         ],
     )
     def test_faults_are_named(self, tmp_path: Path, text: str, message: str) -> None:
@@ -199,6 +208,8 @@ class TestToml:
         height=st.integers(1, 500),
         scale=st.floats(0.1, 1),
         groups=st.lists(st.lists(st.integers(0, 9)), min_size=1, max_size=3),
+        rotation=st.sampled_from(CanBusRotation),
+        yaw=st.sampled_from(YawConvention),
     )
     def test_every_configuration_survives(
         self,
@@ -207,12 +218,16 @@ class TestToml:
         height: int,
         scale: float,
         groups: list[list[int]],
+        rotation: CanBusRotation,
+        yaw: YawConvention,
     ) -> None:
         config = ModelConfig(
             class_names=tuple(names),
             bev=BevConfig(height=height),
             image=ImageConfig(scale=scale),
             motion=MotionConfig(class_groups=tuple(map(tuple, groups))),
+            can_bus_rotation=rotation,
+            yaw_convention=yaw,
         )
         path = tmp_path_factory.mktemp("toml") / "own.toml"
         path.write_text(to_toml(config), encoding="utf-8")
@@ -293,6 +308,14 @@ class TestCommands:
         assert with_capacities(config, 950, None).tracking.track_capacity == 950
         with pytest.raises(InputError, match="--track-capacity 901 leaves no room for survivors"):
             with_capacities(config, 901, None)
+
+    def test_conventions_of_the_command_line_override_the_config(self, tmp_path: Path) -> None:
+        """An official config does not tell by which version of UniAD it was trained."""
+        official = load_config(write_config(tmp_path))
+        both = with_conventions(official, CanBusRotation.QUATERNION, YawConvention.HEADING)
+        assert (both.can_bus_rotation, both.yaw_convention) == ("quaternion", "heading")
+        assert with_conventions(both, None, None) == both
+        assert with_conventions(both, CanBusRotation.SCALAR, YawConvention.CLOCKWISE) == official
 
     def test_all_reported_boxes_fit_into_the_tracks(self) -> None:
         config = replace(ModelConfig(), tracking=replace(ModelConfig().tracking, queries=61))

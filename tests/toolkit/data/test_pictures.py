@@ -49,7 +49,7 @@ def session(toy: Bundle, plugins: PluginManager) -> PreparingSession:
 @pytest.fixture
 def arrays(session: PreparingSession) -> dict[str, np.ndarray]:
     """The first frame, with its pictures as they are."""
-    (_, inputs), *_ = sequence_inputs(FRAMES[:1], CONFIG.image, pictures=session.new_pictures)
+    (_, inputs), *_ = sequence_inputs(FRAMES[:1], CONFIG, pictures=session.new_pictures)
     return inputs
 
 
@@ -75,7 +75,7 @@ def test_pictures_are_decoded_into_the_sessions_memory(session: PreparingSession
     write_frame(FRAMES[0], tmp_path)
     (stored,) = read_frame_folder(tmp_path)
     for frame, directly in ((stored, True), (FRAMES[0], False)):
-        ((_, inputs),) = sequence_inputs([frame], CONFIG.image, pictures=session.new_pictures)
+        ((_, inputs),) = sequence_inputs([frame], CONFIG, pictures=session.new_pictures)
         memory = session.memories[-1]
         assert inputs[PICTURES] is memory.array
         assert IMAGE not in inputs
@@ -96,19 +96,19 @@ def test_a_picture_of_another_size_is_refused(session: PreparingSession, tmp_pat
     for image in (path, np.zeros((32, 64, 3), np.uint8)):
         frame = with_picture(FRAMES[0], camera, image)
         with pytest.raises(InputError, match="the model takes 64x64 RGB of uint8"):
-            next(sequence_inputs([frame], CONFIG.image, pictures=session.new_pictures))
+            next(sequence_inputs([frame], CONFIG, pictures=session.new_pictures))
 
 
 def test_a_missing_camera_is_an_input_error(session: PreparingSession) -> None:
     cameras = dict(FRAMES[0].cameras)
     del cameras["CAM_BACK"]
     with pytest.raises(InputError, match="camera CAM_BACK is missing"):
-        next(sequence_inputs([replace(FRAMES[0], cameras=cameras)], CONFIG.image, pictures=session.new_pictures))
+        next(sequence_inputs([replace(FRAMES[0], cameras=cameras)], CONFIG, pictures=session.new_pictures))
 
 
 def test_a_prepared_image_is_taken_as_it_is(toy: Bundle, session: PreparingSession) -> None:
     """As `verify` and `replay` have it, even beside pictures."""
-    (_, inputs), *_ = sequence_inputs(FRAMES[:1], CONFIG.image)
+    (_, inputs), *_ = sequence_inputs(FRAMES[:1], CONFIG)
     TemporalRunner(toy, session).step(inputs | {PICTURES: np.zeros(1)})
     assert session.log == ["upload_frame"]
 

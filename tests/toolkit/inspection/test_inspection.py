@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from toolkit.bundle import Bundle
 from toolkit.cli.main import run
-from toolkit.config.model import ModelConfig
+from toolkit.config.model import CanBusRotation, ModelConfig, YawConvention
 from toolkit.errors import InputError
 from toolkit.inspection.bundle import inspect_bundle
 from toolkit.inspection.difference import ChangedEntry, compare_weights
@@ -250,6 +251,7 @@ class TestBundle:
         assert [(share.submodule, share.parameters) for share in report.shares] == [("odometry", 9), ("planner", 6)]
         assert [(file.name, file.intact) for file in report.files] == [("m.onnx", True), ("w.safetensors", True)]
         assert report.capacities["track rows"] == 1150
+        assert report.conventions == {"can_bus_rotation": "scalar", "yaw_convention": "clockwise"}
         assert report.results == ("plan",)
         assert report.custom_ops == written.custom_ops
         assert report.parity == {"frames": 4}
@@ -260,6 +262,15 @@ class TestBundle:
 
     def test_compares_with_its_checkpoint(self, written: Bundle) -> None:
         assert compare_weights(weights_of(written.path), weights_of(written.weights), "w").identical == 2
+
+    def test_conventions_are_shown(self, written: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+        rotation, yaw = CanBusRotation.QUATERNION, YawConvention.HEADING
+        config = replace(written.config, can_bus_rotation=rotation, yaw_convention=yaw)
+        replace(written, config=config).write()
+        assert run(["inspect", str(written.path)]) == 0
+        printed = capsys.readouterr().out
+        assert re.search(r"can_bus_rotation\W+quaternion\W", printed)
+        assert re.search(r"yaw_convention\W+heading\W", printed)
 
 
 class TestCommand:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from toolkit.config.model import ModelConfig
+from toolkit.config.model import ModelConfig, YawConvention
 from toolkit.data.frames import Command, Frame, Pose
 from toolkit.errors import CheckFailed
 from toolkit.plugin.manager import PluginManager
@@ -26,9 +27,9 @@ AGENTS = 2
 INTERPRETATIONS = [s.interpretation for s in PluginManager.load().submodules() if s.interpretation is not None]
 
 
-def interpreted(tensors: dict[str, np.ndarray]) -> FrameResult:
+def interpreted(tensors: dict[str, np.ndarray], config: ModelConfig = CONFIG) -> FrameResult:
     """The frame's result, as the toolkit's submodules say."""
-    return frame_result(tensors, FRAME, CONFIG, INTERPRETATIONS)
+    return frame_result(tensors, FRAME, config, INTERPRETATIONS)
 
 
 @pytest.fixture
@@ -81,6 +82,18 @@ def test_boxes_have_names_gravity_centres_and_headings(tensors: dict[str, np.nda
     assert car.size == pytest.approx((1.9, 4.6, 1.6))
     assert car.velocity == (3, -4)
     assert [box.heading for box in (car, pedestrian, truck)] == pytest.approx([-math.pi / 2, 0, 0], abs=1e-6)
+
+
+def test_a_heading_follows_the_yaw_convention(tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """Yaws of 0, 3π/2 and -π/2 as heading = -yaw - π/2, or as the heading itself; also in the file."""
+    for convention, headings in (
+        (YawConvention.CLOCKWISE, [-math.pi / 2, 0, 0]),
+        (YawConvention.HEADING, [0, -math.pi / 2, -math.pi / 2]),
+    ):
+        result = interpreted(tensors, replace(CONFIG, yaw_convention=convention))
+        assert [box.heading for box in result.boxes] == pytest.approx(headings, abs=1e-6)
+        written = read(write_result(result, tmp_path / convention))
+        assert [box["heading"] for box in written["boxes"]] == pytest.approx(headings, abs=1e-6)
 
 
 def test_motion_is_absolute_and_belongs_to_the_first_boxes(tensors: dict[str, np.ndarray]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toolkit.config.model import ImageConfig
+from toolkit.config.model import ImageConfig, ModelConfig
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.nuscenes.dataroot import read_dataroot
 from toolkit.data.preprocess import sequence_inputs
@@ -32,7 +32,7 @@ def test_they_give_identical_tensors(tmp_path: Path) -> None:
     pytest.importorskip("nuscenes")
     settings = DriveSettings(scenes=2, keyframes=2, image_scale=0.25)
     assert write_drive(tmp_path / "dataroot", tmp_path / "frames", settings) == 4
-    config = ImageConfig(source_width=400, source_height=225, scale=1.0)
+    config = ModelConfig(image=ImageConfig(source_width=400, source_height=225, scale=1.0))
     written = sequence_inputs(read_frame_folder(tmp_path / "frames"), config)
     read = sequence_inputs(read_dataroot(tmp_path / "dataroot"), config)
     names = []
