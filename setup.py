@@ -10,7 +10,7 @@ TENSORRT_RTX = [
 ]
 NUSCENES = ["nuscenes-devkit>=1.2", "motmetrics>=1.4", "pandas>=2"]
 VIDEO = ["imageio-ffmpeg>=0.5"]
-RERUN = ["rerun-sdk>=0.23", "pyarrow<23"]
+RERUN = ["rerun-sdk>=0.23", "pyarrow>=14.0.2,<23"]
 
 setup(
     name="uniad-toolkit",
@@ -52,18 +52,18 @@ setup(
     install_requires=[
         "torch>=2.13",
         "numpy>=1.26",
-        "scipy>=1.11",
+        "scipy>=1.11.1",
         "ml-dtypes>=0.5",
         "msgspec>=0.22",
-        "onnx>=1.17",
+        "onnx>=1.19,!=1.20.*",  # 1.20 cannot tell which types an operator takes
         "onnx-ir>=0.1.16",
         "onnxscript>=0.7.2",
         "onnx-graphsurgeon>=0.6.1",
-        "onnxruntime>=1.21",
-        "safetensors>=0.4",
+        "onnxruntime>=1.23",
+        "safetensors>=0.4.3",
         "pluggy>=1.5",
         "typer>=0.29",
-        "rich>=13",
+        "rich>=13.8",
         "opencv-python-headless>=4.8",
         "matplotlib>=3.8",
         "pillow>=10",
@@ -89,13 +89,13 @@ setup(
             *RERUN,
             "transformers>=4.50",
             "tensorrt-cu13-bindings>=11",
-            "pytest>=8",
+            "pytest>=8.2",
             "pytest-xdist>=3.8",
             "filelock>=3.12",
             "hypothesis>=6.100",
             "jsonschema>=4.18",
-            "ruff>=0.6",
-            "mypy>=1.11",
+            "ruff>=0.9",
+            "mypy>=2",
             "cuda-bindings>=13",
             "nvidia-cuda-nvrtc==13.0.*",
             "nvidia-cuda-runtime==13.0.*",
