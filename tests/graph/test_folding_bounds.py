@@ -20,6 +20,11 @@ from toolkit.graph.pipeline import rewrite
 MEBIBYTE = np.zeros((512, 512), np.float32)
 
 
+@pytest.fixture(autouse=True)
+def one_process() -> None:
+    """Each model has a process of its own here, with its limits."""
+
+
 def fold(nodes: str, **weights: ArrayLike) -> tuple[ModelProto, Outcome]:
     """The model after folding, and what the pass says; `nodes` make a scalar a."""
     text = f"m (float[2] x) => (float[2] y) {{ {nodes} y = Add (x, a) }}"

@@ -43,6 +43,11 @@ CASES = 2000
 cases = cache(lambda: list(suite_cases()))
 
 
+@pytest.fixture(autouse=True)
+def one_process() -> None:
+    """Each model has a process of its own here, for some of them do not keep its limits."""
+
+
 @pytest.mark.parametrize("share", range(SHARES))
 def test_every_model_keeps_its_meaning(share: int) -> None:
     faults = {case.name: fault for case in cases()[share::SHARES] if (fault := fault_of(case))}

