@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from plugins.motion.judged import DETECTION_CATEGORIES, counts, true_motions
 from plugins.motion.metrics import (
     ERRORS,
     FINAL_METRES,
@@ -21,7 +22,10 @@ from plugins.motion.metrics import (
     motion_metrics,
     path_errors,
 )
+from tests.evaluation.conftest import Located
+from tests.evaluation.scenes import Thing, frame_at, scene_with
 from toolkit.data.frames import Pose
+from toolkit.data.ground_truth import Gap
 
 CLASSES = (
     "car", "truck", "bus", "trailer", "construction_vehicle",
@@ -130,6 +134,40 @@ def test_run_of_the_reference(database: Database, golden_evaluation: Path, run: 
         distance, *limit = count["args"]
         wanted = (count["tp"], count["fp"], count["gt"])
         assert match(forecasts, truth, count["cls"], distance, *limit).counts == wanted
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_what_is_to_be_forecast_follows_from_the_tables(
+    database: Database, golden_frames: list[Located], category: str
+) -> None:
+    """The same agents in the same order as from the golden arrays, filtered alike."""
+    _, wanted = collect(database, category)
+    frames = {located.frame.token: located for located in golden_frames}
+    truths = [
+        true_motions(frames[sample["token"]].scene, frames[sample["token"]].index, CATEGORIES[category])
+        for sample in database.tables["sample"]
+    ]
+    for name in TrueMotions.__dataclass_fields__:
+        joined = np.concatenate([getattr(truth, name) for truth in truths])
+        if name == "path":
+            np.testing.assert_allclose(joined, wanted.path, rtol=0, atol=1e-11)
+        else:
+            np.testing.assert_array_equal(joined, getattr(wanted, name), err_msg=name)
+
+
+def test_forecasts_count_by_the_range_of_their_class() -> None:
+    """40 m for bicycles, 50 m for cars; the limit itself is too far. What stands in a rack does not count."""
+    rack = Thing(0, 20, 0, label=RACK)
+    frame = frame_at(0, [rack])
+    assert frame.objects is not None
+    places = np.array([(39.9, 0, 1), (40, 0, 1), (49.9, 0, 1), (50, 0, 1), (20, 0.9, 1), (20, 1.1, 1), (20, 0.9, 1)])
+    labels = ["bicycle", "bicycle", "car", "car", "motorcycle", "motorcycle", "car"]
+    assert counts(frame, frame.objects, labels, places).tolist() == [True, False, True, False, False, True, True]
+
+
+def test_a_test_set_has_nothing_to_be_forecast() -> None:
+    scene = scene_with([frame_at(0, None)])
+    assert true_motions(scene, 0, DETECTION_CATEGORIES) == Gap("frame0", "annotations")
 
 
 def drive(agents: int = 20) -> tuple[Forecasts, TrueMotions]:

@@ -1,0 +1,73 @@
+"""Which objects and forecasts count: those near enough for their class, hit by a sensor, and not parked in a rack.
+
+As nuScenes' detection evaluation filters (configuration `detection_cvpr_2019`), by classes as they are judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plugins.motion.ground_truth import agent_paths
+from plugins.motion.metrics import MOTION_CATEGORIES, TrueMotions
+from toolkit.data.frames import Float64Array
+from toolkit.data.ground_truth import AnnotatedFrame, AnnotatedScene, Gap, Objects
+
+RANGES: Mapping[str, float] = {
+    **dict.fromkeys(("car", "truck", "construction_vehicle", "bus", "trailer"), 50.0),
+    **dict.fromkeys(("pedestrian", "motorcycle", "bicycle"), 40.0),
+    **dict.fromkeys(("barrier", "traffic_cone"), 30.0),
+}
+"""Metres from the ego within which a class is judged."""
+DETECTION_CATEGORIES: Mapping[str, str] = {name: name for name in MOTION_CATEGORIES}
+"""The finer of the two groupings in which UniAD reports: every class for itself."""
+RACK = "static_object.bicycle_rack"
+RACKED = ("bicycle", "motorcycle")
+
+
+def true_motions(scene: AnnotatedScene, index: int, categories: Mapping[str, str]) -> TrueMotions | Gap:
+    """What is to be forecast at key frame `index`, of the classes of `categories`, as what these make of them.
+
+    Centres are in the global frame, paths in the LiDAR frame, and a sample is called by the frame's token.
+    """
+    frame, paths = scene.frames[index], agent_paths(scene, index)
+    if frame.objects is None or isinstance(paths, Gap):
+        return Gap(frame.token, "annotations")
+    objects = frame.objects
+    judged = np.flatnonzero(objects.hit & np.isin(objects.label, list(categories)))
+    labels = np.array([categories[objects.label[i]] for i in judged], np.str_)
+    near = counts(frame, objects, labels, objects.position[judged])
+    rows = judged[near]
+    return TrueMotions(
+        sample=np.full(len(rows), frame.token),
+        label=labels[near],
+        centre=objects.position[rows, :2],
+        path=paths.future[rows],
+        steps=paths.future_mask[rows, :, 0].sum(-1).astype(np.int64),
+    )
+
+
+def counts(
+    frame: AnnotatedFrame, objects: Objects, labels: Sequence[str] | NDArray[np.str_], places: Float64Array
+) -> NDArray[np.bool_]:
+    """Which of K boxes count, true or forecast: classes [K] as they are judged, centres [K, 3] in the global frame.
+
+    Nearer to the ego than the range of their class, seen from above; bicycles and motorcycles outside of racks.
+    """
+    away = np.linalg.norm(places[:, :2] - frame.ego2global.translation[:2], axis=-1)
+    near = away < np.array([RANGES[label] for label in labels])
+    counted: NDArray[np.bool_] = near & ~(np.isin(labels, RACKED) & _in_a_rack(objects, places))
+    return counted
+
+
+def _in_a_rack(objects: Objects, places: Float64Array) -> NDArray[np.bool_]:
+    """[K]: whether points [K, 3] lie in the box of a rack; racks stand upright."""
+    racks = np.flatnonzero(np.array(objects.label, np.str_) == RACK)
+    ahead = objects.ahead[racks]
+    up = np.array([0.0, 0.0, 1.0])
+    axes = np.stack((np.cross(up, ahead), ahead, np.broadcast_to(up, ahead.shape)), 1)
+    offsets = np.einsum("rij,krj->kri", axes, places[:, None] - objects.position[racks])
+    inside: NDArray[np.bool_] = (np.abs(offsets) <= objects.size[racks] / 2).all(-1).any(-1)
+    return inside
