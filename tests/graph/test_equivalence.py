@@ -41,6 +41,11 @@ def test_an_output_of_another_size_is_named() -> None:
     assert fault == "output 'y' was FLOAT, 2 and is FLOAT, 4"
 
 
+def test_an_output_that_is_gone_is_named() -> None:
+    other = "m (float[5] x, int64[2] s) => (float[A] y) { y, b = Split <axis = 0> (x, s) }"
+    assert examine(reference_of(text_model(UNRUNNABLE)), text_model(other), 1e-4).fault == "output 'z' is gone"
+
+
 KNOWN = [
     ("float[2, N]", "float[2, N]", True),
     ("float[2, N]", "float[2, M]", True),

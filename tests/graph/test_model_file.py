@@ -89,6 +89,18 @@ def escaping_weights(path: Path) -> Path:
     return save(proto, path)
 
 
+def of_type_99(path: Path) -> Path:
+    proto = model()
+    proto.graph.initializer[0].data_type = 99
+    return save(proto, path)
+
+
+def without_attribute_type(path: Path) -> Path:
+    proto = text_model("m (float[2] x) => (float[2] y) { y = LeakyRelu <alpha = 0.2> (x) }")
+    proto.graph.node[0].attribute[0].ClearField("type")
+    return save(proto, path)
+
+
 BAD = {
     "missing": (lambda path: path, "cannot be read: No such file"),
     "empty": (empty, "is empty"),
@@ -114,6 +126,8 @@ BAD = {
     "weights missing": (without_weights, "put the file of weights that was written with the model beside it"),
     "weights cut": (cut_weights, "1000 bytes"),
     "weights elsewhere": (escaping_weights, "external weights of ONNX model"),
+    "unknown type": (of_type_99, "tensor 'w' cannot be read: ValueError: ONNX has no type 99"),
+    "attribute without a type": (without_attribute_type, "ONNX's checker refuses the model"),
 }
 
 
@@ -135,6 +149,12 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
 def test_models_are_read_with_their_weights(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     [weight] = read_model(write(tmp_path / "model.onnx")).graph.initializer
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(weight), WEIGHT)
+
+
+def test_operators_that_onnx_lacks_are_let_through(tmp_path: Path) -> None:
+    """TensorRT finds a plugin by the operator's name, and many a model writes such nodes like standard ones."""
+    read = read_model(nodes("y = SomebodysPlugin (x)")(tmp_path / "model.onnx"))
+    assert [(node.domain, node.op_type) for node in read.graph.node] == [("", "SomebodysPlugin")]
 
 
 def test_nodes_out_of_order_are_put_in_order(tmp_path: Path) -> None:

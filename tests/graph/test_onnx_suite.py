@@ -21,7 +21,6 @@ from toolkit.errors import CheckFailed, InputError
 from toolkit.graph.equivalence import (
     Reference,
     arrays_in,
-    checker_fault,
     examine_unrun,
     is_random,
     loading_fault,
@@ -30,6 +29,7 @@ from toolkit.graph.equivalence import (
 from toolkit.graph.output_types import output_types
 from toolkit.graph.pipeline import run_passes
 from toolkit.graph.selection import select_passes
+from toolkit.graph.validity import checker_fault
 from toolkit.onnx_nodes import all_nodes
 from toolkit.plugin.manager import PluginManager
 

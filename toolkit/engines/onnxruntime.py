@@ -14,6 +14,8 @@ from toolkit.engines.onnxruntime_profile import inline_named
 from toolkit.errors import InputError
 from toolkit.onnxruntime_options import session_options
 from toolkit.specs import TensorSpec
+from toolkit.storage.external_weights import require_weights
+from toolkit.storage.onnx_file import parse_model
 from toolkit.text import one_line
 
 CPU_PROVIDER = ("CPUExecutionProvider", dict[str, str]())
@@ -73,6 +75,7 @@ def load_model(
     import onnx
     import onnxruntime
 
+    require_weights(parse_model(bundle.onnx), bundle.onnx)
     options = session_options(threads=threads)
     model: str | bytes = str(bundle.onnx)
     try:

@@ -15,6 +15,7 @@ from toolkit.bounded.limits import is_out_of_memory
 from toolkit.graph.edits import RANDOM_OPS
 from toolkit.graph.output_types import lost_type, output_types
 from toolkit.graph.random_inputs import random_inputs
+from toolkit.graph.validity import checker_fault
 from toolkit.graph.weights import with_weights_as_inputs
 from toolkit.onnx_nodes import all_nodes
 from toolkit.onnxruntime_options import session_options
@@ -114,16 +115,6 @@ def examine_unrun(reference: Reference, model: ModelProto) -> Examination:
 def is_nowhere_finite(array: np.ndarray) -> bool:
     """Whether an output holds floats, and none that is finite."""
     return bool(np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).any())
-
-
-def checker_fault(model: ModelProto) -> str:
-    """What ONNX's checker says against a model, in one line; empty if nothing."""
-    light, _ = with_weights_as_inputs(model)
-    try:
-        onnx.checker.check_model(light)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        return one_line(error)
-    return ""
 
 
 def outputs_of(model: ModelProto, inputs: Arrays) -> dict[str, np.ndarray]:

@@ -8,18 +8,20 @@ from pathlib import Path
 
 import onnx
 from onnx import ModelProto, TensorProto
-from onnx.external_data_helper import load_external_data_for_model, set_external_data
+from onnx.external_data_helper import set_external_data
 
 from toolkit.bundle import Bundle
-from toolkit.errors import InputError
+from toolkit.errors import CheckFailed, InputError
 from toolkit.graph.expansion import check_expansion
 from toolkit.graph.topology import check_graph
+from toolkit.graph.validity import checker_fault
 from toolkit.graph.weights import split_weights
 from toolkit.onnx_nodes import all_nodes
 from toolkit.storage.claims import FileOutput, Output, claim_file
+from toolkit.storage.external_weights import read_external_weights
 from toolkit.storage.onnx_file import parse_model
+from toolkit.storage.onnx_tensors import check_tensors
 from toolkit.storage.outputs import new_file, new_files
-from toolkit.text import one_line
 
 OLDEST_OPSET, NEWEST_OPSET = 16, 23
 EXTERNAL_FROM = 2**28
@@ -36,14 +38,18 @@ def model_path(path: Path) -> Path:
 def read_model(path: Path) -> ModelProto:
     """Read an ONNX model with its external weights, its nodes in an order in which they can run.
 
-    Raises InputError for a file that is missing or no ONNX, missing or short external data, an opset outside 16 to 23,
-    a graph that is cyclic, uses a tensor that nothing makes, or makes one twice, and local functions without end.
+    Raises InputError for a file that is missing or no ONNX, an opset outside 16 to 23, a graph that is cyclic, uses a
+    tensor that nothing makes, or makes one twice, local functions without end, tensors of unknown types or with other
+    values than they state, missing or short external data, and whatever else ONNX's checker refuses.
     """
     model = parse_model(path)
     check_opset(model, path)
     check_graph(model.graph, path)
     check_expansion(model, path)
-    read_external_data(model, path)
+    check_tensors(model, path)
+    read_external_weights(model, path)
+    if fault := checker_fault(model, any_operator=True):
+        raise InputError(f"ONNX's checker refuses the model {path}: {fault}; export it again")
     return model
 
 
@@ -68,17 +74,6 @@ def check_opset(model: ModelProto, path: Path) -> None:
         )
 
 
-def read_external_data(model: ModelProto, path: Path) -> None:
-    """Read the weights that lie in files beside the model. Raises InputError if one is missing or too short."""
-    try:
-        load_external_data_for_model(model, str(path.parent))
-    except Exception as error:  # the path in the model, or what lies there, can be anything
-        raise InputError(
-            f"external weights of ONNX model {path} cannot be read: {one_line(error)}; "
-            "put the file of weights that was written with the model beside it"
-        ) from error
-
-
 @dataclass(frozen=True)
 class ModelOutput:
     """The files that a model may be written to, the second one for its weights if they are large."""
@@ -100,10 +95,13 @@ def claim_model(path: Path, *, inputs: Sequence[Path | None] = (), others: Seque
 def write_model(model: ModelProto, output: ModelOutput | Path) -> tuple[Path, ...]:
     """Write a model, large weights to the file beside it; the paths of what was written.
 
-    Both files appear or neither. Raises InputError if they cannot be written.
+    Both files appear or neither. Raises InputError if they cannot be written, CheckFailed if ONNX's checker refuses the
+    model, in which case some step before has broken it.
     """
     if isinstance(output, Path):
         output = claim_model(output)
+    if fault := checker_fault(model, any_operator=True):
+        raise CheckFailed(f"ONNX's checker refuses what was to be written to {output.model.path}: {fault}")
     light, weights = split_weights(model)
     if sum(weight.ByteSize() for weight in weights.values()) < EXTERNAL_FROM:
         with new_file(output.model) as work:

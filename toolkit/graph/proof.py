@@ -11,7 +11,8 @@ from onnx import ModelProto, TensorProto
 from toolkit.bounded.limits import CallFailed, LimitExceeded, Limits
 from toolkit.bounded.process import BoundedProcess
 from toolkit.errors import CheckFailed, InputError
-from toolkit.graph.equivalence import Examination, Reference, checker_fault, examine, reference_of
+from toolkit.graph.equivalence import Examination, Reference, examine, reference_of
+from toolkit.graph.validity import checker_fault
 from toolkit.graph.weights import split_weights
 
 SECONDS, SECONDS_PER_MB = 12.0, 0.25

@@ -11,7 +11,8 @@ from pathlib import Path
 from onnx import NodeProto, TensorProto, ValueInfoProto
 
 from toolkit.onnx_nodes import all_nodes
-from toolkit.storage.onnx_file import external_names, parse_model
+from toolkit.storage.external_weights import external_names, is_there
+from toolkit.storage.onnx_file import parse_model
 
 STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 DTYPES = {number: name.lower() for name, number in TensorProto.DataType.items()}
@@ -67,7 +68,7 @@ def inspect_onnx(path: Path) -> OnnxReport:
         custom=dict(Counter(map(_operator, custom)).most_common()),
         functions=tuple(f"{f.domain}::{f.name}" for f in model.functions),
         weights=sum(math.prod(w.dims) for w in model.graph.initializer),
-        external={name: (path.parent / name).is_file() for name in external_names(model)},
+        external={name: is_there(path, name) for name in external_names(model)},
         inputs=tuple(_tensor(value) for value in model.graph.input if value.name not in stored),
         outputs=tuple(map(_tensor, model.graph.output)),
         metadata={entry.key: entry.value for entry in model.metadata_props},

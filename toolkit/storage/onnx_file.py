@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from toolkit.errors import InputError
+from toolkit.storage.external_weights import external_names, is_there
 from toolkit.storage.regular_file import readable_file
 from toolkit.text import one_line
 
@@ -15,15 +16,10 @@ MAX_BYTES = 2**31
 """The largest file that protobuf reads; weights that need more lie in a file of their own."""
 
 
-def external_names(model: ModelProto) -> list[str]:
-    """The files that hold weights of a model, relative to its folder, whether or not they are there."""
-    weights = [weight for weight in model.graph.initializer if weight.data_location == TensorProto.EXTERNAL]
-    return sorted({entry.value for weight in weights for entry in weight.external_data if entry.key == "location"})
-
-
 def model_files(path: Path) -> list[Path]:
-    """An ONNX file and those that hold its weights. Raises InputError as `parse_model` does."""
-    return [path, *(path.parent / name for name in external_names(parse_model(path)))]
+    """An ONNX file, and those of its weights that are there. Raises InputError as `parse_model` does."""
+    names = external_names(parse_model(path))
+    return [path, *(path.parent / name for name in names if is_there(path, name))]
 
 
 def parse_model(path: Path) -> ModelProto:

@@ -19,8 +19,8 @@ from toolkit.graph.precision.precision_pass import precision_pass
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
 from toolkit.ops.spec import DOMAIN, CustomOp, registered_schemas
 from toolkit.specs import Submodule
+from toolkit.storage.external_weights import external_names
 from toolkit.storage.files import sha256_file
-from toolkit.storage.onnx_file import external_names
 
 
 def prepare_model(
