@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto
 
 from tests.graph.rewriting import text_model
 from toolkit.errors import InputError
@@ -101,7 +101,21 @@ def without_attribute_type(path: Path) -> Path:
     return save(proto, path)
 
 
+def of_many_parts(path: Path) -> Path:
+    """A node without content takes two bytes in a file."""
+    path.write_bytes(b"\x3a" + b"\x80\x80\x80\x01" + b"\x0a\x00" * 2**20)
+    return path
+
+
+def of_too_many_parts(path: Path) -> Path:
+    """Which take gigabytes where they are read."""
+    path.write_bytes(b"\x3a" + b"\x80\x80\x80\x0a" + b"\x0a\x00" * (10 * 2**20))
+    return path
+
+
 BAD = {
+    "many parts": (of_many_parts, "has more than 524288 parts, which no network needs"),
+    "too many parts": (of_too_many_parts, "it takes more memory than a file of its size should"),
     "missing": (lambda path: path, "cannot be read: No such file"),
     "empty": (empty, "is empty"),
     "damaged": (damaged, "cannot be read"),
@@ -126,6 +140,7 @@ BAD = {
     "weights missing": (without_weights, "put the file of weights that was written with the model beside it"),
     "weights cut": (cut_weights, "1000 bytes"),
     "weights elsewhere": (escaping_weights, "external weights of ONNX model"),
+    "long name": (nodes(f"y = Add (x, {'b' * 100_000})"), "bb…bb"),
     "unknown type": (of_type_99, "tensor 'w' cannot be read: ValueError: ONNX has no type 99"),
     "attribute without a type": (without_attribute_type, "ONNX's checker refuses the model"),
 }
@@ -138,6 +153,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, write: Callable[[Path
     assert message in str(refusal.value)
     assert "model.onnx" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 1000
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
@@ -155,6 +171,25 @@ def test_operators_that_onnx_lacks_are_let_through(tmp_path: Path) -> None:
     """TensorRT finds a plugin by the operator's name, and many a model writes such nodes like standard ones."""
     read = read_model(nodes("y = SomebodysPlugin (x)")(tmp_path / "model.onnx"))
     assert [(node.domain, node.op_type) for node in read.graph.node] == [("", "SomebodysPlugin")]
+
+
+@pytest.mark.parametrize(
+    "leave_out",
+    [
+        lambda graph: graph.ClearField("name"),
+        lambda graph: graph.output[0].ClearField("type"),
+        lambda graph: graph.output[0].type.tensor_type.ClearField("shape"),
+        lambda graph: graph.input[0].type.tensor_type.ClearField("shape"),
+    ],
+    ids=["name", "type of an output", "shape of an output", "shape of an input"],
+)
+def test_what_nothing_depends_on_may_be_left_out(tmp_path: Path, leave_out: Callable[[GraphProto], None]) -> None:
+    """ONNX's checker asks for it, ONNX Runtime and exporters do not."""
+    proto = model()
+    leave_out(proto.graph)
+    read = read_model(save(proto, tmp_path / "model.onnx"))
+    assert read == proto
+    write_model(read, tmp_path / "out.onnx")
 
 
 def test_nodes_out_of_order_are_put_in_order(tmp_path: Path) -> None:

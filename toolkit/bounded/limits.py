@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-WITHOUT_MEMORY = re.compile(r"bad[_ ]alloc|(failed|unable) to allocate", re.IGNORECASE)
+WITHOUT_MEMORY = re.compile(r"bad[_ ]alloc|arena alloc|(failed|unable) to allocate", re.IGNORECASE)
 """How libraries in C++, whose errors have no class for it, say that they were not granted memory."""
 
 

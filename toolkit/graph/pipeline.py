@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
 Form = Literal["functional", "plugin"]
+LIBRARIES = 2**28
+"""Bytes, of those that passes may take, that this process holds before."""
 Progress = Callable[[str], AbstractContextManager[None]]
 
 
@@ -106,7 +108,7 @@ def run_passes(
 
     runs = []
     limits = limits or default_limits(model)
-    with G_LOGGER.suppress(), memory_limit(limits.bytes):
+    with G_LOGGER.suppress(), memory_limit(max(limits.bytes - LIBRARIES, LIBRARIES)):
         with failure_of("onnx-graphsurgeon"):
             graph = to_graph(model, ops)
         for graph_pass in passes:

@@ -10,6 +10,7 @@ from onnx import GraphProto, NodeProto
 
 from toolkit.errors import InputError
 from toolkit.onnx_nodes import inner_graphs
+from toolkit.text import quoted, shown
 
 
 def check_graph(graph: GraphProto, path: Path, outer: Set[str] = frozenset()) -> None:
@@ -24,11 +25,13 @@ def check_graph(graph: GraphProto, path: Path, outer: Set[str] = frozenset()) ->
     for index, node in enumerate(graph.node):
         unknown = next((name for name in used_tensors(node) if name not in given and name not in makers), None)
         if unknown is not None:
-            raise InputError(f"ONNX model {path}: {label(node)} uses {unknown!r}, which nothing makes; export it again")
+            raise InputError(
+                f"ONNX model {path}: {label(node)} uses {quoted(unknown)}, which nothing makes; export it again"
+            )
         needs[index] = {makers[name] for name in used_tensors(node) if name in makers}
     missing = next((v.name for v in graph.output if v.name not in given and v.name not in makers), None)
     if missing is not None:
-        raise InputError(f"ONNX model {path}: nothing makes the output {missing!r}; export it again")
+        raise InputError(f"ONNX model {path}: nothing makes the output {quoted(missing)}; export it again")
     try:
         order = list(TopologicalSorter(needs).static_order())
     except CycleError as error:
@@ -52,7 +55,9 @@ def makers_of_tensors(graph: GraphProto, path: Path) -> dict[str, int]:
     for index, node in enumerate(graph.node):
         for name in filter(None, node.output):
             if name in makers or name in given:
-                raise InputError(f"ONNX model {path}: {label(node)} makes {name!r} a second time; export it again")
+                raise InputError(
+                    f"ONNX model {path}: {label(node)} makes {quoted(name)} a second time; export it again"
+                )
             makers[name] = index
     return makers
 
@@ -70,4 +75,6 @@ def used_tensors(node: NodeProto) -> Iterator[str]:
 
 def label(node: NodeProto) -> str:
     """How messages name a node."""
-    return f"node {node.name!r} ({node.op_type})" if node.name else f"a nameless {node.op_type} node"
+    return (
+        f"node {quoted(node.name)} ({shown(node.op_type)})" if node.name else f"a nameless {shown(node.op_type)} node"
+    )

@@ -16,7 +16,8 @@ LACKING_DOMAIN = "not.onnx"
 def checker_fault(model: ModelProto, *, any_operator: bool = False) -> str:
     """What ONNX's checker says against a model, in one line; empty if nothing.
 
-    What nothing depends on may be amiss: the graph may have no name, and its outputs no types. With `any_operator`,
+    What nothing depends on may be left out: the graph's name, the types of its outputs, and the number of dimensions of
+    what goes in and out. With `any_operator`,
     operators that ONNX lacks may stand among the standard ones, for TensorRT finds its plugins by the name alone.
     """
     light, _ = with_weights_as_inputs(model)
@@ -24,6 +25,9 @@ def checker_fault(model: ModelProto, *, any_operator: bool = False) -> str:
     for value in light.graph.output:
         if not value.HasField("type"):
             value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for value in (*light.graph.input, *light.graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
     if any_operator:
         set_apart_lacking(light)
     try:

@@ -33,6 +33,18 @@ def messages_in(message: Message) -> Iterator[Message]:
                 waiting += [value] if isinstance(value, Message) else value
 
 
+def count_parts(model: ModelProto, most: int) -> int:
+    """The number of messages and names that a model lists, all within it included; not counted on beyond `most`."""
+    parts = 0
+    for message in messages_in(model):
+        for field, value in message.ListFields():
+            if not isinstance(value, Message | str) and (field.message_type or field.type == field.TYPE_STRING):
+                parts += len(value)
+        if parts > most:
+            break
+    return parts
+
+
 def tensors_in(model: ModelProto) -> Iterator[TensorProto]:
     """Weights, parts of sparse ones, and tensors among the attributes, of inner graphs and functions too."""
     return (message for message in messages_in(model) if isinstance(message, TensorProto))
@@ -82,4 +94,4 @@ def stated_bytes(tensor: TensorProto) -> int:
         raise ValueError(f"its shape is {quoted(list(tensor.dims))}")
     name = TensorProto.DataType.Name(tensor.data_type)
     bits = BITS[name] if name in BITS else int(re.findall(r"\d+", name)[0])
-    return -(-math.prod(tensor.dims) * bits // 8)
+    return -(-int(math.prod(tensor.dims)) * bits // 8)

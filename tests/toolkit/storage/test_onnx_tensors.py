@@ -11,7 +11,7 @@ import pytest
 from onnx import ModelProto, TensorProto
 
 from toolkit.errors import InputError
-from toolkit.storage.onnx_tensors import check_tensors, stated_bytes, tensors_in
+from toolkit.storage.onnx_tensors import check_tensors, count_parts, stated_bytes, tensors_in
 
 PATH = Path("model.onnx")
 PLACES = ("initializer", "attribute", "branch", "function", "sparse")
@@ -63,6 +63,10 @@ def write_too_few(value: TensorProto) -> None:
     value.float_data.extend([1, 2])
 
 
+def add_dimensions(value: TensorProto) -> None:
+    value.dims[:] = [1] * 64 + [6]
+
+
 def empty(value: TensorProto) -> None:
     value.ClearField("raw_data")
 
@@ -74,6 +78,7 @@ SPOILED = {
     enlarge: "has 24 bytes where 28 are stated",
     turn_negative: "its shape is [-6, -1]",
     write_too_few: "cannot reshape array of size 2 into shape (6,)",
+    add_dimensions: "it has 65 dimensions, the most is 64",
     empty: "cannot reshape array of size 0 into shape (6,)",
 }
 
@@ -95,6 +100,14 @@ def test_good_tensors_pass() -> None:
     assert {value.name for value in tensors_in(model())} == {*PLACES, "i"}
 
 
+def test_parts_are_counted_wherever_they_stand() -> None:
+    """Also names, such as those of a node's inputs; numbers are not."""
+    nodes = [onnx.helper.make_node("Sum", ["a", "b", "c"], ["d"], axes=[1, 2, 3])]
+    counted = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], []), opset_imports=[])
+    assert count_parts(counted, 99) == len(["node", "a", "b", "c", "d", "axes"])
+    assert 2 < count_parts(counted, 2) <= 6
+
+
 def test_values_of_unknown_types_are_refused() -> None:
     bad = model()
     bad.graph.input.append(onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, [2]))
@@ -114,5 +127,9 @@ def test_the_size_of_every_type_is_known(name: str) -> None:
     check_tensors(model(initializer=raw), PATH)
 
 
-def test_text_is_no_bytes() -> None:
-    check_tensors(model(initializer=onnx.helper.make_tensor("t", TensorProto.STRING, [2], ["a", "b"])), PATH)
+def test_text_is_counted() -> None:
+    text = onnx.numpy_helper.from_array(np.array(["a", "b"], object), "t")
+    check_tensors(model(initializer=text), PATH)
+    text.dims[0] = 3
+    with pytest.raises(InputError, match=r"tensor 't' has 2 texts where 3 are stated"):
+        check_tensors(model(initializer=text), PATH)
