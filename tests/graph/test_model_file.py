@@ -142,6 +142,7 @@ BAD = {
     "weights elsewhere": (escaping_weights, "external weights of ONNX model"),
     "long name": (nodes(f"y = Add (x, {'b' * 100_000})"), "bb…bb"),
     "unknown type": (of_type_99, "tensor 'w' cannot be read: ValueError: ONNX has no type 99"),
+    "cast to nothing": (nodes("y = Cast <to = 99> (x)"), "a nameless Cast node has the attribute to = 99; it must be"),
     "attribute without a type": (without_attribute_type, "ONNX's checker refuses the model"),
 }
 

@@ -12,6 +12,7 @@ from onnx.external_data_helper import set_external_data
 
 from toolkit.bundle import Bundle
 from toolkit.errors import CheckFailed, InputError
+from toolkit.graph.attributes import check_attributes
 from toolkit.graph.expansion import check_expansion
 from toolkit.graph.topology import check_graph
 from toolkit.graph.validity import checker_fault
@@ -40,7 +41,8 @@ def read_model(path: Path) -> ModelProto:
 
     Raises InputError for a file that is missing or no ONNX, an opset outside 16 to 23, a graph that is cyclic, uses a
     tensor that nothing makes, or makes one twice, local functions without end, tensors of unknown types or with other
-    values than they state, missing or short external data, and whatever else ONNX's checker refuses.
+    values than they state, missing or short external data, attributes of values that no operator knows, and whatever
+    else ONNX's checker refuses.
     """
     model = parse_model(path)
     check_opset(model, path)
@@ -50,6 +52,7 @@ def read_model(path: Path) -> ModelProto:
     read_external_weights(model, path)
     if fault := checker_fault(model, any_operator=True):
         raise InputError(f"ONNX's checker refuses the model {path}: {fault}; export it again")
+    check_attributes(model, path)
     return model
 
 
