@@ -22,7 +22,10 @@ def check_expansion(model: ModelProto, path: Path) -> None:
     """Raise InputError if the functions of a model stand for too many nodes, are nested too deeply, or in a circle."""
     functions = {(function.domain, function.name, function.overload): function for function in model.functions}
     called = {name: list(called_functions(function)) for name, function in functions.items()}
-    groups = list(generations(functions))
+    try:
+        groups = list(generations(functions))
+    except InputError as error:
+        raise InputError(f"ONNX model {path}: {error}") from error
     if len(groups) > DEEPEST:
         raise InputError(
             f"ONNX model {path}: its local functions call each other {len(groups)} deep, the most is {DEEPEST}; "
