@@ -45,6 +45,7 @@ QUICK = (
     WritingCommand("inspect", "inspect {sample}/bundle --json i.json"),
     WritingCommand("new-op", "new-op my_op -o my_op", repeats=False),
     WritingCommand("init-stage1", "init-stage1 {material}/detector.pth -o start.safetensors"),
+    WritingCommand("pseudo-weights", "pseudo-weights --config {sample}/model.toml -o out --force"),
     WritingCommand("run", "run {sample}/bundle {material}/frames -o out --force"),
     WritingCommand("replay", "replay {sample}/bundle {sample}/inputs.npz -o out.npz"),
     WritingCommand("verify", "verify {sample}/bundle --length 1 --json v.json"),

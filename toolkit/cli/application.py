@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.console import print_error, print_trace, print_warning
+from toolkit.cli.console import print_error, print_trace, print_warning, without_progress
 from toolkit.cli.exit_status import BAD_INPUT, CHECK_FAILED
 from toolkit.errors import GPU_FAILURE, CheckFailed, InputError
 from toolkit.plugin.manager import PluginManager
@@ -24,38 +25,42 @@ TRACE_VARIABLE = "UNIAD_TOOLKIT_TRACE"
 
 @dataclass(frozen=True)
 class PluginOptions:
-    """What the command line says about plugins."""
+    """What the command line says about plugins, and about what is printed."""
 
     files: tuple[Path, ...] = ()
     disabled: tuple[str, ...] = ()
     strict: bool = False
+    quiet: bool = False
+    verbose: bool = False
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run one command; 0 done, 1 a check failed, 2 bad input or usage."""
+    options = PluginOptions()
     try:
         require_working_folder()
         options, rest = split_plugin_options(arguments)
+        traced = options.verbose or os.environ.get(TRACE_VARIABLE, "0") not in ("", "0")
         plugins = PluginManager.load(
             options.files,
             disabled=options.disabled,
             strict=options.strict,
             warn=print_warning,
-            trace=print_trace if os.environ.get(TRACE_VARIABLE, "0") not in ("", "0") else None,
+            trace=print_trace if traced else None,
         )
         command = typer.main.get_command(make_app(plugins))
-        status = command.main(rest or ["--help"], prog_name=PROGRAM, obj=plugins, standalone_mode=False)
+        with without_progress(options.quiet):
+            status = command.main(rest or ["--help"], prog_name=PROGRAM, obj=plugins, standalone_mode=False)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         message = " ".join(error.format_message().split()).rstrip(".")
         print_error(f"{message}; see `{context.command_path if context else PROGRAM} --help`")
         return BAD_INPUT
-    except InputError as error:
+    except (InputError, CheckFailed) as error:
         print_error(*error.args)
-        return BAD_INPUT
-    except CheckFailed as error:
-        print_error(*error.args)
-        return CHECK_FAILED
+        if options.verbose:
+            print_causes(error)
+        return BAD_INPUT if isinstance(error, InputError) else CHECK_FAILED
     except RuntimeError as error:
         if not str(error).startswith(GPU_FAILURE):
             raise
@@ -64,6 +69,15 @@ def run_command(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return status if isinstance(status, int) else 0
+
+
+def print_causes(error: BaseException) -> None:
+    """Where an error comes from: what was raised before it, and in which line."""
+    while (cause := error.__cause__) is not None:
+        place = traceback.extract_tb(cause.__traceback__)[-1:]
+        where = "".join(f", at {frame.filename}:{frame.lineno}" for frame in place)
+        print_trace(f"caused by {one_line(cause)}{where}")
+        error = cause
 
 
 def require_working_folder() -> None:
@@ -96,6 +110,12 @@ def make_app(plugins: PluginManager) -> typer.Typer:
         strict_plugins: Annotated[
             bool, typer.Option("--strict-plugins", help="Stop if an installed plugin fails, rather than skip it.")
         ] = False,
+        quiet: Annotated[
+            bool, typer.Option("--quiet", help="Print no progress: results, notes, warnings and errors alone.")
+        ] = False,
+        verbose: Annotated[
+            bool, typer.Option("--verbose", help="Also print every hook call, and what an error was caused by.")
+        ] = False,
         version: Annotated[
             bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=show_version)
         ] = False,
@@ -114,13 +134,22 @@ def show_version(wanted: bool) -> None:
 
 
 def split_plugin_options(arguments: Sequence[str]) -> tuple[PluginOptions, list[str]]:
-    """Take the options about plugins out of the arguments, wherever they stand; InputError for a missing value."""
+    """Take the options of every command out of the arguments, wherever they stand.
+
+    Raises InputError for a missing value, and for options that contradict each other.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--plugin", action="append", type=Path, default=[])
     parser.add_argument("--disable-plugin", action="append", default=[])
-    parser.add_argument("--strict-plugins", action="store_true")
+    for flag in ("--strict-plugins", "--quiet", "--verbose"):
+        parser.add_argument(flag, action="store_true")
     try:
         known, rest = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise InputError(f"{error.argument_name}: {error.message}; see `uniad-toolkit --help`") from error
-    return PluginOptions(tuple(known.plugin), tuple(known.disable_plugin), known.strict_plugins), rest
+    if known.quiet and known.verbose:
+        raise InputError("--quiet and --verbose contradict each other; give one of them")
+    options = PluginOptions(
+        tuple(known.plugin), tuple(known.disable_plugin), known.strict_plugins, known.quiet, known.verbose
+    )
+    return options, rest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.console import console, plain, print_duration, print_note, print_written
+from toolkit.cli.console import console, plain, print_duration, print_note, print_written, progress
 from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.settings import (
     BuildSettings,
@@ -19,6 +19,7 @@ from toolkit.engines.tensorrt.settings import (
     parse_profiles,
 )
 from toolkit.hookspecs import hookimpl
+from toolkit.plugin.manager import PluginManager
 from toolkit.precision import EnginePrecision, Precision
 from toolkit.text import LONGEST_LINE, mebibytes
 
@@ -71,14 +72,6 @@ def build_command(
 
     Example: [bold]uniad-toolkit build bundle --target tensorrt-rtx --precision fp16[/]
     """
-    from toolkit.bundle import MANIFEST, Bundle
-    from toolkit.engines.tensorrt.claim import claim_build
-    from toolkit.engines.tensorrt.process import run_build
-    from toolkit.engines.tensorrt.registration import register_engine
-    from toolkit.engines.tensorrt.request import BuildRequest
-    from toolkit.engines.tensorrt.sidecar import ENGINE_SUFFIX, log_path, sidecar_path
-    from toolkit.errors import InputError
-
     settings = BuildSettings(
         target=target,
         precision=precision,
@@ -91,6 +84,25 @@ def build_command(
         timing_cache=timing_cache,
         tf32=tf32,
     )
+    build_and_print(source, settings, context.obj, output, keep_model)
+
+
+def build_and_print(
+    source: Path,
+    settings: BuildSettings,
+    plugins: PluginManager,
+    output: Path | None = None,
+    keep_model: Path | None = None,
+) -> None:
+    """Build an engine of a bundle or a model, and say what was written. Raises InputError, and CheckFailed."""
+    from toolkit.bundle import MANIFEST, Bundle
+    from toolkit.engines.tensorrt.claim import claim_build
+    from toolkit.engines.tensorrt.process import run_build
+    from toolkit.engines.tensorrt.registration import register_engine
+    from toolkit.engines.tensorrt.request import BuildRequest
+    from toolkit.engines.tensorrt.sidecar import ENGINE_SUFFIX, log_path, sidecar_path
+    from toolkit.errors import InputError
+
     bundle = Bundle.read(source) if source.is_dir() else None
     if bundle is not None:
         bundle.require_intact("functional")
@@ -103,11 +115,11 @@ def build_command(
         model=model,
         engine=engine.absolute(),
         settings=settings,
-        plugin_files=tuple(context.obj.files),
-        disabled=context.obj.disabled,
+        plugin_files=tuple(plugins.files),
+        disabled=plugins.disabled,
         kept_model=keep_model,
     )
-    claim_build(request, bundle, list(context.obj.files))
+    claim_build(request, bundle, list(plugins.files))
     with progress_bar(f"build {engine.name}") as report:
         sidecar = run_build(request, report)
     print_written(engine, f"engine of {mebibytes(sidecar.bytes)} MiB for {', '.join(sidecar.capabilities)}")
@@ -129,15 +141,15 @@ def progress_bar(title: str) -> Iterator[Callable[[list[Phase]], None]]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(plain(title), total=None)
+    with Progress(*columns, console=progress, transient=True, disable=not progress.is_terminal) as bar:
+        task = bar.add_task(plain(title), total=None)
 
         def report(phases: list[Phase]) -> None:
             if phases:
                 outermost, innermost = phases[0], phases[-1]
                 description = f"{title}: {innermost.name}"
-                progress.update(task, description=plain(description), total=outermost.steps, completed=outermost.done)
+                bar.update(task, description=plain(description), total=outermost.steps, completed=outermost.done)
 
         yield report
-        seconds = progress.tasks[0].elapsed or 0.0
+        seconds = bar.tasks[0].elapsed or 0.0
     print_duration(seconds, title)

@@ -13,6 +13,8 @@ from rich.markup import escape
 from toolkit.text import LONGEST, LONGEST_LINE, shown
 
 console = Console(highlight=False, emoji=False)
+progress = Console(highlight=False, emoji=False)
+"""For how far a command is: silent where only what it gives is wanted."""
 errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
@@ -50,13 +52,23 @@ def print_written(path: Path, what: str) -> None:
 
 
 @contextmanager
+def without_progress(wanted: bool) -> Iterator[None]:
+    """Whether progress is left out, until the end of the block."""
+    before, progress.quiet = progress.quiet, wanted
+    try:
+        yield
+    finally:
+        progress.quiet = before
+
+
+@contextmanager
 def step(name: str) -> Iterator[None]:
     """Show a running step, then its duration."""
     started = time.perf_counter()
-    with console.status(plain(name)):
+    with progress.status(plain(name)):
         yield
     print_duration(time.perf_counter() - started, name)
 
 
 def print_duration(seconds: float, what: str) -> None:
-    console.print(f"  [dim]{seconds:6.1f} s[/]  {plain(what, LONGEST_LINE)}", soft_wrap=True)
+    progress.print(f"  [dim]{seconds:6.1f} s[/]  {plain(what, LONGEST_LINE)}", soft_wrap=True)

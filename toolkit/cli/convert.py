@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +10,15 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.assets import AssetCommand, AssetOption, asset_files
-from toolkit.cli.console import print_note, print_written, step
+from toolkit.cli.build import build_and_print
+from toolkit.cli.console import print_line, print_note, print_written, step
 from toolkit.config.check import check_values
 from toolkit.config.model import CanBusRotation, ModelConfig, YawConvention
+from toolkit.engines.tensorrt.library import Target, load_library
+from toolkit.engines.tensorrt.settings import BuildSettings, parse_capabilities
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
+from toolkit.precision import EnginePrecision, Precision
 from toolkit.weights.layouts import Weights
 
 
@@ -53,6 +58,15 @@ def convert_command(
             help="What the yaw of a box means: -heading - pi/2, or the heading; 'clockwise', or the config's."
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check configuration, keys and files, and write nothing.")
+    ] = False,
+    build: Annotated[
+        Target | None, typer.Option(help="Build an engine of the bundle as well, as `build` does.")
+    ] = None,
+    precision: Annotated[
+        EnginePrecision, typer.Option(help="Of the engine: floating-point type, as far as it is safe.")
+    ] = Precision.FP32,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Convert a checkpoint into a bundle: one ONNX model, its weights, and the proof that both agree.
@@ -63,13 +77,22 @@ def convert_command(
     A checkpoint of UniAD v2.0 needs --can-bus-rotation quaternion --yaw-convention heading (docs/configs.md).
     """
     from toolkit.config.file import config_files, load_config
-    from toolkit.conversion.convert import convert
+    from toolkit.conversion.convert import claim_bundle, convert
+    from toolkit.conversion.prepare import prepare
 
+    engine = engine_settings(build, precision)
     model = with_capacities(ModelConfig() if config is None else load_config(config), track_capacity, agent_capacity)
     model = with_conventions(model, can_bus_rotation, yaw_convention)
     files = asset_files(context, asset or ())
     assets = {key: each.read(file, model) for key, (each, file) in files.items()}
     inputs = [*(config_files(config) if config is not None else ()), *(file for _, file in files.values())]
+    if dry_run:
+        claim_bundle(checkpoint, output, [*inputs, *context.obj.files], force=force)
+        prepared = prepare(checkpoint, context.obj, model, assets, weights, step)
+        print_notes(prepared.notes, prepared.left_out)
+        parts = ", ".join(prepared.network.parts)
+        print_line(f"{len(prepared.network.weights())} entries make {parts}; nothing was written")
+        return
     bundle = convert(
         checkpoint,
         output,
@@ -83,9 +106,29 @@ def convert_command(
         progress=step,
     )
     print_written(bundle.path, "bundle")
-    for note in bundle.provenance.get("notes", ()):
+    print_notes(bundle.provenance.get("notes", ()), bundle.provenance["left_out"])
+    if engine is not None:
+        build_and_print(bundle.path, engine, context.obj)
+
+
+def engine_settings(target: Target | None, precision: Precision) -> BuildSettings | None:
+    """How to build an engine after the conversion, if one is wanted.
+
+    Raises InputError for a precision that nothing is built in, and for a library that cannot be loaded.
+    """
+    if target is None:
+        if precision is not Precision.FP32:
+            raise InputError(f"--precision {precision.value} is of no use without --build; a bundle is in FP32")
+        return None
+    load_library(target)
+    return BuildSettings(target=target, precision=precision, capabilities=parse_capabilities(None, target))
+
+
+def print_notes(notes: Iterable[str], left_out: Mapping[str, str]) -> None:
+    """What was chosen of the checkpoint, and which submodules it does not make."""
+    for note in notes:
         print_note(note)
-    for name, reason in bundle.provenance["left_out"].items():
+    for name, reason in left_out.items():
         print_note(f"the bundle has no {name}: {reason}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.console import console, print_warning, print_written, step
+from toolkit.cli.console import print_warning, print_written, progress, step
 from toolkit.hookspecs import hookimpl
 from toolkit.storage.claims import claim_folder
 
@@ -55,6 +55,6 @@ def prepare_command(
                 command=None if command is None else command_field(command, "--command"),
                 warn=print_warning,
             )
-        for frame in track(frames, "copy frames", console=console, transient=True, disable=not console.is_terminal):
+        for frame in track(frames, "copy frames", console=progress, transient=True, disable=not progress.is_terminal):
             write_frame(frame, folder)
     print_written(output, f"{len(frames)} frames (scenes: {len({frame.scene for frame in frames})})")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from toolkit.cli.console import console, plain, print_warning, print_written, step
+from toolkit.cli.console import plain, print_warning, print_written, progress, step
 from toolkit.cli.plugin_command import PluginCommand
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, require_precision, used_precision
 from toolkit.errors import CheckFailed
@@ -114,7 +114,7 @@ def print_record(record: FrameRecord, sizes: TrackingConfig) -> None:
     """One line about a frame, and a warning if it was left out."""
     if record.left_out:
         print_warning(f"frame {record.frame}: the network's results hold values that are not finite; left out")
-    console.print(
+    progress.print(
         f"  [dim]{sum(record.seconds.values()):6.1f} s[/]  {plain(record.frame)}: {record.boxes} boxes"
         + "".join(f", [yellow]{plain(line)}[/]" for line in beyond_capacity(record, sizes))
         + (f", [yellow]{plain(record.repairs)}[/]" if record.repairs else ""),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.console import console, print_written
+from toolkit.cli.console import print_written, progress
 from toolkit.hookspecs import hookimpl
 
 
@@ -40,7 +40,12 @@ def synthesize_command(
     settings = DriveSettings(scenes=scenes, keyframes=keyframes, seed=seed, version=version)
     frames = synthesize(output, settings, force=force, inputs=context.obj.files)
     for _ in track(
-        frames, "key frames", total=scenes * keyframes, console=console, transient=True, disable=not console.is_terminal
+        frames,
+        "key frames",
+        total=scenes * keyframes,
+        console=progress,
+        transient=True,
+        disable=not progress.is_terminal,
     ):
         pass
     print_written(output, f"{version} with {counted(scenes, 'scene')} of {counted(keyframes, 'key frame')}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.console import console, print_note, print_warning, print_written, step
+from toolkit.cli.console import print_note, print_warning, print_written, progress, step
 from toolkit.cli.plugin_command import PluginCommand
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, open_session
 from toolkit.errors import CheckFailed, InputError
@@ -100,7 +100,7 @@ def visualize_command(
         results = likely(_noting(drive.results, further), min_score)
         moments = with_frames(results, {frame.name: frame for frame in drive.frames}, truth)
         shown = track(
-            moments, "draw", total=len(drive.times), console=console, transient=True, disable=not console.is_terminal
+            moments, "draw", total=len(drive.times), console=progress, transient=True, disable=not progress.is_terminal
         )
         rate = frame_rate(drive.times)
         steps = smooth_steps(rate) if film is not None and drive.frames and not key_frames_only else 1

@@ -21,7 +21,7 @@ from toolkit.engines.torch import TorchSession
 from toolkit.network import Network
 from toolkit.ops.spec import DOMAIN, CustomOp
 from toolkit.plugin.manager import PluginManager
-from toolkit.storage.claims import claim_folder
+from toolkit.storage.claims import FolderOutput, claim_folder
 from toolkit.storage.files import sha256_file
 from toolkit.storage.outputs import new_folder
 from toolkit.verification.report import Report
@@ -61,8 +61,8 @@ def convert(
     bad input, CheckFailed when the converted network diverges from the checkpoint's; either way nothing is written.
     """
     config = config or ModelConfig()
-    read = [*checkpoint_files(checkpoint), config_file, *inputs, *plugins.files]
-    with new_folder(claim_folder(output, "bundle", force=force, inputs=read)) as folder:
+    target = claim_bundle(checkpoint, output, [config_file, *inputs, *plugins.files], force=force)
+    with new_folder(target) as folder:
         prepared = prepare(checkpoint, plugins, config, assets or {}, weights, progress)
         loaded, network = prepared.checkpoint, prepared.network
         graph, ops = network.graph, plugins.custom_ops()
@@ -87,6 +87,11 @@ def convert(
             report.require()
         replace(bundle, parity=report.summary()).write()
     return Bundle.read(output)
+
+
+def claim_bundle(checkpoint: Path, output: Path, inputs: Sequence[Path | None], *, force: bool) -> FolderOutput:
+    """The right to write the bundle of a checkpoint. Raises InputError, also for a faulty index of its parts."""
+    return claim_folder(output, "bundle", force=force, inputs=[*checkpoint_files(checkpoint), *inputs])
 
 
 def write_model(model: ModelProto, path: Path) -> None:

@@ -15,9 +15,8 @@ from toolkit.conversion.prepare import Progress
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.frames import Frame
 from toolkit.data.stage_clock import Stage, StageClock
-from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
+from toolkit.demo.pseudo_weights import ASSET, CHECKPOINT, write_pseudo_weights
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
-from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
 from toolkit.report.collect import collect_report
 from toolkit.report.render import write_report
@@ -32,10 +31,7 @@ from toolkit.synthetic.frames import write_drive
 from toolkit.visualize.canvas import Picture
 from toolkit.visualize.frame_picture import draw_frame, write_picture
 from toolkit.visualize.video import frame_rate, video_path, write_video
-from toolkit.weights.weight_files import write_pth
-from toolkit.wiring import join
 
-ASSET = "motion_head.motion_anchors"
 DRIVE = DriveSettings(scenes=1, keyframes=8)
 
 
@@ -58,17 +54,15 @@ def run_demo(
     config = ModelConfig()
     with new_folder(claim_folder(output, "demo", force=force, inputs=plugins.files)) as folder:
         with progress("make pseudo-trained weights"):
-            weights = pseudo_trained_weights(Network(join(plugins.submodules(), config)))
-            write_pth(folder / "checkpoint.pth", {"state_dict": weights, "meta": {"note": "pseudo-trained"}})
-            np.save(folder / "motion_anchors.npy", anchors := pseudo_motion_anchors(config))
+            checkpoint, anchors = write_pseudo_weights(folder, plugins.submodules(), config)
         with progress("drive through a made-up town"):
             write_drive(folder / "dataroot", folder / "frames", DRIVE)
         bundle = convert(
-            folder / "checkpoint.pth",
+            checkpoint,
             folder / "bundle",
             plugins,
             config=config,
-            assets={ASSET: anchors},
+            assets={ASSET: np.load(anchors)},
             progress=progress,
         )
         frames = read_frame_folder(folder / "frames", config.image.cameras)
@@ -82,7 +76,7 @@ def run_demo(
             report = collect_report(bundle, plugins.submodules(), results=folder / "results")
             write_report(report, folder / "report.html")
     written = {
-        "checkpoint": "checkpoint.pth",
+        "checkpoint": CHECKPOINT,
         "drive, a nuScenes dataset": "dataroot",
         "its frames": "frames",
         "bundle": "bundle",

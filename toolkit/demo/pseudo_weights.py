@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,13 +18,28 @@ from torch import Tensor
 
 from toolkit.config.model import ModelConfig
 from toolkit.network import Network
+from toolkit.specs import Submodule
+from toolkit.weights.weight_files import write_pth
+from toolkit.wiring import join
 
+ASSET = "motion_head.motion_anchors"
+CHECKPOINT, ANCHORS = "checkpoint.pth", "motion_anchors.npy"
 Array = np.ndarray
 Rule = Callable[[np.random.Generator, tuple[int, ...]], Array]
 
 BOX_PRIOR = np.array([0, 0, math.log(1.9), math.log(4.5), 0, math.log(1.6), 0, 0, 0, 0])
 """Coded box of a car: offsets of x and y, log width, log length, offset of z, log height, sine, cosine, velocity."""
 BOX_SPREAD = np.array([0.3, 0.3, 0.2, 0.2, 0.3, 0.2, 1.0, 1.0, 2.0, 2.0])
+
+
+def write_pseudo_weights(
+    folder: Path, submodules: Sequence[Submodule], config: ModelConfig, seed: int = 0
+) -> tuple[Path, Path]:
+    """Write a checkpoint for the network of these submodules, and motion anchors, into a folder; gives their paths."""
+    weights = pseudo_trained_weights(Network(join(submodules, config)), seed)
+    write_pth(folder / CHECKPOINT, {"state_dict": weights, "meta": {"note": "pseudo-trained"}})
+    np.save(folder / ANCHORS, pseudo_motion_anchors(config))
+    return folder / CHECKPOINT, folder / ANCHORS
 
 
 def pseudo_trained_weights(network: Network, seed: int = 0) -> dict[str, Tensor]:

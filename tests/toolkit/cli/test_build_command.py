@@ -42,6 +42,17 @@ def written(bundle: Bundle) -> Bundle:
 
 @pytest.mark.slow
 @needs_tensorrt_rtx
+def test_convert_builds_in_the_same_step(written: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    converted = replace(written, provenance={"left_out": {}})
+    monkeypatch.setattr("toolkit.conversion.convert.convert", lambda *_, **__: converted)
+    options = ["-o", str(written.path), "--build", "tensorrt-rtx", "--precision", "fp16"]
+    assert run(["convert", "model.pth", *options]) == 0
+    (record,) = Bundle.read(written.path).engines
+    assert (record.file, record.precision) == ("tensorrt-rtx-fp16.engine", "fp16")
+
+
+@pytest.mark.slow
+@needs_tensorrt_rtx
 def test_bundle(written: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     """One engine for several GPUs, with a plugin in place of the function; its sidecar, its log and its record."""
     assert run(["build", str(written.path), "--target", "tensorrt-rtx", "--compute-capability", "8.6,12.0"]) == 0

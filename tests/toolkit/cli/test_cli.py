@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.cli.application import PluginOptions, make_app, split_plugin_options
+from toolkit.cli.console import print_note, step, without_progress
 from toolkit.cli.convert import with_capacities
 from toolkit.cli.main import run
 from toolkit.config.model import ModelConfig
@@ -146,6 +147,30 @@ def test_plugin_options_are_taken_out_of_the_arguments() -> None:
     )
     assert options == PluginOptions((Path("a.py"), Path("b.py")), ("wheels",), strict=True)
     assert rest == ["run", "-o", "out"]
+
+
+def test_how_much_is_printed_may_be_said_anywhere() -> None:
+    assert split_plugin_options(["run", "bundle", "--quiet"]) == (PluginOptions(quiet=True), ["run", "bundle"])
+    assert split_plugin_options(["--verbose", "run"]) == (PluginOptions(verbose=True), ["run"])
+    with pytest.raises(InputError, match="--quiet and --verbose contradict each other; give one of them"):
+        split_plugin_options(["--verbose", "run", "--quiet"])
+
+
+def test_quiet_leaves_progress_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with without_progress(True), step("think"):
+        print_note("done")
+    assert capsys.readouterr().out == "note  done\n"
+    with without_progress(False), step("think"):
+        pass
+    assert capsys.readouterr().out.endswith("s  think\n")
+
+
+def test_verbose_tells_hook_calls_and_the_cause_of_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.toml").write_text("[bev")
+    assert run(["config", str(tmp_path / "model.toml"), "--verbose"]) == 2
+    error, cause = capsys.readouterr().err.splitlines()[-2:]
+    assert error.startswith("error: config ")
+    assert re.match(r"trace: caused by TOMLDecodeError: .*, at .*:\d+$", cause)
 
 
 def test_commands_of_a_plugin_are_listed(greeter: Path, capsys: pytest.CaptureFixture[str]) -> None:

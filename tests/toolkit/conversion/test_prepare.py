@@ -11,8 +11,7 @@ from torch import Tensor
 
 from tests.toolkit.small_network import SMALL, small_network
 from toolkit.conversion.prepare import Prepared, prepare
-from toolkit.demo.demo import ASSET
-from toolkit.demo.pseudo_weights import pseudo_motion_anchors
+from toolkit.demo.pseudo_weights import ASSET, pseudo_motion_anchors
 from toolkit.errors import InputError
 from toolkit.plugin.manager import PluginManager
 from toolkit.weights.layouts import Weights
