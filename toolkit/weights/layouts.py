@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ _INNER_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_m
 _PARALLEL = "module."
 _HOLDERS = frozenset({"model", "net", "network", "_forward_module"})
 """What training programs, such as PyTorch Lightning, call the model in their own."""
+MAX_PREFIXES = 5
+"""That hide each other."""
 _UPDATE_COUNTS = frozenset({"n_averaged", "steps"})
 """Entries of torch's and mmengine's averaged models that are no weights."""
 _AVERAGES = ("ema_state_dict", "state_dict_ema", "model_ema", "ema")
@@ -62,16 +65,16 @@ def averages_beside(content: Mapping[Any, Any]) -> tuple[str, Mapping[Any, Any]]
     return None
 
 
-def shared_prefix(keys: Collection[str], known: Callable[[str], bool]) -> str:
-    """What all keys begin with, part by part, until some of them are `known`; empty if none would ever be."""
+def hiding_prefix(keys: Collection[str], known: Callable[[str], bool]) -> str:
+    """What most keys begin with, part by part, until some of them are `known`; empty if none would be."""
     prefix, inner = "", list(keys)
-    while inner and not any(map(known, inner)):
-        first = inner[0].partition(".")[0] + "."
-        if not all(key.startswith(first) and key != first for key in inner):
-            return ""
-        prefix += first
-        inner = [key.removeprefix(first) for key in inner]
-    return prefix
+    for _ in range(MAX_PREFIXES):
+        if not inner or any(map(known, inner)):
+            break
+        [(part, _count)] = Counter(key.partition(".")[0] for key in inner).most_common(1)
+        prefix += f"{part}."
+        inner = [key.removeprefix(f"{part}.") for key in inner if key.startswith(f"{part}.")]
+    return prefix if any(map(known, inner)) else ""
 
 
 def without_holder(entries: Mapping[str, T], known: Callable[[str], bool]) -> tuple[str, dict[str, T]]:
@@ -79,8 +82,8 @@ def without_holder(entries: Mapping[str, T], known: Callable[[str], bool]) -> tu
 
     It is empty, and the entries are all as they were, if some key is `known`, or none would be without it.
     """
-    prefix = shared_prefix(entries, known)
-    if not set(prefix.split(".")[:-1]) <= _HOLDERS:
+    prefix = hiding_prefix(entries, known)
+    if not set(prefix.split(".")[:-1]) <= _HOLDERS or not all(key.startswith(prefix) for key in entries):
         prefix = ""
     return prefix, {key.removeprefix(prefix): value for key, value in entries.items()}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from toolkit.errors import InputError
 from toolkit.specs import Submodule
 from toolkit.text import quoted
-from toolkit.weights.layouts import shared_prefix
+from toolkit.weights.layouts import hiding_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +29,9 @@ def select_submodules(submodules: Sequence[Submodule], state_dict: Mapping[str, 
     left_out = missing_submodules(submodules, state_dict)
     kept = tuple(s for s in submodules if s.name not in left_out)
     if not kept:
-        prefix = shared_prefix(state_dict, is_owned_by(submodules))
-        hidden = f"every entry begins with {quoted(prefix)}; save them without it, or"
+        prefix = hiding_prefix(state_dict, is_owned_by(submodules))
+        count = sum(key.startswith(prefix) for key in state_dict)
+        hidden = f"{count} of {len(state_dict)} entries begin with {quoted(prefix)}; save those, without it, or"
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         raise InputError(
             f"the checkpoint makes no part of the network: {hidden if prefix else f'{reasons};'} "

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from toolkit.errors import InputError
 from toolkit.weights.checkpoint import read_checkpoint
-from toolkit.weights.layouts import Weights, shared_prefix, without_holder, without_wrappers
+from toolkit.weights.layouts import Weights, hiding_prefix, without_holder, without_wrappers
 from toolkit.weights.stored import checkpoint_files
 
 WEIGHTS = {"head.weight": torch.arange(12.0).reshape(3, 4), "head.bias": torch.ones(3)}
@@ -68,10 +68,22 @@ class TestHolders:
         entries = {key: 1, key.replace("head.", "neck."): 2}
         assert without_holder(entries, is_head) == ("", entries)
 
-    def test_a_shared_prefix_is_what_hides_known_keys(self) -> None:
-        assert shared_prefix(["student.a.head.b", "student.a.neck.b"], is_head) == "student.a."
-        assert shared_prefix(["student.head.b", "teacher.head.b"], is_head) == ""
-        assert shared_prefix([], is_head) == ""
+    def test_it_stays_where_a_program_held_more_than_its_model(self) -> None:
+        entries = {"model.head.a": 1, "model.neck.a": 2, "loss.a": 3}
+        assert without_holder(entries, is_head) == ("", entries)
+
+    @pytest.mark.parametrize(
+        ("keys", "prefix"),
+        [
+            (["student.a.head.b", "student.a.neck.b"], "student.a."),
+            (["loss.a", "model.head.b", "model.neck.b"], "model."),
+            (["student.foot.b"], ""),
+            (["a." * 1000 + "head.b"], ""),
+            ([], ""),
+        ],
+    )
+    def test_the_prefix_that_hides_known_keys(self, keys: list[str], prefix: str) -> None:
+        assert hiding_prefix(keys, is_head) == prefix
 
 
 INSIDE: dict[str, Any] = {
