@@ -68,7 +68,8 @@ def requirements(config: ModelConfig) -> Iterator[tuple[bool, str]]:
     """What must hold between values, each with the complaint if it does not."""
     image, bev, tracking, map_ = config.image, config.bev, config.tracking, config.map
     stride = ImageConfig().stride
-    yield image.scale > 0, f"image.scale is {image.scale}; it must be positive"
+    scales = 0 < image.scale <= MAX_PIXELS
+    yield scales, f"image.scale is {image.scale}; it must be positive, and at most {MAX_PIXELS}"
     yield min(image.std) > 0, f"image.std is {image.std}; it must be positive"
     yield image.stride == stride, f"image.stride is {image.stride}; the image encoder has {stride}"
     yield (
@@ -79,10 +80,11 @@ def requirements(config: ModelConfig) -> Iterator[tuple[bool, str]]:
         image.pad_multiple % stride == 0,
         f"image.pad_multiple is {image.pad_multiple}; it must be a multiple of {stride}",
     )
-    yield (
-        image.scale <= 0 or (math.prod(image.resized) > 0 and math.prod(image.padded) <= MAX_PIXELS),
-        f"image.scale makes images of {image.resized[1]}x{image.resized[0]}; choose 1 to {MAX_PIXELS} pixels",
-    )
+    if scales:
+        yield (
+            math.prod(image.resized) > 0 and math.prod(image.padded) <= MAX_PIXELS,
+            f"image.scale makes images of {image.resized[1]}x{image.resized[0]}; choose 1 to {MAX_PIXELS} pixels",
+        )
     yield bev.cells <= MAX_CELLS, f"bev.height x bev.width is {bev.cells} cells; the most is {MAX_CELLS}"
     side = max(bev.height, bev.width)
     yield side <= MAX_SIDE, f"bev.height or bev.width is {side}; it must lie between 1 and {MAX_SIDE}"

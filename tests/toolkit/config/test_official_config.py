@@ -185,6 +185,7 @@ class TestToml:
             ("[bev]\nheight = -1", "bev.height is -1; it must lie between 1 and"),
             ("[bev]\nx_range = [5, -5]", "bev.x_range is 5.0 to -5.0; it must increase"),
             ("[image]\nscale = 1000", "image.scale makes images of 1600000x900000; choose"),
+            ("[image]\nscale = 1e306", r"image.scale is 1e\+306; it must be positive, and at most 16777216"),
             ("[image]\nscale = nan", "image.scale is nan; it must be a finite number"),
             ("[tracking]\nqueries = 1200", "tracking.track_capacity is 1150; it must exceed tracking.queries, 1200"),
             ("class_names = []", "class_names is empty"),
