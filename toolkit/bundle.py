@@ -34,6 +34,10 @@ MAX_ELEMENTS = 2**28
 """Of a tensor; the largest of UniAD have a tenth."""
 
 
+TensorForm = tuple[str, tuple[int, ...]]
+"""dtype and shape of a tensor."""
+
+
 @dataclass(frozen=True)
 class SubmoduleRecord:
     """One submodule of a converted network and where it came from.
@@ -144,6 +148,24 @@ class Bundle:
             if not self.is_intact(file):
                 raise InputError(f"{self.path / file} is not the file that the conversion wrote; convert again")
 
+    def require_interface(
+        self, inputs: Mapping[str, TensorForm], outputs: Mapping[str, TensorForm], *, wires: bool = False
+    ) -> None:
+        """Raise InputError unless a network takes no other inputs than the bundle records, and gives its results.
+
+        With `wires`, it gives these too. A network may leave out an input that has no effect.
+        """
+        dimensions = self.config.dimensions()
+        given = {s.name: (s.dtype, s.resolve(dimensions)) for s in (*self.frame_inputs, *self.state_inputs)}
+        wanted = {s.name: (s.dtype, s.resolve(dimensions)) for s in (self.outputs if wires else self.results)}
+        misfits = [name for name, form in inputs.items() if given.get(name) != form]
+        misfits += [name for name, form in wanted.items() if outputs.get(name) != form]
+        if misfits:
+            raise InputError(
+                f"bundle {self.path}: its network and its {MANIFEST} do not agree about the tensor "
+                f"{quoted(misfits[0])}; convert again"
+            )
+
     def with_engine(self, engine: EngineRecord) -> Bundle:
         """The bundle with one engine more, in place of an earlier one of that name."""
         others = tuple(other for other in self.engines if other.file != engine.file)
@@ -177,6 +199,7 @@ class Bundle:
             bundle = decode(cls, completed(_with_conventions(content), "$", path=path))
             _require_file_names(bundle)
             _require_sense(bundle)
+            _require_states(bundle)
         if values["digest"] != content_digest(values | {"format": FORMAT}):
             raise InputError(f"{manifest} was changed since the conversion: $.digest does not fit; convert again")
         for file in sorted({*bundle.files.values(), *bundle.sha256}):
@@ -242,3 +265,20 @@ def _require_sense(bundle: Bundle) -> None:
         for name in (table.rows, table.fresh):
             if name not in bundle.config.dimensions():
                 raise Misfit(f"$.tables[{i}]", f"{quoted(name)} is no dimension")
+
+
+def _require_states(bundle: Bundle) -> None:
+    """Raise Misfit unless every state input follows a tensor of its form, and every state one that there is."""
+    state_inputs = {spec.name: spec for spec in bundle.state_inputs}
+    sources = {spec.name: spec for spec in (*bundle.frame_inputs, *bundle.results)}
+    for i, state in enumerate(bundle.states):
+        place = f"$.states[{i}]"
+        if state.source not in sources:
+            raise Misfit(f"{place}.source", f"{quoted(state.source)} is neither a result nor a frame input")
+        target, source = state_inputs.get(state.input), sources[state.source]
+        if target is not None and (target.shape, target.dtype) != (source.shape, source.dtype):
+            raise Misfit(place, f"{quoted(state.input)} and {quoted(state.source)} differ in shape or dtype")
+    followers = {state.input for state in bundle.states}
+    for i, name in enumerate(state_inputs):
+        if name not in followers:
+            raise Misfit(f"$.state_inputs[{i}]", f"{quoted(name)} follows no tensor")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 GPU_FAILURE = "CUDA"
 """How torch begins what it says of a GPU without memory, and of one that fails: it has no class for both."""
 
@@ -18,3 +21,12 @@ class InputError(Exception):
 
 class CheckFailed(Exception):
     """The command ran, and what it checked does not hold. Exit status 1."""
+
+
+@contextmanager
+def inside(place: str) -> Iterator[None]:
+    """What an InputError says in this block happened in a file, or at a place in one."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error

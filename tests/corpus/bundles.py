@@ -147,6 +147,9 @@ def resigned_manifests() -> Iterator[Malformed]:
         ("wires", 0, "shape", 0): (True, "$.wires[0].shape[0]: expected int or str, found True"),
         ("frame_inputs", 0, "dtype"): ("object", "$.frame_inputs[0]: tensor 'image': dtype 'object' is not one of"),
         ("states", 0, "source"): (..., "$.states[0]: field 'source' is missing"),
+        ("states", 1, "source"): ("nothing", "$.states[1].source: 'nothing' is neither a result nor a frame input"),
+        ("states", 2, "source"): ("image", "differ in shape or dtype"),
+        ("state_inputs", 0, "name"): ("x", "$.state_inputs[0]: 'x' follows no tensor"),
         ("provenance", "meta"): (10**400, "$.provenance.meta: expected a number of 64 bits"),
         ("path",): ("/", "unknown field 'path'"),
         ("sizes", WEIGHTS): ("7", "$.sizes['weights.safetensors']: expected int, found '7'"),
@@ -251,8 +254,9 @@ def forgeries() -> Iterator[Malformed]:
     yield bundle("weights without one entry", forged(WEIGHTS, drop_entry), misfit, command=VERIFY)
     yield bundle("weights of other shapes", forged(WEIGHTS, reshape_entries), misfit, command=VERIFY)
     unknown = ("submodule 'vision'", "install")
-    other = "'image' is not a tensor of the network that its submodules make"
-    yield bundle("tensor of another shape", other_tensor, other, "convert again", command=RUN_TORCH)
+    for command in (RUN, RUN_TORCH, VERIFY):
+        words = f"{MANIFEST} do not agree about the tensor 'image'"
+        yield bundle(f"tensor of another shape, for {command}", other_tensor, words, "convert again", command=command)
     yield bundle("submodule of no plugin", renamed_submodule, *unknown, command=RUN_TORCH)
 
 

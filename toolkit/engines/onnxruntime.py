@@ -19,6 +19,8 @@ from toolkit.storage.onnx_file import parse_model
 from toolkit.text import one_line
 
 CPU_PROVIDER = ("CPUExecutionProvider", dict[str, str]())
+TYPES = {"tensor(float)": "float32"} | {f"tensor({name})": name for name in ("int32", "int64", "bool", "uint8")}
+"""ONNX Runtime's names of types, and numpy's."""
 
 
 class OnnxRuntimeSession:
@@ -89,6 +91,12 @@ def load_model(
             model = proto.SerializeToString()
             folder = "session.model_external_initializers_file_folder_path"
             options.add_session_config_entry(folder, str(bundle.path))
-        return onnxruntime.InferenceSession(model, options, providers=[provider])
+        session = onnxruntime.InferenceSession(model, options, providers=[provider])
     except Exception as error:
         raise InputError(f"ONNX Runtime cannot load {bundle.onnx}: {one_line(error)}; convert again") from error
+    inputs, outputs = (
+        {tensor.name: (TYPES.get(tensor.type, tensor.type), tuple(tensor.shape)) for tensor in tensors}
+        for tensors in (session.get_inputs(), session.get_outputs())
+    )
+    bundle.require_interface(inputs, outputs)
+    return session

@@ -13,9 +13,9 @@ from toolkit.errors import InputError
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Submodule
-from toolkit.text import one_line, quoted
+from toolkit.text import one_line
 from toolkit.weights.checkpoint import match_weights
-from toolkit.wiring import NetworkGraph, join
+from toolkit.wiring import join
 
 
 class TorchSession:
@@ -75,7 +75,12 @@ def load_network(bundle: Bundle, plugins: PluginManager) -> Network:
         if record.plugin_sha256 and digests.get(record.plugin) != record.plugin_sha256:
             raise InputError(f"{record.plugin} differs from the file this bundle was converted with; pass that one")
     network = Network(join([offered[r.name] for r in bundle.submodules], bundle.config))
-    _require_tensors(bundle, network.graph)
+    dimensions = bundle.config.dimensions()
+    inputs, outputs = (
+        {spec.name: (spec.dtype, spec.resolve(dimensions)) for spec in specs}
+        for specs in (network.graph.inputs, network.graph.outputs)
+    )
+    bundle.require_interface(inputs, outputs, wires=True)
     try:
         weights = load_file(bundle.weights)
     except SafetensorError as error:
@@ -83,17 +88,6 @@ def load_network(bundle: Bundle, plugins: PluginManager) -> Network:
     match_weights(network.weights(), weights)
     network.load_weights(weights)
     return network
-
-
-def _require_tensors(bundle: Bundle, graph: NetworkGraph) -> None:
-    """Raise InputError unless the network has every tensor that the bundle records, in its shape and type."""
-    made = {spec.name: (spec.shape, spec.dtype) for spec in (*graph.inputs, *graph.outputs)}
-    for spec in (*bundle.frame_inputs, *bundle.state_inputs, *bundle.results, *bundle.wires):
-        if made.get(spec.name) != (spec.shape, spec.dtype):
-            raise InputError(
-                f"{bundle.path}: {quoted(spec.name)} is not a tensor of the network that its submodules make, or has "
-                "another shape there; convert again"
-            )
 
 
 def all_finite(tensors: Iterable[Tensor]) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image
 
 from toolkit.errors import InputError
 from toolkit.report.contents import PagePicture
@@ -17,7 +19,7 @@ from toolkit.storage.regular_file import read_regular
 MOST_PICTURES = 4
 WIDTH = 1280
 """Pixels; larger pictures are scaled down."""
-MAX_BYTES = 2**26
+MAX_BYTES = MAX_PIXELS = 2**26
 _SUFFIXES = (".jpg", ".png")
 _QUALITY = 85
 
@@ -43,20 +45,29 @@ def _picture(frame: FrameRecord, path: Path) -> PagePicture:
     except OSError as error:
         raise InputError(f"{path} {error.strerror}; run the frames again") from error
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # an empty file, or one that states an enormous size
-        pixels = None
-    if pixels is None:
-        raise InputError(f"{path} is no picture; run the frames again")
-    height, width = pixels.shape[:2]
+        picture = _decode(data)
+    # Foreign bytes can make the parser fail in any way.
+    except Exception as error:
+        raise InputError(f"{path} is no picture; run the frames again") from error
+    width, height = picture.size
     if width > WIDTH:
-        height, width = max(1, round(height * WIDTH / width)), WIDTH
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+        width, height = WIDTH, max(1, round(height * WIDTH / width))
+        picture = picture.resize((width, height), Image.Resampling.BOX)
+    jpeg = BytesIO()
+    picture.save(jpeg, "JPEG", quality=_QUALITY)
     return PagePicture(
         frame=frame.frame,
         caption=f"{frame.scene}, {frame.boxes} objects",
-        uri="data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii"),
+        uri="data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode("ascii"),
         width=width,
         height=height,
     )
+
+
+def _decode(data: bytes) -> Image.Image:
+    """A picture that states no more pixels than one of frames has, before memory is set aside for them."""
+    with warnings.catch_warnings(action="ignore"):  # Pillow's own bound is higher
+        picture = Image.open(BytesIO(data), formats=("JPEG", "PNG"))
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ValueError(f"it states {picture.width} x {picture.height} pixels")
+    return picture.convert("RGB")

@@ -24,8 +24,8 @@ _FIELDS = {field.name for field in fields(FrameResult)} - {"further"}
 _REMEDY = "run the bundle again"
 _LARGEST = 1e9
 """No position in metres and no time comes near."""
-_LARGEST_GRID = 2**26
-"""Bytes; one of UniAD-tiny has a few thousand."""
+_LARGEST_GRIDS = 2**28
+"""Bytes, of all of a frame; one of UniAD-tiny has a few thousand."""
 Grids = dict[str, NDArray[Any]]
 Shape = tuple[int | None, ...]
 """None is any length but none."""
@@ -100,9 +100,13 @@ def _read_grids(folder: Path, name: Any) -> Grids:
     path = folder / name
     try:
         with open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
-            if any(member.file_size > _LARGEST_GRID for member in archive.zip.infolist()):
-                raise ValueError(f"a grid is larger than {_LARGEST_GRID} bytes")
-            return {key: archive[key] for key in archive.files}
+            if sum(member.file_size for member in archive.zip.infolist()) > _LARGEST_GRIDS:
+                raise ValueError(f"its grids are larger than {_LARGEST_GRIDS} bytes")
+            grids = {key: archive[key] for key in archive.files}
+            strangers = [key for key, grid in grids.items() if not isinstance(grid, np.ndarray)]
+            if strangers:
+                raise ValueError(f"{quoted(strangers[0])} is no array")
+            return grids
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; copy the folder whole") from error
     # Foreign bytes can make the parsers fail in any way.

@@ -16,7 +16,7 @@ from toolkit.data.frames import Float64Array, Pose
 from toolkit.data.ground_truth import AnnotatedFrame, GroundTruth, Layers, Objects, objects_at
 from toolkit.data.nuscenes.infos import info_pose, load_infos, plain_fields, require_scenes, time_field
 from toolkit.data.nuscenes.key_frames import scenes_of
-from toolkit.errors import InputError
+from toolkit.errors import InputError, inside
 from toolkit.storage.typed import number_array
 from toolkit.text import quoted
 
@@ -61,7 +61,8 @@ def read_info_ground_truth(path: Path, *, scenes: Sequence[str] = ()) -> GroundT
     for where, info in infos.items():
         if not scenes or names[where] in scenes:
             members[names[where]].append(_frame(info, where, labels.get(where), as_heading=as_heading))
-    return GroundTruth(tuple(scenes_of(members, {})), _no_map)
+    with inside(f"{path}"):
+        return GroundTruth(tuple(scenes_of(members, {})), _no_map)
 
 
 def _no_map(location: str, names: Sequence[str]) -> Layers | None:

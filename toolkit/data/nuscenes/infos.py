@@ -10,7 +10,7 @@ from toolkit.config.model import CAMERAS
 from toolkit.data.fields import array_field, intrinsics_field, object_field, pose_field, text_field
 from toolkit.data.frames import CameraView, CanReading, Command, Frame, Pose
 from toolkit.data.nuscenes.key_frames import KeyFrame, frames_of, image_path, require_images
-from toolkit.errors import InputError
+from toolkit.errors import InputError, inside
 from toolkit.storage.regular_file import read_regular, readable_file
 from toolkit.storage.untrusted import Array, load_numpy_pickle
 from toolkit.text import one_line, quoted
@@ -40,7 +40,8 @@ def read_infos(
     infos = load_infos(path)
     key_frames = [_key_frame(info, f"{path}: infos[{i}]", cameras, dataroot) for i, info in enumerate(infos)]
     require_scenes(path, scenes, [key_frame.scene for key_frame in key_frames])
-    frames = frames_of([one for one in key_frames if not scenes or one.scene in scenes], command)
+    with inside(f"{path}"):
+        frames = frames_of([one for one in key_frames if not scenes or one.scene in scenes], command)
     require_images(frames, "give the nuScenes folder that holds samples/ as ?dataroot=…")
     return frames
 
@@ -104,8 +105,11 @@ def _key_frame(info: Any, where: str, cameras: Sequence[str], dataroot: Path | N
 
 def _camera(value: Any, where: str, dataroot: Path | None) -> CameraView:
     values = plain_fields(object_field(value, where, _CAMERA_FIELDS, optional=None))
+    recorded = text_field(values["data_path"], f"{where}.data_path")
+    with inside(f"{where}.data_path"):
+        image = image_path(recorded, dataroot)
     return CameraView(
-        image=image_path(text_field(values["data_path"], f"{where}.data_path"), dataroot),
+        image=image,
         intrinsics=intrinsics_field(values["cam_intrinsic"], f"{where}.cam_intrinsic"),
         sensor2lidar=info_pose(values, "sensor2lidar", where),
     )

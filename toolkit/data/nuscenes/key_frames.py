@@ -18,6 +18,8 @@ from toolkit.text import quoted
 _LATEST = 10**17
 """A time in microseconds since 1970, far ahead."""
 _NO_SAMPLE = "the chosen scenes hold no sample; choose others"
+_LONGEST_TOKEN = 200
+"""In bytes: it becomes part of the names of files."""
 _SENSOR_FOLDERS = ("samples", "sweeps")
 
 
@@ -86,7 +88,8 @@ def scenes_of(
 def _check(token: str, scene: str, microseconds: int, before: int | None) -> None:
     """Raise InputError for names that cannot be part of a file name, or a time that does not follow that `before`."""
     sample = f"sample {quoted(token)}"
-    if not re.fullmatch(r"\w[\w-]*", token) or not scene.isprintable():
+    fits = re.fullmatch(r"\w[\w-]*", token) and len(token.encode()) <= _LONGEST_TOKEN
+    if not fits or not scene.isprintable():
         raise InputError(f"{sample} of scene {quoted(scene)}: names must be letters and digits; repair them")
     if not 0 <= microseconds < _LATEST or microseconds == before:
         time = quoted(microseconds)
