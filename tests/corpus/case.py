@@ -38,6 +38,14 @@ class Sample:
     def inputs(self) -> Path:
         return self.folder / "inputs.npz"
 
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    @property
+    def verification(self) -> Path:
+        return self.folder / "verify.json"
+
 
 @dataclass(frozen=True)
 class Malformed:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from tests.corpus.case import Sample
+from toolkit.cli.main import run
 from toolkit.config.file import to_toml
 from toolkit.config.model import (
     BevConfig,
@@ -48,7 +49,7 @@ CONFIG = ModelConfig(
 
 
 def make_sample(folder: Path) -> None:
-    """Write checkpoint, anchors, config, bundle, frames and official inputs."""
+    """Write checkpoint, anchors, config, bundle, frames, official inputs, results and a verification."""
     sample, plugins = Sample(folder), PluginManager.load()
     weights = pseudo_trained_weights(Network(join(plugins.submodules(), CONFIG)))
     torch.save({"state_dict": weights, "meta": {}}, sample.checkpoint)
@@ -59,6 +60,8 @@ def make_sample(folder: Path) -> None:
     for number in range(2):
         write_frame(make_frame(number), sample.frames)
     np.savez(sample.inputs, **official_inputs(2))
+    assert run(["run", str(sample.bundle), str(sample.frames), "-o", str(sample.results)]) == 0
+    assert run(["verify", str(sample.bundle), "--length", "1", "--json", str(sample.verification)]) == 0
 
 
 def make_frame(number: int) -> Frame:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.corpus.case import Sample, change_json, link_tree
 from tests.corpus.frames import encoded
+from tests.corpus.mutations import places
 from tests.corpus.sample import CONFIG, make_frame
 from toolkit.bundle import MANIFEST, Bundle
 from toolkit.data.frame_folder import read_frame_folder, write_frame
@@ -45,12 +46,6 @@ def frames(tmp_path: Path) -> Path:
     """One good frame."""
     write_frame(make_frame(0), tmp_path / "frames")
     return tmp_path / "frames"
-
-
-def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """The keys of every item in nested JSON containers."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place for key, item in items for place in ((*path, key), *places(item, (*path, key)))]
 
 
 @relaxed
