@@ -59,7 +59,7 @@ setup(
         "onnx-ir>=0.1.16",
         "onnxscript>=0.7.2",
         "onnx-graphsurgeon>=0.6.1",
-        "onnxruntime>=1.23",
+        "onnxruntime>=1.28",  # 1.26 takes functions that differ in their overload alone for one
         "safetensors>=0.4.3",
         "pluggy>=1.5",
         "typer>=0.29",
