@@ -25,4 +25,5 @@ def sidecar() -> Sidecar:
         seconds=1.5,
         peak_mib=2048,
         toolkit="uniad-toolkit 0.1.0",
+        checks=("nothing to compare",),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,16 @@ def test_what_is_written_is_read(engine: Path) -> None:
 
 def test_field_that_is_missing(engine: Path) -> None:
     values = asdict(sidecar()) | {"format": 1}
-    for name in asdict(sidecar()):
+    for name in asdict(sidecar()).keys() - {"checks"}:
         (engine.parent / "m.engine.json").write_text(json.dumps({k: v for k, v in values.items() if k != name}))
         with pytest.raises(InputError, match=rf"m\.engine\.json: field '{name}' is missing; build the engine again"):
             Sidecar.read(engine)
+
+
+def test_sidecar_from_before_models_were_compared(engine: Path) -> None:
+    values = {name: value for name, value in asdict(sidecar()).items() if name != "checks"}
+    (engine.parent / "m.engine.json").write_text(json.dumps(values | {"format": 1}))
+    assert Sidecar.read(engine) == replace(sidecar(), checks=())
 
 
 @pytest.mark.parametrize(
@@ -71,6 +77,7 @@ def test_inspect_shows_it(engine: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "built by tensorrt-rtx 1.2.3 in 1.5 s, at most 2048 MiB of memory" in printed
     assert "compute capabilities 8.6, 8.9" in printed
     assert "Rotate custom_ops.plugin 1" in printed
+    assert "compared with it nothing to compare" in printed
     assert "image float32[6, 3, -1, 416]" in printed
     assert "differs" not in printed
     report = json.loads((engine.parent / "report.json").read_text())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.console import console, plain, print_duration, print_note, print_written, progress
+from toolkit.cli.console import console, plain, print_duration, print_line, print_note, print_written, progress
 from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.settings import (
     BuildSettings,
@@ -122,6 +122,8 @@ def build_and_print(
     claim_build(request, bundle, list(plugins.files))
     with progress_bar(f"build {engine.name}") as report:
         sidecar = run_build(request, report)
+    for check in sidecar.checks:
+        print_line(check)
     print_written(engine, f"engine of {mebibytes(sidecar.bytes)} MiB for {', '.join(sidecar.capabilities)}")
     print_written(sidecar_path(engine), "sidecar")
     print_written(log_path(engine), "log")

@@ -105,6 +105,7 @@ def _(report: EngineReport) -> None:
     }
     table("", (), facts.items())
     table("built from", ("", "sha256"), engine.onnx.items())
+    table("compared with it", (), ((check,) for check in engine.checks))
     table("plugins to register", ("", "provided by", "nodes"), ((p.op, p.provider, p.nodes) for p in engine.plugins))
     table("layers of the network", (), engine.layers.items())
     for mode in ("input", "output"):

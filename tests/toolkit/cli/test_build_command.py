@@ -20,6 +20,7 @@ from toolkit.engines.tensorrt.rtx import BINDINGS, LIBRARIES
 from toolkit.engines.tensorrt.settings import BuildSettings
 from toolkit.engines.tensorrt.sidecar import EngineTensor, RequiredPlugin, Sidecar
 from toolkit.errors import InputError
+from toolkit.graph.steps import NOTHING_TO_COMPARE
 from toolkit.storage.files import sha256_file
 
 CASE = CASES["Rotate"]
@@ -61,6 +62,7 @@ def test_bundle(written: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     sidecar.require_engine(engine)
     assert sidecar.onnx == written.digests("functional")
     assert sidecar.capabilities == ("8.6", "12.0")
+    assert sidecar.checks == (NOTHING_TO_COMPARE,)
     assert sidecar.layers == {"PLUGIN_V3": 1}
     assert sidecar.plugins == (RequiredPlugin("Rotate", "custom_ops.plugin", 1),)
     assert sidecar.tensors == (
@@ -74,10 +76,25 @@ def test_bundle(written: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert "[INFO] Successfully created plugin: Rotate" in (written.path / f"{engine.name}.log").read_text()
     assert not list(written.path.glob(".*"))
     printed = capsys.readouterr().out
+    assert NOTHING_TO_COMPARE in printed
     assert "engine of 0.0 MiB for 8.6, 12.0" in printed
     assert (
         f"tensorrt_rtx --onnx=MODEL.onnx --saveEngine={engine} --skipInference --computeCapabilities=86,120" in printed
     )
+
+
+@pytest.mark.slow
+@needs_tensorrt_rtx
+def test_model_that_the_build_would_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its custom op computes something else than the toolkit's: there is no engine."""
+    model = onnx.load(write_model(tmp_path / "m.onnx", CASE))
+    text = "Rotate (image, angle, center) => (output) { output = Neg (image) }"
+    model.functions.append(onnx.parser.parse_function(f'<domain: "uniad", opset_import: ["" : 18]> {text}'))
+    onnx.save(model, tmp_path / "m.onnx")
+    assert run(["build", str(tmp_path / "m.onnx"), "--target", "tensorrt-rtx"]) == 1
+    message = "exchanging the functions behind custom ops breaks the model: output 'output' differs by "
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.engine*"))
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -13,9 +13,11 @@ from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, ShapeRan
 from toolkit.errors import InputError
 from toolkit.graph.model_file import read_model
 from toolkit.graph.opset import raise_opset
-from toolkit.graph.pipeline import run_passes
+from toolkit.graph.pipeline import run_passes, with_bodies
 from toolkit.graph.precision.policy import POLICIES
 from toolkit.graph.precision.precision_pass import precision_pass
+from toolkit.graph.steps import Step, take_steps
+from toolkit.graph.weights import split_weights
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
 from toolkit.ops.spec import DOMAIN, CustomOp, registered_schemas
 from toolkit.specs import Submodule
@@ -23,25 +25,51 @@ from toolkit.storage.external_weights import external_names
 from toolkit.storage.files import sha256_file
 
 
+@dataclass(frozen=True)
+class PreparedModel:
+    """A model as it goes to TensorRT, and what came of comparing it with the one it was made of, a sentence each."""
+
+    model: ModelProto
+    checks: tuple[str, ...]
+
+
 def prepare_model(
     source: Path, ops: Sequence[CustomOp], submodules: Sequence[Submodule], settings: BuildSettings
-) -> ModelProto:
+) -> PreparedModel:
     """The model of a file as it goes to TensorRT; `submodules` say what of them stays in FP32.
 
-    Raises InputError if the file is no ONNX model, if a custom op is none of `ops`, or if the profiles or the patterns
-    of what to keep in FP32 do not fit the model.
+    All that must not change what the model computes is compared with it in ONNX Runtime; what a lower precision rounds
+    cannot be. Raises InputError if the file is no ONNX model, if a custom op is none of `ops`, or if the profiles or
+    the patterns of what to keep in FP32 do not fit the model; CheckFailed if the comparison finds another model.
     """
-    model = read_model(source)
+    model = with_bodies(read_model(source), ops)
     check_profiles(model, settings.profiles, source)
     if settings.precision in POLICIES:
         policy = replace(POLICIES[settings.precision], keep=settings.keep_fp32).with_exceptions(submodules)
-        model = raise_opset(model, policy.opset, ops)
+        steps = (
+            Step(f"the conversion to opset {policy.opset}", lambda before: raise_opset(before, policy.opset, ops)),
+            Step("onnx-graphsurgeon", lambda before: run_passes(before, (), ops)[0]),
+        )
+        model, found = take_steps(model, steps)
         model, _ = run_passes(model, [precision_pass(policy)], ops)
-    if settings.custom_ops is CustomOps.FUNCTION:
-        attach_bodies(model, ops)
+        rounded = f"not compared: what {policy.label} rounds; `verify` judges the engine on its GPU"
+        checks: tuple[str, ...] = (found, rounded)
     else:
+        model, found = take_steps(
+            model, [Step("exchanging the functions behind custom ops", lambda before: with_own_bodies(before, ops))]
+        )
+        checks = (found,)
+    if settings.custom_ops is not CustomOps.FUNCTION:
         detach_bodies(model)
-    return model
+    return PreparedModel(model, checks)
+
+
+def with_own_bodies(model: ModelProto, ops: Sequence[CustomOp]) -> ModelProto:
+    """A copy of the model in which the functions behind custom nodes are those that `ops` state."""
+    light, weights = split_weights(model)
+    attach_bodies(light, ops)
+    light.graph.initializer.extend(weights.values())
+    return light
 
 
 def check_profiles(model: ModelProto, profiles: Mapping[str, ShapeRange], source: Path) -> None:

@@ -47,7 +47,8 @@ class Sidecar:
     """What an engine was built from and for, and by what.
 
     `onnx` has the digest of every file of the source model, `capabilities` the GPUs that the engine runs on, `layers`
-    the layers of the network by kind before the builder fused them, `seconds` and `peak_mib` what the build took.
+    the layers of the network by kind before the builder fused them, `seconds` and `peak_mib` what the build took,
+    `checks` what came of comparing the model that TensorRT read with the source, a sentence each; older ones have none.
     """
 
     sha256: str
@@ -64,6 +65,7 @@ class Sidecar:
     seconds: float
     peak_mib: int
     toolkit: str
+    checks: tuple[str, ...] = ()
 
     def write(self, engine: Path) -> None:
         """Write the sidecar of an engine file."""

@@ -45,7 +45,7 @@ MODEL = "model.onnx"
 
 
 def main() -> int:
-    """Build what is asked for; 0 done, 1 TensorRT failed, 2 the request cannot be carried out."""
+    """Build what is asked for; 0 done, 1 TensorRT or the comparison failed, 2 the request cannot be carried out."""
     end_with_parent(int(sys.argv[2]))
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -86,7 +86,10 @@ def build(request: BuildRequest, folder: Path, report: Callable[[list[Phase]], N
     offered = plugins.offered_custom_ops()
     ops = plugins.custom_ops()
     digests = model_digests(request.model)
-    path, *_ = write_model(prepare_model(request.model, ops, plugins.submodules(), settings), model)
+    prepared = prepare_model(request.model, ops, plugins.submodules(), settings)
+    path, *_ = write_model(prepared.model, model)
+    checks = prepared.checks
+    del prepared  # TensorRT needs the memory
     built = build_engine(trt, path, ops, settings, report, gpu=gpu, source=request.model)
     required = required_plugins(path, offered) if settings.custom_ops is CustomOps.PLUGIN else ()
     with writing(request.engine, "output"):
@@ -106,6 +109,7 @@ def build(request: BuildRequest, folder: Path, report: Callable[[list[Phase]], N
         seconds=round(time.perf_counter() - started, 1),
         peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10,
         toolkit=package_version(PACKAGE),
+        checks=checks,
     ).write(engine)
 
 
