@@ -47,6 +47,9 @@ class EgoPath:
     """[12, 2]"""
     mask: Float64Array
     """[12, 2]: 1 where the key frame exists."""
+    velocity: Float64Array
+    """[2]: until the next key frame, along x and y of the LiDAR frame (m/s); at the end of a scene that of the key
+    frame before, in its LiDAR frame; NaN in a scene of one key frame."""
 
 
 def agent_paths(scene: AnnotatedScene, index: int, *, absolute: bool = True) -> AgentPaths | Gap:
@@ -79,7 +82,18 @@ def ego_path(scene: AnnotatedScene, index: int) -> EgoPath:
     for step, frame in enumerate(later):
         future[step] = _rotation(np.pi / 2 - now.yaw) @ (frame.ego2global.translation - now.translation)[:2]
         mask[step] = 1
-    return EgoPath(future, mask)
+    return EgoPath(future, mask, _ego_velocity(scene, index))
+
+
+def _ego_velocity(scene: AnnotatedScene, index: int) -> Float64Array:
+    if len(scene.frames) < 2:
+        return np.full(2, np.nan)
+    start = min(index, len(scene.frames) - 2)
+    now, then = scene.frames[start : start + 2]
+    moved = then.ego2global.translation - now.ego2global.translation
+    seconds = (then.microseconds - now.microseconds) / 1e6
+    velocity: Float64Array = (moved / seconds @ now.ego2global.rotation @ now.lidar2ego.rotation)[:2]
+    return velocity
 
 
 def _walk(

@@ -39,6 +39,16 @@ def test_ego_paths_of_the_reference(golden_frames: list[Located], golden_traject
         golden, mask = (golden_trajectories[f"{located.prefix}.sdc_fut{name}"][0] for name in ("", "_mask"))
         np.testing.assert_allclose(path.future, golden, rtol=0, atol=NOISE)
         np.testing.assert_array_equal(path.mask, mask)
+        velocity = golden_trajectories[f"{located.prefix}.sdc_vel"]
+        np.testing.assert_allclose(path.velocity, velocity, rtol=0, atol=NOISE)
+
+
+def test_the_ego_s_velocity_at_the_end_of_a_scene_is_that_before() -> None:
+    """Otherwise it is that until the next key frame: here 6 m/s ahead, then 8 m/s to the left."""
+    scene = scene_with([frame_at(0, []), frame_at(0.5, [], x=3), frame_at(1, [], x=3, y=4, yaw=np.pi / 2)])
+    velocities = [ego_path(scene, index).velocity for index in range(3)]
+    np.testing.assert_allclose(velocities, [[0, 6], [-8, 0], [-8, 0]], atol=1e-12)
+    assert np.isnan(ego_path(scene_with([frame_at(0, [])]), 0).velocity).all()
 
 
 def test_driven_paths_of_the_reference(golden_frames: list[Located], golden_trajectories: Arrays) -> None:
