@@ -13,11 +13,17 @@ from torch import Tensor
 
 from custom_ops.inverse.op import KERNEL
 from custom_ops.plugin import uniad_custom_ops
+from tests.sample_ops.bev_pool import BEV_POOL
+from tests.sample_ops.blend import BLEND
+from tests.sample_ops.top_scores import TOP_SCORES
 from toolkit.engines.tensorrt.settings import ShapeRange
+from toolkit.ops.bodies import fill_left_out
 from toolkit.ops.kernel import Shapes
-from toolkit.ops.spec import DOMAIN, OPSET, VERSION, Attributes, CustomOp
+from toolkit.ops.signature import Port
+from toolkit.ops.spec import DOMAIN, OPSET, VERSION, Attributes, CustomOp, onnx_value
 
 DTYPES = {"float32": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT16}
+OWN_DTYPES = {"float32": onnx.TensorProto.FLOAT, "int32": onnx.TensorProto.INT32}
 CAPABILITIES = ("8.6", "8.9", "12.0")
 
 OPEN = "n"
@@ -26,12 +32,18 @@ OPEN = "n"
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the op of a name."""
+    """One call of the op of a name; optional inputs that are not named are left out."""
 
     op: str
     inputs: Mapping[str, tuple[int | str, ...]]
     attributes: Mapping[str, Any]
     output: tuple[int | str, ...]
+    further: tuple[tuple[int | str, ...], ...] = ()
+    """Shapes of the outputs after the first."""
+
+    @property
+    def outputs(self) -> tuple[tuple[int | str, ...], ...]:
+        return (self.output, *self.further)
 
 
 @torch.library.custom_op("uniad_tests::strided", mutates_args=())
@@ -48,7 +60,8 @@ def strided_shape(shapes: Shapes, attributes: Attributes) -> list[int]:
 
 
 STRIDED = CustomOp("Strided", strided, lambda attributes: "", KERNEL, output_shape=strided_shape)
-OPS = (*uniad_custom_ops(), STRIDED)
+SAMPLE_OPS = (BEV_POOL, TOP_SCORES, BLEND)
+OPS = (*uniad_custom_ops(), STRIDED, *SAMPLE_OPS)
 
 CASES = {  # an op's first case has its name
     "MultiScaleDeformableAttention": Case(
@@ -85,6 +98,20 @@ CASES = {  # an op's first case has its name
         (OPEN, 4, 5, 6),
     ),
     "Strided": Case("Strided", {"x": (8, 2)}, {"padding": 1, "stride": 2, "scale": 0.25}, (4, 5)),
+    "BevPool": Case("BevPool", {"depth": (OPEN,), "features": (OPEN, 3), "ranks": (OPEN,)}, {"cells": 4}, (4, 3)),
+    "TopScores": Case("TopScores", {"scores": (OPEN,)}, {"count": 1}, (1,), ((1,),)),
+    "Blend": Case(
+        "Blend",
+        {"maps_0": (OPEN,), "maps_1": (OPEN,), "bias": (OPEN,), "height": (OPEN,)},
+        {"weights": [0.25, 0.75], "scale": 2.0, "negate": True},
+        (OPEN,),
+    ),
+    "blend without a bias": Case(
+        "Blend",
+        {"maps_0": (OPEN,), "maps_1": (OPEN,), "height": (OPEN,)},
+        {"weights": [0.25, 0.75], "scale": 2.0, "negate": False},
+        (OPEN,),
+    ),
 }
 
 
@@ -102,16 +129,25 @@ def open_ranges(case: Case) -> dict[str, ShapeRange]:
 
 def write_model(path: Path, case: Case, dtype: str = "float32", *, dynamic: bool = False) -> Path:
     """Save the graph of a case."""
+    [op] = [op for op in OPS if op.name == case.op]
 
-    def declare(name: str, shape: tuple[int | str, ...]) -> onnx.ValueInfoProto:
-        return onnx.helper.make_tensor_value_info(name, DTYPES[dtype], shape if dynamic else sized(shape, 5))
+    def declare(port: Port, shape: tuple[int | str, ...]) -> onnx.ValueInfoProto:
+        kind = DTYPES[dtype] if port.dtype is None else OWN_DTYPES[port.dtype]
+        return onnx.helper.make_tensor_value_info(port.name, kind, shape if dynamic else sized(shape, 5))
 
-    node = onnx.helper.make_node(
-        case.op, list(case.inputs), ["output"], name="the_node", domain=DOMAIN, **case.attributes
-    )
+    given = [port for port in op.signature.inputs if port.name in case.inputs]
+    ports = [port for port in op.signature.inputs if port in given or port.optional]
+    names = [port.name if port in given else "" for port in ports]
+    attributes = {name: onnx_value(value) for name, value in case.attributes.items()}
+    node = onnx.helper.make_node(case.op, names, op.outputs, name="the_node", domain=DOMAIN, **attributes)
     graph = onnx.helper.make_graph(
-        [node], "one_node", [declare(*each) for each in case.inputs.items()], [declare("output", case.output)]
+        [node],
+        "one_node",
+        [declare(port, case.inputs[port.name]) for port in given],
+        [declare(port, shape) for port, shape in zip(op.signature.outputs, case.outputs, strict=True)],
     )
     opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(DOMAIN, VERSION)]
-    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=opsets), path)
+    model = onnx.helper.make_model(graph, ir_version=10, opset_imports=opsets)
+    fill_left_out(model, [op])
+    onnx.save(model, path)
     return path

@@ -157,7 +157,7 @@ def stand_in() -> ModuleType:
         PluginFieldCollection=list,
         Logger=Logger,
         get_plugin_registry=lambda: registry,
-        nptype=lambda kind: {DataType.FLOAT: np.float32, DataType.HALF: np.float16}[kind],
+        nptype=lambda kind: {DataType.FLOAT: np.float32, DataType.HALF: np.float16, DataType.INT32: np.int32}[kind],
     )
     return module
 
@@ -188,8 +188,20 @@ class Embedded:
     grid: tuple[int, int, int]
     block: int
     integers: tuple[int, ...]
-    output: tuple[int, ...]
-    output_type: Any
+    outputs: tuple[tuple[int, ...], ...]
+    output_types: tuple[Any, ...]
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """The shape of the only output."""
+        (shape,) = self.outputs
+        return shape
+
+    @property
+    def output_type(self) -> Any:
+        """The type of the only output."""
+        (kind,) = self.output_types
+        return kind
 
 
 def embed(
@@ -197,7 +209,7 @@ def embed(
     name: str,
     fields: Sequence[Any],
     shapes: Sequence[Sequence[int]],
-    dtype: DataType,
+    dtype: DataType | Sequence[DataType],
     *,
     open_axes: Sequence[Sequence[int]],
     usual: int,
@@ -205,32 +217,34 @@ def embed(
     """Take a plugin through a build as TensorRT does: types, shapes, launch, kernel.
 
     `shapes` are those at run time; the axes in `open_axes` (one sequence for each input) are open at build time and
-    said to be `usual` there.
+    said to be `usual` there. `dtype` is the type of all inputs, or of each.
     """
+    types = [dtype] * len(shapes) if isinstance(dtype, DataType) else list(dtype)
     creator = trt.get_plugin_registry().get_creator(name, "1", "uniad")
     request = trt.QuickPluginCreationRequest.PREFER_AOT
     plugin = creator.create_plugin(name, "uniad", fields, trt.TensorRTPhase.BUILD, request)
     builder = ExprBuilder()
-    (output_type,) = plugin.get_output_data_types([dtype] * len(shapes), [len(shape) for shape in shapes])
+    output_types = plugin.get_output_data_types(types, [len(shape) for shape in shapes])
     sizes = [
         [IDimensionExpr(size, axis not in open_) for axis, size in enumerate(shape)]
         for shape, open_ in zip(shapes, open_axes, strict=True)
     ]
-    (output,) = plugin.get_output_shapes(sizes, [], builder)
-    described = [
-        described_tensor(trt, shape, open_, usual, dtype) for shape, open_ in zip(shapes, open_axes, strict=True)
+    outputs = [tuple(size.value for size in shape) for shape in plugin.get_output_shapes(sizes, [], builder)]
+    inputs = [
+        described_tensor(trt, shape, open_, usual, kind)
+        for shape, open_, kind in zip(shapes, open_axes, types, strict=True)
     ]
-    described.append(described_tensor(trt, [size.value for size in output], (), usual, dtype))
+    given = [described_tensor(trt, shape, (), usual, kind) for shape, kind in zip(outputs, output_types, strict=True)]
+    described = [*inputs, *given]
     plugin.get_supported_format_combinations(described, len(shapes))
-    plugin.configure_plugin(described[:-1], described[-1:])
+    plugin.configure_plugin(inputs, given)
     plugin.set_tactic(0)
     launch, integers = SimpleNamespace(), Integers()
     plugin.get_launch_params(sizes, described, len(shapes), launch, integers, builder)
-    entry, code = plugin.get_kernel([d.desc for d in described[:-1]], [d.desc for d in described[-1:]])
+    entry, code = plugin.get_kernel([d.desc for d in inputs], [d.desc for d in given])
     grid = tuple(getattr(launch, f"grid_{axis}").expr.value for axis in "xyz")
     values = tuple(integers[i].expr.value for i in range(integers.nbSymExprs))
-    shape = tuple(size.value for size in output)
-    return Embedded(entry, code, grid, launch.block_x.expr.value, values, shape, output_type)
+    return Embedded(entry, code, grid, launch.block_x.expr.value, values, tuple(outputs), tuple(output_types))
 
 
 class Integers(dict[int, Any]):

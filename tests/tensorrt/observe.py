@@ -61,10 +61,10 @@ def observe_build(trt: ModuleType, folder: Path, op: CustomOp, case: Case, dtype
     model = write_model(folder / "model.onnx", case, dtype, dynamic=dynamic)
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     network = parse_network(trt, builder, model, Target.TENSORRT_RTX, model)
-    output = network.get_output(0)
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
     seen: dict[str, Any] = {
         "layers": [str(network.get_layer(i).type) for i in range(network.num_layers)],
-        "output": [output.dtype.name, *sizes(output.shape)],
+        "outputs": [[output.dtype.name, *sizes(output.shape)] for output in outputs],
     }
     for capability in CAPABILITIES:
         with calls_noted() as called:

@@ -12,10 +12,10 @@ import pytest
 
 from custom_ops.plugin import uniad_custom_ops
 from custom_ops.rotate.op import KERNEL
-from tests.tensorrt.cases import CASES, OPEN, Case, sized, strided
+from tests.tensorrt.cases import CASES, OPEN, SAMPLE_OPS, Case, sized, strided
 from tests.tensorrt.full_bindings import PACKAGE, DataType, Embedded, embed, full_tensorrt
 from toolkit.errors import InputError
-from toolkit.ops.kernel import Launch, Shapes, dense_strides
+from toolkit.ops.kernel import LEFT_OUT, Launch, Shapes, dense_strides
 from toolkit.ops.nvrtc import compile_kernel
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.tensorrt_aot import register_embedded, register_embedded_plugins
@@ -23,7 +23,8 @@ from toolkit.ops.tensorrt_aot import register_embedded, register_embedded_plugin
 pytest.importorskip("cuda.bindings", reason="compiling kernels needs cuda-bindings and NVRTC")
 
 ARCHITECTURE = "compute_89"
-OPS = {op.name: op for op in uniad_custom_ops()}
+OWN_TYPES = {"float32": DataType.FLOAT, "int32": DataType.INT32}
+OPS = {op.name: op for op in (*uniad_custom_ops(), *SAMPLE_OPS)}
 OP_CASES = [pytest.param(OPS[case.op], case, id=name) for name, case in CASES.items() if case.op in OPS]
 
 
@@ -52,15 +53,17 @@ def build(
 ) -> Embedded:
     """What an engine keeps of a case's node whose open size is `size` at run time; it is usually 5."""
     register_embedded_plugins(trt, [op], ARCHITECTURE)
-    shapes = [sized(shape, size) for shape in case.inputs.values()]
-    open_axes = [[axis for axis, extent in enumerate(s) if dynamic and extent == OPEN] for s in case.inputs.values()]
-    return embed(trt, op.name, fields(case), shapes, dtype, open_axes=open_axes, usual=5)
+    stated = [case.inputs.get(name, LEFT_OUT) for name in op.inputs]
+    shapes = [sized(shape, size) for shape in stated]
+    open_axes = [[axis for axis, extent in enumerate(s) if dynamic and extent == OPEN] for s in stated]
+    types = [OWN_TYPES.get(port.dtype or "", dtype) for port in op.signature.inputs]
+    return embed(trt, op.name, fields(case), shapes, types, open_axes=open_axes, usual=5)
 
 
 def planned(op: CustomOp, case: Case, size: int, dtype: str) -> Launch:
     """The launch of the same call where all sizes are known."""
     assert op.kernel is not None
-    shapes = [sized(shape, size) for shape in case.inputs.values()]
+    shapes = [sized(case.inputs.get(name, LEFT_OUT), size) for name in op.inputs]
     return op.kernel.plan(shapes, [dense_strides(shape) for shape in shapes], dtype, case.attributes)
 
 
@@ -73,8 +76,8 @@ def test_an_engine_gets_the_kernel_that_the_plan_says(trt: ModuleType, op: Custo
     assert embedded.entry == op.kernel.entry
     assert embedded.code == compile_kernel(op.kernel.source, ARCHITECTURE, launch.macros)
     assert (embedded.grid, embedded.block, embedded.integers) == (launch.grid, launch.block, launch.integers)
-    assert embedded.output == sized(case.output, 5)
-    assert embedded.output_type == kind
+    assert embedded.outputs == tuple(sized(shape, 5) for shape in case.outputs)
+    assert embedded.output_types == tuple(OWN_TYPES.get(port.dtype or "", kind) for port in op.signature.outputs)
 
 
 @pytest.mark.parametrize("size", [1, 7, 300])
@@ -82,7 +85,7 @@ def test_an_engine_gets_the_kernel_that_the_plan_says(trt: ModuleType, op: Custo
 def test_open_sizes_reach_the_launch_as_expressions(trt: ModuleType, op: CustomOp, case: Case, size: int) -> None:
     embedded, launch = build(trt, op, case, size, dynamic=True), planned(op, case, size, "float32")
     assert (embedded.grid, embedded.block, embedded.integers) == (launch.grid, launch.block, launch.integers)
-    assert embedded.output == sized(case.output, size)
+    assert embedded.outputs == tuple(sized(shape, size) for shape in case.outputs)
 
 
 def test_ptx_is_text_for_the_asked_architecture(trt: ModuleType) -> None:
@@ -121,6 +124,21 @@ def test_a_choice_by_an_open_size_goes_by_the_usual_one(trt: ModuleType) -> None
 def test_tensors_of_two_types_or_of_another_are_refused(trt: ModuleType) -> None:
     with pytest.raises(InputError, match=r"one type, FP32 or FP16.*add casts"):
         build(trt, OPS["Inverse"], CASES["Inverse"], 5, DataType.BF16)
+
+
+def test_a_tensor_of_another_type_than_the_op_states_is_refused(trt: ModuleType) -> None:
+    """An engine would read the numbers of one type as those of another."""
+    register_embedded_plugins(trt, [OPS["BevPool"]], ARCHITECTURE)
+    with pytest.raises(InputError, match=r"'BevPool' takes 'ranks' as int32, but got DataType\.FLOAT; add a cast"):
+        embed(
+            trt,
+            "BevPool",
+            fields(CASES["BevPool"]),
+            [(5,), (5, 3), (5,)],
+            DataType.FLOAT,
+            open_axes=[()] * 3,
+            usual=5,
+        )
 
 
 def test_the_two_forms_of_a_plugin_do_not_meet(trt: ModuleType) -> None:

@@ -28,6 +28,7 @@ pytestmark = [
 ]
 
 BUILDS = list(itertools.product(CASES, DTYPES, ("static", "dynamic")))
+TYPES = {"float32": "FLOAT", "float16": "HALF", "int32": "INT32"}
 BUILD_CALLS = {
     "create_plugin",
     "get_capability_interface",
@@ -66,12 +67,15 @@ def test_every_op_has_a_case() -> None:
 
 @pytest.mark.parametrize(("case", "dtype", "sizes"), BUILDS)
 def test_op_becomes_its_plugin(case: str, dtype: str, sizes: str, seen: dict[str, Any]) -> None:
-    """One plugin layer, whose output has the type of the inputs and the op's shape, open sizes as -1."""
+    """One plugin layer, whose outputs have their types and the op's shapes, open sizes as -1."""
     build = seen["builds"][f"{case} {dtype} {sizes}"]
-    assert build["layers"] == ["LayerType.PLUGIN_V3"]
+    [op] = [op for op in OPS if op.name == CASES[case].op]
+    left_out = len(op.inputs) - len(CASES[case].inputs)
+    assert build["layers"] == [*["LayerType.CONSTANT"] * left_out, "LayerType.PLUGIN_V3"]
     open_size = -1 if sizes == "dynamic" else 5
-    shape = [open_size if extent == OPEN else extent for extent in CASES[case].output]
-    assert build["output"] == [{"float32": "FLOAT", "float16": "HALF"}[dtype], *shape]
+    shapes = [[open_size if extent == OPEN else extent for extent in shape] for shape in CASES[case].outputs]
+    types = [TYPES[port.dtype or dtype] for port in op.signature.outputs]
+    assert build["outputs"] == [[kind, *shape] for kind, shape in zip(types, shapes, strict=True)]
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
@@ -98,6 +102,11 @@ def test_fields_have_the_parsers_types(seen: dict[str, Any]) -> None:
     assert fields["MultiScaleDeformableAttention"] == [["spatial_shapes", "INT32", [3, 4, 1, 2]]]
     assert fields["Rotate"] == [["interpolation", "CHAR", list(b"bilinear")]]
     assert fields["Inverse"] == []
+    assert fields["Blend"] == [
+        ["weights", "FLOAT32", [0.25, 0.75]],
+        ["scale", "FLOAT32", [2.0]],
+        ["negate", "INT32", [1]],
+    ]
     assert fields["Strided"] == [["padding", "INT32", [1]], ["stride", "INT32", [2]], ["scale", "FLOAT32", [0.25]]]
 
 

@@ -41,11 +41,11 @@ def test_enqueue_launches_the_kernel(kind: DataType, scalar: str, launches: list
         inputs = [image, Tensor((1,), kind), Tensor((2,), kind)]
         plugin.on_shape_change(inputs, [image])
     plugin.enqueue(inputs, [image], [101, 102, 103], [104], 0, 77)
-    ((kernel, launch, pointers, device, stream),) = launches
+    ((kernel, launch, pointers, device, stream, outputs),) = launches
     assert kernel is ROTATE.kernel
     assert launch.integers == (2, 5, 6)
     assert launch.macros["SCALAR"] == scalar
-    assert (pointers, device, stream) == ([101, 102, 103, 104], 3, 77)
+    assert (pointers, device, stream, outputs) == ([101, 102, 103, 104], 3, 77, 1)
 
 
 def test_plan_sees_dense_strides() -> None:

@@ -112,7 +112,7 @@ def rewrite_command(
     if precision is not None:
         policy = replace(POLICIES[precision], keep=tuple(keep_fp32 or ()))
         proto = raise_opset(proto, policy.opset, ops)
-        passes = (*passes, precision_pass(policy.with_exceptions(context.obj.submodules())))
+        passes = (*passes, precision_pass(policy.with_exceptions(context.obj.submodules()).with_ops(ops)))
     if interface is not None:
         passes = (*passes, official_boundary(padded=interface is Interface.nvidia_padded))
     limits = default_limits(proto)

@@ -9,7 +9,7 @@ from toolkit.doctor.check import Check, Status
 from toolkit.doctor.deployment import check_files
 from toolkit.doctor.machine import check_gpu, check_machine
 from toolkit.doctor.packages import check_optional, check_python, check_required, check_shared_names
-from toolkit.plugin.manager import PluginManager
+from toolkit.plugin.manager import BUILTIN_PLUGINS, PluginManager
 
 
 def examine(plugins: PluginManager, root: Path | None = None) -> Iterator[tuple[str, Sequence[Check]]]:
@@ -31,6 +31,7 @@ def examine(plugins: PluginManager, root: Path | None = None) -> Iterator[tuple[
 
         yield "sessions on the GPU", check_gpu_sessions()
         ops = plugins.custom_ops()
-        yield "custom ops, converted", check_custom_ops(ops)
+        builtin = [op for plugin, op in plugins.offered_custom_ops() if plugin in BUILTIN_PLUGINS]
+        yield "custom ops, converted", check_custom_ops(ops, builtin)
         if torch.cuda.is_available():
-            yield "custom ops on the GPU", check_kernels(ops)
+            yield "custom ops on the GPU", check_kernels(ops, builtin)

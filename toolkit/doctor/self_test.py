@@ -1,9 +1,8 @@
-"""A conversion in small: every custom op is exported, runs in ONNX Runtime, and is compared with torch."""
+"""A conversion in small: every custom op is examined, exported, runs in ONNX Runtime, and is compared with torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +10,10 @@ from torch import Tensor, nn
 
 from toolkit.conversion.export import quiet_exporter
 from toolkit.doctor.check import Check, Status
+from toolkit.doctor.op_trial import PartFault, Trial, called, cause_of
 from toolkit.ops.bodies import attach_bodies
+from toolkit.ops.calls import Call
+from toolkit.ops.open_axes import fixed_axes
 from toolkit.ops.spec import OPSET, CustomOp, registered_schemas
 from toolkit.text import one_line
 
@@ -23,80 +25,138 @@ ON_CPU = "run on the CPU until the kernel works"
 
 
 class Calls(nn.Module):
-    """One call of each op, with the attributes of its example."""
+    """The example of each op; its tensors are the inputs, op after op."""
 
-    def __init__(self, ops: Sequence[CustomOp]) -> None:
+    def __init__(self, trials: Sequence[Trial]) -> None:
         super().__init__()
-        self.calls = [(op, example(op)[len(op.inputs) :]) for op in ops]
+        self.trials = trials
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The tensors of every op's example, op after op -> one output an op."""
+        """The tensors of every op's example -> the outputs of every op."""
         given = iter(tensors)
-        return tuple(op.torch_op(*(next(given) for _ in op.inputs), *attributes) for op, attributes in self.calls)
+        outputs: list[Tensor] = []
+        for trial in self.trials:
+            inputs = [None if x is None else next(given) for x in trial.inputs]
+            outputs += called(trial.op, inputs, trial.attributes)
+        return tuple(outputs)
 
 
-def check_custom_ops(ops: Sequence[CustomOp]) -> list[Check]:
-    """Export every op and run it in ONNX Runtime: one check an op."""
-    untested = [
-        Check(op.name, Status.NOTE, "not tested: it has no example", "its plugin may give one, as CustomOp(example=…)")
-        for op in ops
-        if op.example is None
-    ]
-    return _check_together([op for op in ops if op.example is not None]) + untested
+def check_custom_ops(ops: Sequence[CustomOp], builtin: Collection[CustomOp] = ()) -> list[Check]:
+    """Examine every op, export it and run it in ONNX Runtime: one check an op.
+
+    What is wrong with one of the toolkit's own, `builtin`, is wrong with the installation; with any other, in its file.
+    """
+    checks: dict[str, Check] = {}
+    trials: list[Trial] = []
+    for op in ops:
+        if op.example is None:
+            remedy = "its plugin may give one, as CustomOp(example=…)"
+            checks[op.name] = Check(op.name, Status.NOTE, "not tested: it has no example", remedy)
+            continue
+        try:
+            trial = Trial.of(op)
+            trial.examine()
+            trials.append(trial)
+        except PartFault as fault:
+            checks[op.name] = failed(op, fault, builtin)
+    checks |= {check.subject: check for check in _check_together(trials, builtin)}
+    return [checks[op.name] for op in ops]
 
 
-def _check_together(ops: Sequence[CustomOp]) -> list[Check]:
+def _check_together(trials: Sequence[Trial], builtin: Collection[CustomOp]) -> list[Check]:
     """All ops in one export, for that takes most of the time; each on its own if that fails."""
     try:
-        return [
-            compare(op.name, "ONNX Runtime", expected, actual, UPDATE)
-            for op, expected, actual in zip(ops, eager(ops), converted(ops), strict=True)
-        ]
+        outputs = iter(converted(trials))
+        return [_compared(trial, [next(outputs) for _ in trial.expected], builtin) for trial in trials]
     # Exporter and runtime fail in many ways, and each is a finding.
     except Exception as error:
-        if len(ops) == 1:
-            return [Check(ops[0].name, Status.FAILED, one_line(error.__cause__ or error), UPDATE)]
-        return [check for op in ops for check in _check_together([op])]
+        if len(trials) == 1:
+            return [failed(trials[0].op, PartFault("body", cause_of(error.__cause__ or error)), builtin)]
+        return [check for trial in trials for check in _check_together([trial], builtin)]
 
 
-def check_kernels(ops: Sequence[CustomOp]) -> list[Check]:
+def _compared(trial: Trial, outputs: Sequence[np.ndarray], builtin: Collection[CustomOp]) -> Check:
+    equal, found = compare("ONNX Runtime", trial, outputs)
+    if not equal:
+        return failed(trial.op, PartFault("body", found), builtin)
+    if trial.op.kernel is not None and trial.op not in builtin:
+        fixed = fixed_axes(Call.of(trial.op, *trial.op.signature.call(trial.inputs, trial.attributes)))
+        found += f"; embedded in an engine, its plan needs fixed sizes: {', '.join(fixed)}" if fixed else ""
+    return Check(trial.op.name, Status.OK, found)
+
+
+def failed(op: CustomOp, fault: PartFault, builtin: Collection[CustomOp]) -> Check:
+    """A fault with its remedy."""
+    if op in builtin:
+        return Check(op.name, Status.FAILED, fault.cause, UPDATE)
+    remedy = f"mend {fault.part} in {source_of(op)}"
+    if op.kernel is not None and fault.part == op.kernel.source.name:
+        remedy = f"mend {op.kernel.source}, or plan in {source_of(op)}"
+    return Check(op.name, Status.FAILED, f"{fault.part}: {fault.cause}", remedy)
+
+
+def source_of(op: CustomOp) -> str:
+    """The file of the op's torch operator."""
+    return str(op.torch_op._init_fn.__code__.co_filename)
+
+
+def check_kernels(ops: Sequence[CustomOp], builtin: Collection[CustomOp] = ()) -> list[Check]:
     """Compile and launch the kernel of every op on the GPU: one check an op. A kernel that cannot run is noted."""
-    return [_check_kernel(op) for op in ops if op.example is not None and op.kernel is not None]
+    return [_check_kernel(op, builtin) for op in ops if op.example is not None and op.kernel is not None]
 
 
-def _check_kernel(op: CustomOp) -> Check:
+def _check_kernel(op: CustomOp, builtin: Collection[CustomOp]) -> Check:
+    assert op.kernel is not None
+    remedy = ON_CPU if op in builtin else f"mend {op.kernel.source}, or plan in {source_of(op)}; {ON_CPU}"
     try:
-        on_gpu = [x.cuda() if isinstance(x, Tensor) else x for x in example(op)]
-        return compare(op.name, "the kernel", eager([op])[0], op.torch_op(*on_gpu).cpu().numpy(), ON_CPU)
+        trial = Trial.of(op)
+        on_gpu = [None if x is None else x.cuda() for x in trial.inputs]
+        outputs = [x.cpu().numpy() for x in called(op, on_gpu, trial.attributes)]
+        equal, found = compare("the kernel", trial, outputs)
+        return Check(op.name, Status.OK, found) if equal else Check(op.name, Status.FAILED, found, remedy)
     # Compiler, driver and kernel fail in many ways, and each is a finding.
     except Exception as error:
-        return Check(op.name, Status.NOTE, one_line(error), ON_CPU)
+        return Check(op.name, Status.NOTE, one_line(error), remedy)
 
 
-def compare(subject: str, what: str, expected: np.ndarray, actual: np.ndarray, remedy: str) -> Check:
-    """Whether an output is the one of torch on the CPU."""
-    if actual.shape != expected.shape:
-        return Check(subject, Status.FAILED, f"{what} gives shape {actual.shape}, torch {expected.shape}", remedy)
-    error = float(np.abs(actual - expected).max() / np.abs(expected).max())
-    found = f"{what} differs from torch by {error:.1e} of the largest value"
-    if not error <= TOLERANCE:
-        return Check(subject, Status.FAILED, f"{found}, more than {TOLERANCE:.0e}", remedy)
-    return Check(subject, Status.OK, found)
+def compare(what: str, trial: Trial, outputs: Sequence[np.ndarray]) -> tuple[bool, str]:
+    """Whether outputs are those of torch on the CPU, and what was found, in words."""
+    worst = 0.0
+    for port, expected, actual in zip(trial.op.signature.outputs, trial.expected, outputs, strict=True):
+        wanted = expected.numpy()
+        name = f" for {port.name!r}" if len(trial.expected) > 1 else ""
+        if actual.shape != wanted.shape:
+            return False, f"{what} gives shape {actual.shape}{name}, torch {wanted.shape}"
+        error = relative_error(wanted, actual)
+        worst = max(worst, error)
+        if not error <= TOLERANCE:
+            found = f"{what} differs from torch{name} by {error:.1e} of the largest value"
+            return False, f"{found}, more than {TOLERANCE:.0e}"
+    return True, f"{what} differs from torch by {worst:.1e} of the largest value"
 
 
-def eager(ops: Sequence[CustomOp]) -> list[np.ndarray]:
-    """The output of each op's example in torch."""
-    return [output.numpy() for output in Calls(ops)(*example_tensors(ops))]
+def relative_error(expected: np.ndarray, actual: np.ndarray) -> float:
+    """The largest difference, in terms of the largest finite value; infinities and NaN equal themselves alone."""
+    expected, actual = expected.astype(np.float64), actual.astype(np.float64)
+    differing = ~((expected == actual) | (np.isnan(expected) & np.isnan(actual)))
+    if not differing.any():
+        return 0.0
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+    difference = np.abs(actual[differing] - expected[differing])
+    finite = np.isfinite(difference).all() and largest > 0
+    return float(difference.max() / largest) if finite else float("inf")
 
 
-def converted(ops: Sequence[CustomOp]) -> list[np.ndarray]:
-    """The output of each op's example, exported, in ONNX Runtime."""
+def converted(trials: Sequence[Trial]) -> list[np.ndarray]:
+    """The outputs of each op's example, exported, in ONNX Runtime."""
     import onnxruntime
 
+    ops = [trial.op for trial in trials]
+    given = tuple(x for trial in trials for x in trial.given)
     with registered_schemas(ops), quiet_exporter():
         program = torch.onnx.export(
-            Calls(ops),
-            example_tensors(ops),
+            Calls(trials),
+            given,
             dynamo=True,
             opset_version=OPSET,
             custom_translation_table={op.overload: op.translation() for op in ops},
@@ -107,16 +167,6 @@ def converted(ops: Sequence[CustomOp]) -> list[np.ndarray]:
     attach_bodies(model, ops)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    fed = {name: tensor.numpy() for name, tensor in zip(names, example_tensors(ops), strict=True)}
+    fed = {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)}
     outputs: list[np.ndarray] = session.run(None, fed)
     return outputs
-
-
-def example(op: CustomOp) -> tuple[Any, ...]:
-    """The arguments of one call: tensors, then attributes."""
-    assert op.example is not None
-    return op.example()
-
-
-def example_tensors(ops: Sequence[CustomOp]) -> tuple[Tensor, ...]:
-    return tuple(tensor for op in ops for tensor in example(op)[: len(op.inputs)])

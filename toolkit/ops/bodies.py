@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import onnx
 from onnx import FunctionProto, ModelProto, NodeProto
 
@@ -13,6 +14,9 @@ from toolkit.ops.spec import DOMAIN, OLDEST_OPSET, VERSION, CustomOp, node_attri
 
 IR_OF_FUNCTIONS, IR_OF_OVERLOADS = 8, 10
 """The ONNX IR versions that brought local functions, and several functions of one name."""
+
+LEFT_OUT_NAME = f"{DOMAIN}/left_out_"
+"""What the empty tensors are called, before their type, that stand for optional inputs in the plugin form."""
 
 
 def attach_bodies(model: ModelProto, ops: Sequence[CustomOp]) -> None:
@@ -54,6 +58,28 @@ def detach_bodies(model: ModelProto) -> None:
         node.ClearField("overload")
 
 
+def fill_left_out(model: ModelProto, ops: Sequence[CustomOp]) -> None:
+    """Give custom nodes empty tensors [0] for the optional inputs that they leave out, in place.
+
+    That is how a plugin gets them: TensorRT knows no input that is not there.
+    """
+    by_name, made = {op.name: op for op in ops}, set[str]()
+    for node in custom_nodes(model.graph.node):
+        if node.op_type not in by_name:
+            continue
+        names = list(node.input)
+        for position, port in enumerate(by_name[node.op_type].signature.inputs):
+            if not port.optional or (position < len(names) and names[position]):
+                continue
+            dtype = port.dtype or "float32"
+            names += [""] * (position + 1 - len(names))
+            names[position] = LEFT_OUT_NAME + dtype
+            if dtype not in made:
+                made.add(dtype)
+                model.graph.initializer.append(onnx.numpy_helper.from_array(np.empty(0, dtype), names[position]))
+        node.input[:] = names
+
+
 def custom_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     """Those of domain ``uniad`` among `nodes` and in the subgraphs of their attributes."""
     return (node for node in all_nodes(nodes) if node.domain == DOMAIN)
@@ -85,12 +111,19 @@ def shared_bodies(op: CustomOp, nodes: Sequence[NodeProto], opset: int) -> list[
 
 def body_of(op: CustomOp, node: NodeProto, opset: int) -> FunctionProto:
     """The function that computes a node by standard ops of an opset."""
-    attributes = node_attributes(node)
+    attributes = op.signature.values(node_attributes(node))
     missing = [name for name in op.attributes if name not in attributes]
     if missing:
         raise InputError(f"node {node.name!r} ({op.name}) lacks the attribute {missing[0]!r}; export the model again")
-    function = op.function(attributes)
+    function = op.function(attributes, left_out_inputs(op, node))
     for imported in function.opset_import:
         if imported.domain == "":
             imported.version = opset
     return function
+
+
+def left_out_inputs(op: CustomOp, node: NodeProto) -> tuple[str, ...]:
+    """Optional inputs of an op that a node does not have."""
+    given = [*node.input, *[""] * len(op.inputs)]
+    named = zip(op.signature.inputs, given, strict=False)
+    return tuple(p.name for p, name in named if p.optional and (not name or name.startswith(LEFT_OUT_NAME)))

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from toolkit.network import Network, example_inputs
-from toolkit.ops.kernel import Launch, Shapes
+from toolkit.ops.kernel import LEFT_OUT, Launch, Shapes, dense_strides
 from toolkit.ops.spec import CustomOp
 from toolkit.wiring import NetworkGraph
 
@@ -29,15 +28,12 @@ class Call:
     @classmethod
     def of(cls, op: CustomOp, arguments: Sequence[Any], named: Mapping[str, Any]) -> Call:
         """The call of `op` with these positional and named arguments; those left out have the schema's defaults."""
-        schema = op.overload._schema.arguments
-        values: dict[str, Any] = {a.name: a.default_value for a in schema if a.has_default_value()}
-        values |= {**dict(zip((a.name for a in schema), arguments, strict=False)), **named}
-        tensors: list[Tensor] = [values[name] for name in op.inputs]
+        tensors, values = op.signature.bind(arguments, named)
         return cls(
             op,
-            [tuple(x.shape) for x in tensors],
-            [x.stride() for x in tensors],
-            {name: values[name] for name in op.attributes},
+            [LEFT_OUT if x is None else tuple(x.shape) for x in tensors],
+            [dense_strides(LEFT_OUT) if x is None else x.stride() for x in tensors],
+            values,
         )
 
     @classmethod
@@ -46,7 +42,7 @@ class Call:
         return None if op.example is None else cls.of(op, op.example(), {})
 
     def launch(self, dtype: str) -> Launch:
-        """How the op's kernel is launched for this call, with all tensors of one dtype."""
+        """How the op's kernel is launched for this call, with a floating-point type for the tensors that share one."""
         assert self.op.kernel is not None
         return self.op.kernel.plan(self.shapes, self.strides, dtype, self.attributes)
 

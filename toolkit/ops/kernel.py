@@ -24,10 +24,13 @@ SCALAR_BYTES = {"float32": 4, "float16": 2}
 
 Shapes = Sequence[Sequence[int]]
 
+LEFT_OUT = (0,)
+"""The shape of an optional tensor that a call leaves out."""
+
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch: compile-time `macros`, run-time `integers` (after the inputs, before the output), and its shape."""
+    """One launch: compile-time `macros`, run-time `integers` (after the inputs, before the outputs), and its shape."""
 
     macros: Mapping[str, str | int]
     integers: tuple[int, ...]
@@ -37,9 +40,11 @@ class Launch:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A source file with one ``extern "C"`` entry point; its arguments are inputs, integers, output.
+    """A source file with one ``extern "C"`` entry point; its arguments are inputs, integers, outputs.
 
-    `plan` gives the launch for the shapes and strides (in elements) of the inputs, a dtype and the op's attributes.
+    `plan` gives the launch for the shapes and strides (in elements) of the inputs, the dtype of the tensors that share
+    a floating-point type, and the op's attributes. An optional tensor that is left out has the shape (0,), which
+    `is_given` knows, and an address that must not be read.
     """
 
     source: Path
@@ -57,8 +62,15 @@ def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
-def run_kernel(kernel: Kernel, launch: Launch, pointers: Sequence[int], device: int, stream: int) -> None:
-    """Enqueue a kernel on a CUDA stream, without waiting. `pointers` are device addresses: inputs, then the output.
+def is_given(shape: Sequence[int]) -> bool:
+    """Whether an optional tensor is there: one that is left out has no elements."""
+    return 0 not in shape
+
+
+def run_kernel(
+    kernel: Kernel, launch: Launch, pointers: Sequence[int], device: int, stream: int, outputs: int = 1
+) -> None:
+    """Enqueue a kernel on a CUDA stream, without waiting. `pointers` are device addresses: inputs, then the outputs.
 
     Raises InputError if CuPy or NVRTC is absent.
     """
@@ -67,9 +79,9 @@ def run_kernel(kernel: Kernel, launch: Launch, pointers: Sequence[int], device: 
     if 0 in launch.grid:
         return
     function = load_function(kernel, device, tuple(sorted(launch.macros.items())))
-    arguments: list[Any] = [np.uint64(p) for p in pointers[:-1]]
+    arguments: list[Any] = [np.uint64(p) for p in pointers[:-outputs]]
     arguments += [np.int32(i) for i in launch.integers]
-    arguments.append(np.uint64(pointers[-1]))
+    arguments += [np.uint64(p) for p in pointers[-outputs:]]
     function(launch.grid, (launch.block, 1, 1), arguments, stream=cupy_stream(stream))
 
 

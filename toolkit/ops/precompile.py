@@ -9,6 +9,7 @@ from pathlib import Path
 
 from toolkit.errors import InputError
 from toolkit.ops.calls import Call, network_calls
+from toolkit.ops.entry_point import check_entry
 from toolkit.ops.kernel import SCALARS, code_name
 from toolkit.ops.nvrtc import compile_kernel, supported_architectures
 from toolkit.ops.spec import CustomOp
@@ -50,7 +51,7 @@ def calls_to_compile(graph: NetworkGraph, ops: Sequence[CustomOp]) -> list[Call]
 def compile_calls(calls: Iterable[Call], architectures: Sequence[str]) -> Iterator[CompiledKernel]:
     """Code for every call in every dtype; calls that differ in run-time sizes alone share theirs.
 
-    Raises InputError if NVRTC is absent or a source does not compile.
+    Raises InputError if NVRTC is absent, a source does not compile, or its entry point does not fit its launch.
     """
     done = set()
     for call in calls:
@@ -64,6 +65,7 @@ def compile_calls(calls: Iterable[Call], architectures: Sequence[str]) -> Iterat
             done.add(key)
             for architecture in architectures:
                 ptx = compile_kernel(kernel.source, architecture.replace("sm_", "compute_"), macros)
+                check_entry(kernel, call.launch(dtype), ptx, len(call.op.inputs), len(call.op.outputs))
                 cubin = compile_kernel(kernel.source, architecture, macros)
                 yield CompiledKernel(call, dtype, architecture, ptx.rstrip(b"\0"), cubin)
 

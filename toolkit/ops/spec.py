@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import onnx
@@ -16,7 +17,8 @@ from torch._library.custom_ops import CustomOpDef
 
 from toolkit.errors import InputError
 from toolkit.ops.kernel import Kernel, Shapes
-from toolkit.ops.traced_body import TracedBody
+from toolkit.ops.signature import Port, Signature, read_signature
+from toolkit.ops.traced_body import KINDS, TracedBody
 
 DOMAIN = "uniad"
 VERSION = 1
@@ -31,9 +33,17 @@ Attributes = Mapping[str, Any]
 ATTRIBUTE_TYPES = {
     "int": OpSchema.AttrType.INT,
     "float": OpSchema.AttrType.FLOAT,
+    "bool": OpSchema.AttrType.INT,
     "str": OpSchema.AttrType.STRING,
     "List[int]": OpSchema.AttrType.INTS,
+    "List[float]": OpSchema.AttrType.FLOATS,
 }
+"""ONNX's type of an attribute, by its type in a torch schema."""
+
+ELEMENT_TYPES = {"float32": "tensor(float)", "int32": "tensor(int32)", "int64": "tensor(int64)", "bool": "tensor(bool)"}
+FLOATING_TYPES = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"]
+
+Shape = Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,13 @@ class CustomOp:
     `onnx.parser`; where these ops mean the same in another opset, it serves models of that opset too. `example` gives
     the arguments of one small call of `torch_op`, by which an installation is tested. `output_shape` gives the output's
     shape from the shapes of the inputs, by ``+ - * //`` alone, because TensorRT asks it about sizes that are yet open;
-    with it and `kernel` the op is a TensorRT plugin too.
+    of several outputs it gives each one's. With it and `kernel` the op is a TensorRT plugin too.
+
+    `outputs` names what `torch_op` returns. Tensors share one floating-point type, which reduced precision may change;
+    `types` says by name which do not: "int32", "int64", "bool", or "float32" for what must stay so, as coordinates.
+    `lengths` says how many tensors an argument that is a list of them has. An optional tensor that is left out has the
+    shape (0,). Raises InputError, naming op and argument, for a signature that cannot be, and for a kernel that does
+    not exist.
     """
 
     name: str
@@ -54,21 +70,40 @@ class CustomOp:
     body: TracedBody | Callable[[Attributes], str]
     kernel: Kernel | None = None
     example: Callable[[], tuple[Any, ...]] | None = None
-    output_shape: Callable[[Shapes, Attributes], Sequence[int]] | None = None
+    output_shape: Callable[[Shapes, Attributes], Shape | Sequence[Shape]] | None = None
+    outputs: tuple[str, ...] = ("output",)
+    types: Mapping[str, str] = field(default_factory=dict, hash=False)
+    lengths: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a node."""
+        assert self.signature
+        if self.kernel is not None and not self.kernel.source.is_file():
+            raise InputError(f"op {self.name!r}: its kernel {self.kernel.source} does not exist; put the file there")
 
     @property
     def overload(self) -> torch._ops.OpOverload:
         overload: torch._ops.OpOverload = self.torch_op._opoverload
         return overload
 
+    @cached_property
+    def signature(self) -> Signature:
+        return read_signature(self.name, self.overload._schema, self.outputs, self.types, self.lengths)
+
     @property
     def inputs(self) -> tuple[str, ...]:
-        return tuple(a.name for a in self.overload._schema.arguments if str(a.type) == "Tensor")
+        return tuple(port.name for port in self.signature.inputs)
 
     @property
     def attributes(self) -> dict[str, str]:
         """Attribute names and their torch schema types."""
-        return {a.name: str(a.type) for a in self.overload._schema.arguments if str(a.type) != "Tensor"}
+        return self.signature.attributes
+
+    def output_shapes(self, shapes: Shapes, attributes: Attributes) -> list[Shape]:
+        """The shape of each output, from those of the inputs."""
+        assert self.output_shape is not None
+        given: Any = self.output_shape(shapes, attributes)
+        return [given] if len(self.outputs) == 1 else list(given)
 
     def require_plugin(self) -> None:
         """Raise InputError unless the op states what it takes to be a TensorRT plugin."""
@@ -78,39 +113,56 @@ class CustomOp:
                     f"op {self.name!r} has no {part}, so it cannot be a TensorRT plugin; state it in CustomOp"
                 )
 
-    def function(self, attributes: Attributes) -> FunctionProto:
-        """The local function for a node with these attributes."""
+    def function(self, attributes: Attributes, left_out: Collection[str] = ()) -> FunctionProto:
+        """The local function for a node with these attributes, and without the optional inputs `left_out`."""
         if isinstance(self.body, TracedBody):
-            return self.body.function(
-                DOMAIN, self.name, self.inputs, opset=OPSET, kinds=self.attributes, values=attributes
-            )
-        return onnx.parser.parse_function(self.body(attributes))
+            return self.body.function(DOMAIN, self.signature, opset=OPSET, values=attributes, left_out=left_out)
+        given = {port.name: port.name not in left_out for port in self.signature.inputs if port.optional}
+        return onnx.parser.parse_function(self.body({**attributes, **given}))
 
     def schema(self) -> OpSchema:
-        """ONNX operator schema: all tensors share one floating-point type."""
+        """ONNX operator schema: tensors without a type of their own share one floating-point type."""
+        ports = (*self.signature.inputs, *self.signature.outputs)
+        shared = any(port.dtype is None for port in ports)
         return OpSchema(
             self.name,
             DOMAIN,
             VERSION,
             self.overload.name(),
-            inputs=[OpSchema.FormalParameter(name, "T") for name in self.inputs],
-            outputs=[OpSchema.FormalParameter("output", "T")],
-            type_constraints=[("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "floating point")],
-            attributes=[OpSchema.Attribute(name, ATTRIBUTE_TYPES[kind], "") for name, kind in self.attributes.items()],
+            inputs=[_formal(port) for port in self.signature.inputs],
+            outputs=[_formal(port) for port in self.signature.outputs],
+            type_constraints=[("T", FLOATING_TYPES, "floating point")] if shared else [],
+            attributes=[self._attribute(name, kind) for name, kind in self.attributes.items()],
         )
 
+    def _attribute(self, name: str, kind: str) -> OpSchema.Attribute:
+        if name not in self.signature.defaults:
+            return OpSchema.Attribute(name, ATTRIBUTE_TYPES[kind], "")
+        value = onnx_value(self.signature.defaults[name])
+        return OpSchema.Attribute(name, onnx.helper.make_attribute(name, value, attr_type=KINDS[kind][1].value))
+
     def translation(self) -> Callable[..., Any]:
-        """How the torch exporter writes this op: one node of our domain."""
+        """How the torch exporter writes this op: one node of our domain, with all of its attributes."""
         from onnxscript.values import Opset
 
-        names = [argument.name for argument in self.overload._schema.arguments]
-
-        def translate(*arguments: Any) -> Any:
-            values = dict(zip(names, arguments, strict=True))
-            attributes = {name: values.pop(name) for name in self.attributes}
-            return getattr(Opset(DOMAIN, VERSION), self.name)(*values.values(), **attributes)
+        def translate(*arguments: Any, **named: Any) -> Any:
+            tensors, attributes = self.signature.bind(arguments, named)
+            values = {name: onnx_value(value) for name, value in attributes.items()}
+            return getattr(Opset(DOMAIN, VERSION), self.name)(*tensors, **values)
 
         return translate
+
+
+def _formal(port: Port) -> OpSchema.FormalParameter:
+    option = OpSchema.FormalParameterOption.Optional if port.optional else OpSchema.FormalParameterOption.Single
+    return OpSchema.FormalParameter(
+        port.name, "T" if port.dtype is None else ELEMENT_TYPES[port.dtype], param_option=option
+    )
+
+
+def onnx_value(value: Any) -> Any:
+    """An attribute's value as ONNX has it, which knows no truth values."""
+    return int(value) if isinstance(value, bool) else value
 
 
 def node_attributes(node: onnx.NodeProto) -> dict[str, Any]:

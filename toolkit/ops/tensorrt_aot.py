@@ -17,14 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import InputError
-from toolkit.ops.kernel import Launch, dense_strides
+from toolkit.ops.kernel import Launch, Shapes, dense_strides, is_given
 from toolkit.ops.nvrtc import compile_kernel
 from toolkit.ops.open_size import OpenSize
 from toolkit.ops.spec import DOMAIN, VERSION, Attributes, CustomOp
+from toolkit.ops.tensorrt_types import output_type, own_type
 
 ANNOTATIONS: dict[str, Any] = {
     "int": NDArray[np.int32],
+    "bool": NDArray[np.int32],
     "List[int]": NDArray[np.int32],
+    "List[float]": NDArray[np.float32],
     "float": NDArray[np.float32],
     "str": str,
 }
@@ -48,20 +51,25 @@ def register_embedded(trt: ModuleType, op: CustomOp, architecture: str) -> None:
         raise InputError(f"TensorRT already has another plugin {op.name!r}; build its other form in another process")
     quick = importlib.import_module(f"{trt.__name__}.plugin")
     identity = f"{DOMAIN}::{op.name}"
-    quick.register(identity)(description(quick, op))
+    quick.register(identity)(description(trt, quick, op))
     quick.aot_impl(identity)(implementation(trt, quick, op, architecture))
 
 
-def description(quick: ModuleType, op: CustomOp) -> Callable[..., Any]:
-    """The function that tells TensorRT an op's output, with the signature that it reads the op's schema from."""
+def description(trt: ModuleType, quick: ModuleType, op: CustomOp) -> Callable[..., Any]:
+    """The function that tells TensorRT an op's outputs, with the signature that it reads the op's schema from."""
 
     def describe(*inputs: Any, **values: Any) -> Any:
-        assert op.output_shape is not None
-        attributes = {name: python_value(op, name, value) for name, value in values.items()}
-        sizes = op.output_shape([symbolic_shape(quick, tensor) for tensor in inputs], attributes)
-        return quick.from_shape_expr(expressions(quick, sizes), inputs[0].dtype)
+        attributes = python_values(op, values)
+        sizes = op.output_shapes([symbolic_shape(quick, tensor) for tensor in inputs], attributes)
+        types = [tensor.dtype for tensor in inputs]
+        described = [
+            quick.from_shape_expr(expressions(quick, shape), output_type(trt, op, port, types))
+            for port, shape in zip(op.signature.outputs, sizes, strict=True)
+        ]
+        return described[0] if len(described) == 1 else tuple(described)
 
-    return with_signature(describe, parameters(quick, op), quick.TensorDesc)
+    several = GenericAlias(tuple, (quick.TensorDesc,) * len(op.outputs))
+    return with_signature(describe, parameters(quick, op), quick.TensorDesc if len(op.outputs) == 1 else several)
 
 
 def implementation(trt: ModuleType, quick: ModuleType, op: CustomOp, architecture: str) -> Callable[..., Any]:
@@ -70,12 +78,12 @@ def implementation(trt: ModuleType, quick: ModuleType, op: CustomOp, architectur
     def implement(*arguments: Any) -> tuple[str, bytes, Any, Any]:
         assert op.kernel is not None
         inputs, values = arguments[: len(op.inputs)], arguments[len(op.inputs) : -2]  # then the outputs and the tactic
-        attributes = {name: python_value(op, name, value) for name, value in zip(op.attributes, values, strict=True)}
+        attributes = python_values(op, dict(zip(op.attributes, values, strict=True)))
         shapes = [symbolic_shape(quick, tensor, tensor.shape) for tensor in inputs]
-        strides, dtype = [dense_strides(shape) for shape in shapes], scalar(trt, op, inputs)
+        strides, dtype = [dense_strides(shape) for shape in shapes], scalar(trt, op, inputs, shapes)
         try:
             launch = op.kernel.plan(shapes, strides, dtype, attributes)
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise InputError(f"the plan of op {op.name!r} cannot do without fixed sizes ({error})") from error
         code = compile_kernel(op.kernel.source, architecture, constant_macros(op, launch))
         grid = dict(zip(("grid_x", "grid_y", "grid_z"), expressions(quick, launch.grid), strict=True))
@@ -83,7 +91,8 @@ def implementation(trt: ModuleType, quick: ModuleType, op: CustomOp, architectur
         integers = quick.SymExprs.from_tuple(expressions(quick, launch.integers))
         return op.kernel.entry, code, parameters, integers
 
-    outputs = Parameter("outputs", Parameter.POSITIONAL_OR_KEYWORD, annotation=GenericAlias(tuple, (quick.TensorDesc,)))
+    given = GenericAlias(tuple, (quick.TensorDesc,) * len(op.outputs))
+    outputs = Parameter("outputs", Parameter.POSITIONAL_OR_KEYWORD, annotation=given)
     tactic = Parameter("tactic", Parameter.POSITIONAL_OR_KEYWORD, annotation=int)
     returned = GenericAlias(tuple, (str, bytes, quick.KernelLaunchParams, quick.SymExprs))
     return with_signature(implement, [*parameters(quick, op), outputs, tactic], returned)
@@ -101,9 +110,12 @@ def with_signature(function: Any, parameters: Sequence[Parameter], returned: Any
     return function  # type: ignore[no-any-return]
 
 
-def python_value(op: CustomOp, name: str, value: Any) -> Any:
-    """An attribute's value as the op takes it, from how TensorRT hands it over."""
-    kind = op.attributes[name]
+def python_values(op: CustomOp, given: Attributes) -> dict[str, Any]:
+    """Attributes as the op takes them, from how TensorRT hands them over."""
+    return op.signature.values({name: python_value(op.attributes[name], value) for name, value in given.items()})
+
+
+def python_value(kind: str, value: Any) -> Any:
     if kind == "str":
         return value.rstrip("\0")  # the parser keeps a terminating zero
     numbers = np.ravel(value).tolist()
@@ -125,14 +137,26 @@ def expressions(quick: ModuleType, sizes: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(size.expression if isinstance(size, OpenSize) else quick.ShapeExpr(int(size)) for size in sizes)
 
 
-def scalar(trt: ModuleType, op: CustomOp, inputs: Sequence[Any]) -> str:
-    """The one floating-point type of all inputs. Raises InputError for any other."""
+def scalar(trt: ModuleType, op: CustomOp, inputs: Sequence[Any], shapes: Shapes) -> str:
+    """The one floating-point type of the inputs that share one; FP32 if none does.
+
+    Raises InputError for any other, and for an input that has not the type which the op states for it.
+    """
     names = {trt.DataType.FLOAT: "float32", trt.DataType.HALF: "float16"}
-    types = {tensor.dtype for tensor in inputs}
-    if len(types) != 1 or not types <= set(names):
-        given = ", ".join(str(tensor.dtype) for tensor in inputs)
+    shared = []
+    for port, tensor, shape in zip(op.signature.inputs, inputs, shapes, strict=True):
+        if port.dtype is not None:
+            if tensor.dtype != own_type(trt, port.dtype):
+                raise InputError(
+                    f"plugin {op.name!r} takes {port.name!r} as {port.dtype}, but got {tensor.dtype}; add a cast"
+                )
+        elif not port.optional or is_given(shape):
+            shared.append(tensor.dtype)
+    types = set(shared)
+    if len(types) > 1 or not types <= set(names):
+        given = ", ".join(str(dtype) for dtype in shared)
         raise InputError(f"plugin {op.name!r} takes tensors of one type, FP32 or FP16, but got {given}; add casts")
-    return names[types.pop()]
+    return names[types.pop()] if types else "float32"
 
 
 def constant_macros(op: CustomOp, launch: Launch) -> Attributes:

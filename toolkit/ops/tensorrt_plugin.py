@@ -11,10 +11,11 @@ from types import ModuleType
 from typing import Any
 
 from toolkit.errors import InputError
-from toolkit.ops.kernel import Launch, dense_strides, load_cupy, run_kernel
+from toolkit.ops.kernel import Launch, dense_strides, is_given, load_cupy, run_kernel
 from toolkit.ops.spec import DOMAIN, VERSION, Attributes, CustomOp
 from toolkit.ops.tensorrt_extent import Extent, to_expressions
 from toolkit.ops.tensorrt_fields import encode, no_values, plugin_fields, read_fields
+from toolkit.ops.tensorrt_types import output_type, own_type
 
 
 def register_plugins(trt: ModuleType, ops: Sequence[CustomOp]) -> None:
@@ -75,7 +76,7 @@ def new_plugin(trt: ModuleType, op: CustomOp, attributes: Attributes) -> Any:
 class OpPlugin:
     """One node of an op in TensorRT: `IPluginV3` with its core, build and runtime capabilities.
 
-    Tensors are linear and of one type, FP32 or FP16.
+    Tensors are linear. They have the types that the op states for them; the others share one, FP32 or FP16.
     """
 
     def __init__(self, trt: ModuleType, op: CustomOp, attributes: Attributes) -> None:
@@ -85,7 +86,7 @@ class OpPlugin:
         self.plugin_name = op.name
         self.plugin_version = str(VERSION)
         self.plugin_namespace = DOMAIN
-        self.num_outputs = 1
+        self.num_outputs = len(op.outputs)
         self.values = encode(op, attributes)
         self.fields = plugin_fields(trt, op, self.values)
         self.launch: Launch | None = None
@@ -102,21 +103,29 @@ class OpPlugin:
         return self.trt.PluginFieldCollection(self.fields)
 
     def get_output_data_types(self, input_types: Sequence[Any]) -> list[Any]:
-        return [input_types[0]]
+        return [output_type(self.trt, self.op, port, input_types) for port in self.op.signature.outputs]
 
     def get_output_shapes(self, inputs: Sequence[Any], shape_inputs: Sequence[Any], builder: Any) -> list[Any]:
-        """The op's output shape as an expression of sizes, of which some are open until run time."""
-        assert self.op.output_shape is not None
+        """The shapes of the op's outputs as expressions of sizes, of which some are open until run time."""
         shapes: Any = [[Extent(self.trt, builder, shape[axis]) for axis in range(len(shape))] for shape in inputs]
-        return [to_expressions(self.trt, builder, self.op.output_shape(shapes, self.attributes))]
+        given = self.op.output_shapes(shapes, self.attributes)
+        return [to_expressions(self.trt, builder, shape) for shape in given]
 
     def supports_format_combination(self, position: int, tensors: Sequence[Any], inputs: int) -> bool:
-        tensor = tensors[position].desc
-        return bool(
-            tensor.format == self.trt.TensorFormat.LINEAR
-            and tensor.type in (self.trt.DataType.FLOAT, self.trt.DataType.HALF)
-            and tensor.type == tensors[0].desc.type
-        )
+        """Whether a tensor can be as described beside those before it."""
+        ports = (*self.op.signature.inputs, *self.op.signature.outputs)
+        described = [tensor.desc for tensor in tensors[: position + 1]]
+        if described[-1].format != self.trt.TensorFormat.LINEAR:
+            return False
+        own = ports[position].dtype
+        if own is not None:
+            return bool(described[-1].type == own_type(self.trt, own))
+        shared = [
+            tensor.type
+            for port, tensor in zip(ports, described, strict=False)
+            if port.dtype is None and not (port.optional and not is_given(tuple(tensor.dims)))
+        ]
+        return set(shared) in (set(), {self.trt.DataType.FLOAT}, {self.trt.DataType.HALF})
 
     def configure_plugin(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Nothing: the launch depends on sizes that may still be open."""
@@ -137,7 +146,9 @@ class OpPlugin:
         """Plan the launch for sizes that are now known; TensorRT calls this before it enqueues with new ones."""
         assert self.op.kernel is not None
         shapes = [tuple(tensor.dims) for tensor in inputs]
-        dtype = "float16" if inputs[0].type == self.trt.DataType.HALF else "float32"
+        shared = self.op.signature.shared
+        half = shared is not None and inputs[shared].type == self.trt.DataType.HALF
+        dtype = "float16" if half else "float32"
         self.launch = self.op.kernel.plan(shapes, [dense_strides(shape) for shape in shapes], dtype, self.attributes)
 
     def enqueue(
@@ -153,4 +164,4 @@ class OpPlugin:
         assert self.op.kernel is not None
         assert self.launch is not None
         device = load_cupy().cuda.runtime.getDevice()
-        run_kernel(self.op.kernel, self.launch, [*inputs, *outputs], device, stream)
+        run_kernel(self.op.kernel, self.launch, [*inputs, *outputs], device, stream, len(outputs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 from onnx import FunctionProto
 
+from toolkit.ops.signature import Signature
+
 if TYPE_CHECKING:
     from onnxscript import OpBuilder
 
 KINDS = {
     "int": ("value_int", ir.AttributeType.INT),
     "float": ("value_float", ir.AttributeType.FLOAT),
+    "bool": ("value_int", ir.AttributeType.INT),
     "str": ("value_string", ir.AttributeType.STRING),
     "List[int]": ("value_ints", ir.AttributeType.INTS),
+    "List[float]": ("value_floats", ir.AttributeType.FLOATS),
 }
 """For the type of an attribute in a torch schema: the constant that reads it from a node, and its type in ONNX."""
 
@@ -50,40 +54,46 @@ class NodeAttributes(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class TracedBody:
-    """`compute(op, attributes, *inputs)` gives the output: `op.Name(…)` and ``+ - * /`` on values record operators.
+    """`compute(op, attributes, *inputs)` gives the output, or a tuple of all of them.
 
-    Numbers become constants of the type of the other operand, whatever that will be, so that FP16 works too. Loops and
-    conditions of Python are gone when it has run.
+    `op.Name(…)` and ``+ - * /`` on values record operators. Inputs are the tensor arguments of the torch operator: a
+    list of tensors is a list of values, an optional tensor that is left out None. Numbers become constants of the type
+    of the other operand, whatever that will be, so that FP16 works too. Loops and conditions of Python are gone when it
+    has run.
     """
 
-    compute: Callable[..., ir.Value]
+    compute: Callable[..., ir.Value | tuple[ir.Value, ...]]
 
     def function(
         self,
         domain: str,
-        name: str,
-        inputs: Sequence[str],
+        signature: Signature,
         *,
         opset: int,
-        kinds: Mapping[str, str],
         values: Mapping[str, Any],
+        left_out: Collection[str],
     ) -> FunctionProto:
-        """The local function for a node with attributes `values`, whose types in the torch schema are `kinds`."""
+        """The local function for a node with attributes `values` and without the optional inputs `left_out`."""
         from onnxscript import build_function
 
-        def record(op: OpBuilder, *given: ir.Value) -> ir.Value:
+        def record(op: OpBuilder, *inputs: ir.Value) -> list[ir.Value]:
+            given = [None if value.name in left_out else value for value in inputs]
             with arithmetic(op):
-                output = self.compute(op, NodeAttributes(op, values, kinds), *given)
-            if any(output is tensor for tensor in given):  # in ONNX, too, an input cannot be an output
-                output = op.Identity(output)
-            output.name = "output"
-            return output
+                computed = self.compute(op, NodeAttributes(op, values, kinds), *signature.grouped(given))
+            outputs = list(computed) if isinstance(computed, tuple) else [computed]
+            for i, (port, output) in enumerate(zip(signature.outputs, outputs, strict=True)):
+                # In ONNX, too, an input cannot be an output, nor one output two.
+                if any(output is other for other in (*inputs, *outputs[:i])):
+                    outputs[i] = op.Identity(output)
+                outputs[i].name = port.name
+            return outputs
 
+        kinds = signature.attributes
         function = build_function(
             record,
-            [ir.Value(name=tensor) for tensor in inputs],
+            [ir.Value(name=port.name) for port in signature.inputs],
             domain=domain,
-            name=name,
+            name=signature.op,
             attributes=[ir.Attr(attribute, KINDS[kind][1], None) for attribute, kind in kinds.items()],
             opset_imports={"": opset},
         )

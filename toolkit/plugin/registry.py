@@ -83,10 +83,22 @@ class PluginRegistry:
             self.register(entry_point.load(), name, source)
 
     def register_file(self, path: Path) -> None:
-        """Import a Python file as a plugin. Raises InputError if it cannot be imported."""
+        """Import a Python file as a plugin; warn if it contributes nothing, or has a hook that is not marked.
+
+        Raises InputError if it cannot be imported.
+        """
         module, digest = import_file(path)
         self.register(module, str(path), "a file")
         self.files[path] = digest
+        implemented = [caller.name for caller in self._pluggy.get_hookcallers(module) or ()]
+        unmarked = [name for name in hookspecs.hook_questions() if hasattr(module, name) and name not in implemented]
+        for name in unmarked:
+            self._warn(f"plugin file {path}: {name} is not marked with @hookimpl and is not used; mark it")
+        if not implemented and not unmarked:
+            self._warn(
+                f"plugin file {path} contributes nothing: it has no function that is a hook, marked with @hookimpl; "
+                "`uniad-toolkit plugins` lists the hooks"
+            )
 
     def disable(self, name: str) -> None:
         """Leave out the plugin of this name when it is registered."""

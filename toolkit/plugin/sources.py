@@ -61,6 +61,8 @@ def import_file(path: Path) -> tuple[ModuleType, str]:
     sys.modules[spec.name] = module  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
+    except InputError as error:
+        raise InputError(f"plugin file {path}: {error}") from error
     except (Exception, SystemExit) as error:
         raise InputError(f"plugin file {path}: cannot be imported: {one_line(error)}; repair it") from error
     return module, digest

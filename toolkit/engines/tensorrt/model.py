@@ -18,7 +18,7 @@ from toolkit.graph.precision.policy import POLICIES
 from toolkit.graph.precision.precision_pass import precision_pass
 from toolkit.graph.steps import Step, take_steps
 from toolkit.graph.weights import split_weights
-from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
+from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies, fill_left_out
 from toolkit.ops.spec import DOMAIN, CustomOp, registered_schemas
 from toolkit.specs import Submodule
 from toolkit.storage.external_weights import external_names
@@ -45,7 +45,8 @@ def prepare_model(
     model = with_bodies(read_model(source), ops)
     check_profiles(model, settings.profiles, source)
     if settings.precision in POLICIES:
-        policy = replace(POLICIES[settings.precision], keep=settings.keep_fp32).with_exceptions(submodules)
+        policy = replace(POLICIES[settings.precision], keep=settings.keep_fp32)
+        policy = policy.with_exceptions(submodules).with_ops(ops)
         steps = (
             Step(f"the conversion to opset {policy.opset}", lambda before: raise_opset(before, policy.opset, ops)),
             Step("onnx-graphsurgeon", lambda before: run_passes(before, (), ops)[0]),
@@ -61,6 +62,7 @@ def prepare_model(
         checks = (found,)
     if settings.custom_ops is not CustomOps.FUNCTION:
         detach_bodies(model)
+        fill_left_out(model, ops)
     return PreparedModel(model, checks)
 
 

@@ -45,7 +45,7 @@ def assign(graph: gs.Graph, policy: PrecisionPolicy) -> Assignment:
     tensors: set[int] = set()
     captured = captured_tensors(graph)
     for position, node in enumerate(graph.nodes):
-        ports = reducible_ports(node, graph.opset, policy.dtype)
+        ports = reducible_ports(node, graph.opset, policy.dtype, policy.schemas)
         if not wanted(node, ports, policy, tensors):
             continue
         if pattern := policy.pattern_for(node):
@@ -66,7 +66,7 @@ def wanted(node: gs.Node, ports: Ports, policy: PrecisionPolicy, reduced: set[in
     if node.domain in STANDARD_DOMAINS and node.op in policy.products:
         return any(is_float32(tensor) for tensor in node.inputs)
     if node.domain == DOMAIN:
-        return id(node.inputs[0]) in reduced
+        return id(node.inputs[next(iter(ports.inputs), 0)]) in reduced
     flowing = [node.inputs[i] for i in ports.inputs if not is_constant(node.inputs[i])]
     return bool(flowing) and all(id(tensor) in reduced for tensor in flowing)
 
@@ -77,7 +77,8 @@ def objection(node: gs.Node, ports: Ports, policy: PrecisionPolicy, captured: se
         return f"the kernels of custom ops have no {policy.label}"
     if not known_types(node):
         return "the types of its tensors are unknown"
-    if not ports.inputs or len(ports.outputs) < sum(map(is_float32, node.outputs)):
+    stays = node.domain != DOMAIN and len(ports.outputs) < sum(map(is_float32, node.outputs))
+    if not ports.inputs or stays:
         return f"the operator has no {policy.label} in this opset"
     if any(id(output) in captured for output in node.outputs):
         return "a subgraph reads its result"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,19 +29,20 @@ class Ports:
     outputs: tuple[int, ...] = ()
 
 
-def reducible_ports(node: gs.Node, opset: int, dtype: np.dtype) -> Ports:
+def reducible_ports(node: gs.Node, opset: int, dtype: np.dtype, schemas: Mapping[str, OpSchema]) -> Ports:
     """Which FP32 tensors of a node its operator could take in `dtype`.
 
     None for an operator that the standard does not define in that opset, custom ops of domain ``uniad`` aside: these
-    have one floating-point type for all of their tensors. None either where the type of a tensor is unknown.
+    say so in `schemas`, by name; without one, all of their tensors share a type. None either where the type of a tensor
+    is unknown.
     """
     if not known_types(node):
         return Ports()
     inputs, outputs = ([i for i, t in enumerate(ts) if is_float32(t)] for ts in (node.inputs, node.outputs))
-    if node.domain != DOMAIN:
-        schema = standard_schema(node, opset)
-        if schema is None:
-            return Ports()
+    schema = schemas.get(node.op) if node.domain == DOMAIN else standard_schema(node, opset)
+    if schema is None and node.domain != DOMAIN:
+        return Ports()
+    if schema is not None:
         element = f"tensor({dtype.name})"
         inputs = [i for i in inputs if element in parameter(schema.inputs, i).types]
         outputs = [i for i in outputs if element in parameter(schema.outputs, i).types]

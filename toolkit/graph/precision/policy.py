@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
+    from onnx.defs import OpSchema
 
+    from toolkit.ops.spec import CustomOp
     from toolkit.specs import Submodule
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -50,7 +52,8 @@ class PrecisionPolicy:
     - `fp32_ops` stay in FP32;
     - all others take the widest type of their inputs, constants aside, so that FP32 arithmetic on boxes, poses and
       recurrent state is not interrupted, and features between two products stay reduced. A custom op takes the type of
-      its first input, the features that it samples, if `custom_ops` says that the kernels have the type.
+      its first input that can have another, the features that it samples, if `custom_ops` says that the kernels have
+      the type; `schemas` tell by an op's name which of its tensors cannot.
 
     `keep` lists further nodes to keep in FP32: patterns of a node's name, its op type, or its submodule (the first part
     of its name). `exceptions` are such patterns that submodules ask for; these need not match anything.
@@ -66,6 +69,7 @@ class PrecisionPolicy:
     head_width: int = 16
     keep: tuple[str, ...] = ()
     exceptions: tuple[str, ...] = ()
+    schemas: Mapping[str, OpSchema] = field(default_factory=dict, hash=False)
 
     @property
     def label(self) -> str:
@@ -80,6 +84,10 @@ class PrecisionPolicy:
         """The same policy with what submodules want kept in FP32."""
         wanted = tuple(f"{submodule.name}/{pattern}" for submodule in submodules for pattern in submodule.keep_fp32)
         return replace(self, exceptions=wanted)
+
+    def with_ops(self, ops: Iterable[CustomOp]) -> PrecisionPolicy:
+        """The same policy with what custom ops say of the types of their tensors."""
+        return replace(self, schemas={op.name: op.schema() for op in ops})
 
 
 def matches(pattern: str, node: gs.Node) -> bool:

@@ -12,7 +12,7 @@ from onnxscript import OpBuilder
 from torch import Tensor
 
 from toolkit.hookspecs import hookimpl
-from toolkit.ops.cuda import launch_on
+from toolkit.ops.cuda import launch_op
 from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody
@@ -61,8 +61,7 @@ NEW_OP = CustomOp("NewOp", new_op, body, KERNEL, example, output_shape)
 
 @new_op.register_kernel("cuda")
 def _(x: Tensor, slope: float) -> Tensor:
-    x = x.contiguous()
-    return launch_on(KERNEL, (x,), torch.empty_like(x), slope=slope)
+    return launch_op(NEW_OP, x, slope)
 
 
 @hookimpl

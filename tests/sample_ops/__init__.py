@@ -1,0 +1,1 @@
+"""Ops with every kind of argument and result, for tests."""
