@@ -45,7 +45,7 @@ setup(
         "custom_ops": ["py.typed", "*/*.cu"],
         "toolkit.data": ["*.json"],
         "toolkit.engines.gpu": ["*.cu"],
-        "toolkit.ops.template": ["*.cu"],
+        "toolkit.ops.template": ["*.cu", "*.toml"],
         "toolkit.report": ["templates/*"],
         "configs": ["py.typed", "*.toml"],
     },

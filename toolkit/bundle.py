@@ -52,6 +52,16 @@ class SubmoduleRecord:
 
 
 @dataclass(frozen=True)
+class PackageRecord:
+    """The package that an installed `plugin` comes from; `sha256` is of its module's files."""
+
+    plugin: str
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class EngineRecord:
     """An engine that was built from the bundle and lies in its folder, with a sidecar that says the rest.
 
@@ -72,7 +82,8 @@ class Bundle:
 
     `files` maps a form ("functional", "weights") to its file, `sha256` each file to its digest, `sizes` to its bytes,
     which earlier versions did not record; `provenance` holds checkpoint digest and meta, configuration digest and tool
-    versions; `parity` the outcome of the check at conversion; `engines` what was built from it since, the latest last.
+    versions; `parity` the outcome of the check at conversion; `engines` what was built from it since, the latest last;
+    `packages` the installed ones whose plugins it was made with.
     """
 
     path: Path
@@ -91,6 +102,7 @@ class Bundle:
     parity: Mapping[str, Any]
     engines: tuple[EngineRecord, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
+    packages: tuple[PackageRecord, ...] = ()
 
     @classmethod
     def of_graph(cls, path: Path, graph: NetworkGraph, **rest: Any) -> Bundle:
@@ -175,7 +187,7 @@ class Bundle:
         """Write `bundle.json` into the bundle's folder, whole or not at all."""
         values = {"format": FORMAT} | asdict(self)
         del values["path"]
-        for name in ("engines", "sizes"):  # bundles of earlier versions have neither
+        for name in ("engines", "sizes", "packages"):  # bundles of earlier versions have none of them
             if not values[name]:
                 del values[name]
         values["digest"] = content_digest(values)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
-from toolkit.bundle import FUNCTIONAL_ONNX, WEIGHTS, Bundle, SubmoduleRecord
+from toolkit.bundle import FUNCTIONAL_ONNX, WEIGHTS, Bundle, PackageRecord, SubmoduleRecord
 from toolkit.config.model import ModelConfig
 from toolkit.conversion.export import export_submodule, merge
 from toolkit.conversion.prepare import Progress, prepare
@@ -122,6 +122,19 @@ def describe(
         sizes={path.name: path.stat().st_size for path in files},
         provenance=provenance,
         parity={},
+        packages=package_records(graph, plugins, ops),
+    )
+
+
+def package_records(graph: NetworkGraph, plugins: PluginManager, ops: tuple[str, ...]) -> tuple[PackageRecord, ...]:
+    """The installed packages that submodules of the network, and its custom ops of these names, come from."""
+    origins = [plugins.origin(submodule) for submodule in graph.submodules]
+    origins += [plugin for plugin, op in plugins.offered_custom_ops() if op.name in ops]
+    packages = {plugin: plugins.package(plugin) for plugin in dict.fromkeys(origins)}
+    return tuple(
+        PackageRecord(plugin, package.name, package.version, package.sha256)
+        for plugin, package in packages.items()
+        if package is not None
     )
 
 

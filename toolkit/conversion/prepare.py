@@ -26,7 +26,7 @@ Progress = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network with the weights of a checkpoint, why submodules were left out, and notes on what was read."""
+    """A network with a checkpoint's weights, why submodules were left out, and notes on what was read or replaced."""
 
     network: Network
     checkpoint: Checkpoint
@@ -55,7 +55,7 @@ def prepare(
     with progress("build the network"):
         network = Network(join(selection.submodules, config))
         network.load_weights(gather_weights(network, selection.state_dict, assets))
-    notes = loaded.notes + ((holder_note(prefix),) if prefix else ())
+    notes = plugins.installed_replacements() + loaded.notes + ((holder_note(prefix),) if prefix else ())
     return Prepared(network, loaded, selection.left_out, notes)
 
 

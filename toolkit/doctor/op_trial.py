@@ -107,10 +107,10 @@ class Trial:
         kernel = self.op.kernel
         if kernel is None:
             return
-        with blaming("plan"):
+        with blaming("Kernel.plan"):
             launch = Call.of(self.op, *self.op.signature.call(self.inputs, self.attributes)).launch("float32")
             if not all(isinstance(size, int) for size in (*launch.integers, *launch.grid, launch.block)):
-                raise PartFault("plan", f"integers, grid and block must be integers; it gives {launch}")
+                raise PartFault("Kernel.plan", f"integers, grid and block must be integers; it gives {launch}")
         try:
             cuda_headers()
             architecture = supported_architectures()[0].replace("sm_", "compute_")

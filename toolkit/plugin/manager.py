@@ -201,6 +201,15 @@ class PluginManager(PluginRegistry):
             app.registered_commands.extend(own.registered_commands)
             app.registered_groups.extend(own.registered_groups)
 
+    def installed_replacements(self) -> tuple[str, ...]:
+        """A sentence for each submodule that an installed plugin puts in the place of another."""
+        return tuple(
+            f"{submodule.name} of the installed plugin {plugin!r} ({package.name} {package.version}) stands in for "
+            f"{submodule.replaces}; --disable-plugin {plugin} leaves it out"
+            for plugin, submodule in self.offered_submodules()
+            if submodule.replaces is not None and (package := self.package(plugin)) is not None
+        )
+
     def origin(self, submodule: Submodule) -> str:
         """The plugin that offers a submodule: a module's dotted name, an entry point's name or a file's path."""
         for plugin, offered in self.offered_submodules():

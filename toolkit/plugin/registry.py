@@ -14,7 +14,7 @@ import pluggy
 
 from toolkit import hookspecs
 from toolkit.errors import InputError
-from toolkit.plugin.sources import entry_point_source, import_file
+from toolkit.plugin.sources import InstalledPackage, entry_point_source, import_file, installed_package
 from toolkit.plugin.trace import attach_trace
 from toolkit.text import one_line
 
@@ -52,7 +52,7 @@ class PluginRegistry:
         self._strict = strict
         self._warn = warn
         self._sources: dict[str, str] = {}
-        self._installed: set[str] = set()
+        self._installed: dict[str, EntryPoint] = {}
         self.files: dict[Path, str] = {}
         self.skipped: dict[str, str] = {}
 
@@ -78,7 +78,7 @@ class PluginRegistry:
         """Load an entry point as a plugin that is skipped when it fails. Raises InputError for that if `strict`."""
         name, source = entry_point.name, entry_point_source(entry_point)
         self._sources[name] = source
-        self._installed.add(name)
+        self._installed[name] = entry_point
         with self.answerable(name, "cannot be loaded"):
             self.register(entry_point.load(), name, source)
 
@@ -117,6 +117,10 @@ class PluginRegistry:
     def disabled(self) -> tuple[str, ...]:
         """Names of plugins that were left out on request."""
         return tuple(name for name, plugin in self._pluggy.list_name_plugin() if plugin is None)
+
+    def package(self, name: str) -> InstalledPackage | None:
+        """The package of an installed plugin; None for any other."""
+        return installed_package(self._installed[name]) if name in self._installed else None
 
     def offers(self, hook: str, kind: type[Offer]) -> tuple[tuple[str, Offer], ...]:
         """What plugins answer to a hook that asks for a sequence of `kind`, each with the name of its plugin."""

@@ -6,17 +6,28 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
 from toolkit.errors import InputError
+from toolkit.storage.files import sha256_file
 from toolkit.storage.regular_file import read_regular
 from toolkit.text import one_line
 from toolkit.versions import PACKAGE
 
 ENTRY_POINT_GROUP = "uniad_toolkit"
 MAX_PLUGIN_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class InstalledPackage:
+    """The package that an installed plugin comes from, with a digest of the files of its module's top folder."""
+
+    name: str
+    version: str
+    sha256: str
 
 
 def import_builtin(name: str) -> ModuleType:
@@ -46,6 +57,22 @@ def entry_point_source(entry_point: EntryPoint) -> str:
     """Name and version of the package that declares an entry point."""
     distribution = entry_point.dist
     return f"{distribution.name} {distribution.version}" if distribution is not None else entry_point.value
+
+
+def installed_package(entry_point: EntryPoint) -> InstalledPackage:
+    """The package of an entry point that was loaded."""
+    spec = importlib.util.find_spec(entry_point.module.partition(".")[0])
+    assert spec is not None
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    files = {path.relative_to(folder): path for folder in folders for path in folder.rglob("*") if path.is_file()}
+    if not folders and spec.origin is not None:
+        files = {Path(Path(spec.origin).name): Path(spec.origin)}
+    digest = hashlib.sha256()
+    for name in sorted(name for name in files if "__pycache__" not in name.parts):
+        digest.update(f"{name.as_posix()} {sha256_file(files[name])}\n".encode())
+    distribution = entry_point.dist
+    named = (distribution.name, distribution.version) if distribution is not None else (entry_point.value, "")
+    return InstalledPackage(*named, digest.hexdigest())
 
 
 def import_file(path: Path) -> tuple[ModuleType, str]:

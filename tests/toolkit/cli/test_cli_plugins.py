@@ -102,6 +102,12 @@ def test_broken_package_can_be_disabled(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == ""
 
 
+def test_graph_passes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plugins"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  toolkit.graph.plugin: ")]
+    assert "graph pass remove-identities" in line
+
+
 def test_contradiction_is_shown_and_refused(planner: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The list tells who is concerned."""
     other = planner.with_name("other.py")

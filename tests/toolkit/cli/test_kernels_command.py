@@ -89,6 +89,17 @@ def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
 
 
+def test_one_op_alone(tmp_path: Path) -> None:
+    assert run(["kernels", "compile", "Inverse", "--arch", "sm_86", "-o", str(tmp_path / "one")]) == 0
+    entries = json.loads((tmp_path / "one" / INDEX_FILE).read_text())
+    assert [(entry["op"], entry["dtype"]) for entry in entries] == [("Inverse", "float32"), ("Inverse", "float16")]
+
+
+def test_unknown_op(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["kernels", "compile", "Invers"]) == 2
+    assert "there is no custom op 'Invers'; known: MultiScaleDeformableAttention" in capsys.readouterr().err
+
+
 def test_unknown_architecture(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["kernels", "compile", "--arch", "sm_86,sm_1"]) == 2
     assert "--arch sm_1: NVRTC compiles for sm_" in capsys.readouterr().err

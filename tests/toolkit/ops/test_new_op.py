@@ -7,12 +7,13 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from toolkit.cli.main import run
-from toolkit.ops.scaffold import camel_case, write_op
+from toolkit.ops.scaffold import camel_case, write_op, write_package
 
 REPOSITORY = Path(__file__).parents[3]
 PAGE = (REPOSITORY / "docs/new-op.md").read_text(encoding="utf-8")
@@ -78,6 +79,52 @@ def test_walk_through(tmp_path: Path) -> None:
         else:
             (tmp_path / file).write_text(text, encoding="utf-8")
     assert list((tmp_path / "kernels").glob("lane_distance-sm_120-*.cubin"))
+
+
+@pytest.mark.slow
+def test_package_is_installed_and_used(tmp_path: Path) -> None:
+    """Its kernel comes with it, its entry point makes the op known, and its tests pass, also that of an engine."""
+    assert run(["new-op", "soft_gate", "--package", "my_gates", "-o", str(tmp_path / "project")]) == 0
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", tmp_path / "site", tmp_path / "project"], check=True)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(REPOSITORY)])}
+
+    def installed(*command: str) -> str:
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    assert "soft_gate: custom op SoftGate" in installed(*COMMANDS["uniad-toolkit"], "plugins")
+    tested = installed(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "project"))
+    assert re.search(r"\d passed", tested)
+    assert "failed" not in tested
+    compiled = installed(*COMMANDS["uniad-toolkit"], "kernels", "compile", "SoftGate", "--arch", "sm_86")
+    assert compiled.count("sm_86") == 2
+
+
+def test_files_of_a_package(tmp_path: Path) -> None:
+    write_package("soft_gate", "my_gates", tmp_path)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")) == [
+        "my_gates/__init__.py",
+        "my_gates/soft_gate/__init__.py",
+        "my_gates/soft_gate/kernel.cu",
+        "my_gates/soft_gate/op.py",
+        "pyproject.toml",
+        "tests/test_soft_gate.py",
+    ]
+    project = tomllib.loads((tmp_path / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["name"] == "my-gates"
+    assert project["project"]["entry-points"]["uniad_toolkit"] == {"soft_gate": "my_gates.soft_gate.op"}
+
+
+@pytest.mark.parametrize(
+    ("package", "message"),
+    [("My-Gates", "package name 'My-Gates' is not possible"), ("json", "there is a module named json already")],
+)
+def test_impossible_package(package: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["new-op", "soft_gate", "--package", package, "-o", str(tmp_path / "project")]) == 2
+    assert message in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["Gate", "soft-gate", "2d", "class", "soft__gate", "gate_", ""])

@@ -106,7 +106,7 @@ MISTAKES = {
     "an example that fails": (("40, 3, generator=random", "40, three"), "example", "NameError: name 'three'"),
     "a plan that fails": (
         ('height, width = attributes["height"]', 'height, width = attributes["rows"]'),
-        "plan",
+        "Kernel.plan",
         "'rows'",
     ),
 }

@@ -276,3 +276,12 @@ def test_infinities_and_nan_equal_themselves(actual: Sequence[float], error: flo
 
 def test_nothing_differs_from_nothing() -> None:
     assert relative_error(np.empty((0, 3)), np.empty((0, 3))) == 0.0
+
+
+def test_the_empty_tensor_of_a_plugin_is_left_out_of_a_function() -> None:
+    """Also where a model in plugin form gets its functions back."""
+    model = blended_features()
+    before = [function.SerializeToString() for function in model.functions]
+    fill_left_out(model, [BLEND])
+    attach_bodies(model, [BLEND])
+    assert [function.SerializeToString() for function in model.functions] == before

@@ -12,18 +12,22 @@ import torch
 import typer
 from torch import Tensor
 
+from toolkit.bundle import Bundle
 from toolkit.config.model import ModelConfig
+from toolkit.conversion.convert import describe
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
 from toolkit.ops.spec import CustomOp
 from toolkit.plugin.manager import PluginManager
 from toolkit.plugin.registry import Plugin
 from toolkit.specs import Submodule
+from toolkit.wiring import join
 
 OFFER = """
 from dataclasses import dataclass
 from toolkit.hookspecs import hookimpl
 from toolkit.specs import Submodule
+from toolkit.wiring import join
 
 @hookimpl
 def uniad_submodules():
@@ -189,6 +193,56 @@ def test_failing_installed_plugin_is_fatal_if_strict(install: Install) -> None:
         InputError, match=r"plugin 'wheels' \(wheels 1.0\) cannot be loaded: .*; repair it or leave it out"
     ):
         PluginManager.load(builtin=(), strict=True)
+
+
+REPLACEMENT = """
+from dataclasses import replace
+from plugins.planning.plugin import SUBMODULE
+from toolkit.hookspecs import hookimpl
+
+@hookimpl
+def uniad_submodules():
+    return (replace(SUBMODULE, name="pilot", replaces="planning"),)
+"""
+
+
+def test_installed_replacement_is_told(install: Install, write: WriteFile) -> None:
+    """Nobody asked for it on the command line. What a file replaces is known to whoever gave the file."""
+    install("wheels", REPLACEMENT)
+    [told] = PluginManager.load().installed_replacements()
+    assert told == (
+        "pilot of the installed plugin 'wheels' (wheels 1.0) stands in for planning; "
+        "--disable-plugin wheels leaves it out"
+    )
+    path = write(REPLACEMENT, "pilot.py")
+    assert PluginManager.load([path], disabled=["wheels"]).installed_replacements() == ()
+
+
+def test_package_of_an_installed_plugin(install: Install) -> None:
+    """Its digest is that of its code."""
+    install("wheels", OFFER)
+    first = PluginManager.load(builtin=()).package("wheels")
+    install("wheels", OFFER + "# changed")
+    second = PluginManager.load(builtin=()).package("wheels")
+    assert first is not None
+    assert second is not None
+    assert (first.name, first.version) == ("wheels", "1.0")
+    assert first.sha256 != second.sha256
+    assert PluginManager.load().package("plugins.planning.plugin") is None
+
+
+def test_bundle_records_the_package_of_a_submodule(install: Install, tmp_path: Path) -> None:
+    install("wheels", REPLACEMENT)
+    manager = PluginManager.load()
+    graph = join(manager.submodules(), ModelConfig())
+    (tmp_path / "bundle").mkdir()
+    for name in ("model.onnx", "weights.safetensors"):
+        (tmp_path / "bundle" / name).touch()
+    described = describe(tmp_path / "bundle", graph, manager, (), {})
+    described.write()
+    [package] = Bundle.read(tmp_path / "bundle").packages
+    assert (package.plugin, package.name, package.version) == ("wheels", "wheels", "1.0")
+    assert package == described.packages[0]
 
 
 def test_failing_file_is_always_fatal(write: WriteFile) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
 from toolkit.doctor.check import Status
+from toolkit.doctor.engine_trial import check_engine
 from toolkit.doctor.self_test import check_custom_ops, check_kernels
 from toolkit.ops.calls import Call
 from toolkit.ops.precompile import compile_calls
@@ -36,6 +39,13 @@ def test_kernel_compiles() -> None:
     call = Call.of_example(NEW_OP)
     assert call is not None
     assert [compiled.dtype for compiled in compile_calls([call], ["sm_86"])] == ["float32", "float16"]
+
+
+@pytest.mark.skipif(find_spec("tensorrt_rtx_bindings") is None, reason="needs 'uniad-toolkit[tensorrt-rtx]'")
+def test_tensorrt_builds_an_engine() -> None:
+    """With the op as a plugin, in FP32 and FP16, for a GPU that need not be here."""
+    check = check_engine(NEW_OP)
+    assert check.status is Status.OK, check.found
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
