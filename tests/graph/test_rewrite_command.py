@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,43 @@ def test_the_example_fires_and_says_what_it_leaves_alone(
     assert "left alone Pow_1: its exponent is 3.0" in shown
 
 
+def test_what_was_left_alone_comes_before_what_was_changed_which_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Above all folds, of which a model can have thousands."""
+    text = (
+        "m (float[3] x) => (float[3] y) { a = Exp (w) b = Exp (a) c = Exp (b) d = Exp (c) e = Pow (d, x) y = Neg (e) }"
+    )
+    onnx.save(text_model(text, w=np.zeros(3, np.float32)), tmp_path / "m.onnx")
+    line = ["rewrite", str(tmp_path / "m.onnx"), "-o", str(tmp_path / "o.onnx"), "--plugin", str(EXAMPLE), "--explain"]
+    assert run([*line, "--pass", "fold-constants", "--pass", "square-by-multiplication", "--no-check"]) == 0
+    shown = capsys.readouterr().out
+    assert "changed 4 nodes, such as Exp_0: Exp folded" in shown
+    assert shown.index("left alone Pow_4: its exponent is not constant") < shown.index("changed 4 nodes")
+
+
+def test_one_pass_is_explained_alone_and_to_a_file(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["rewrite", str(model), "-o", str(tmp_path / "out.onnx"), "--plugin", str(EXAMPLE), "--no-check"]
+    explaining = ["--explain-pass", "square-by-multiplication", "--explain-json", str(tmp_path / "out.json")]
+    assert run([*line, *explaining]) == 0
+    shown = capsys.readouterr().out
+    assert "changed Pow_0: squares by multiplication" in shown
+    assert "Identity removed" not in shown
+    assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == {
+        "passes": [
+            {
+                "pass": "square-by-multiplication",
+                "nodes_before": 3,
+                "nodes_after": 3,
+                "changes": [{"node": "Pow_0", "what": "squares by multiplication"}],
+                "near_misses": [{"node": "Pow_1", "reason": "its exponent is 3.0"}],
+            }
+        ]
+    }
+
+
 def test_the_page_holds_the_example() -> None:
     assert EXAMPLE.read_text(encoding="utf-8") in PAGE
 
@@ -115,6 +153,11 @@ REFUSED = {
         "there is no graph pass 'fold-constant'; did you mean 'fold-constants'?",
     ),
     "unlike any pass": (["--skip", "zzz"], "known: remove-dead-nodes"),
+    "explains what does not run": (
+        ["--explain-pass", "to-vendor-spellings"],
+        "--explain-pass names 'to-vendor-spellings', which does not run here; name one of remove-dead-nodes, ",
+    ),
+    "two outputs of one name": (["--explain-json", "{output}"], "is named for two outputs; choose another for one"),
     "unknown form": (["--form", "plugins"], "'plugins' is not one of"),
 }
 
@@ -123,7 +166,8 @@ REFUSED = {
 def test_bad_options_are_refused(
     model: Path, tmp_path: Path, options: Sequence[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["rewrite", str(model), "-o", str(tmp_path / "out.onnx"), *options]) == 2
+    output = str(tmp_path / "out.onnx")
+    assert run(["rewrite", str(model), "-o", output, *(option.format(output=output) for option in options)]) == 2
     assert message in capsys.readouterr().err
 
 

@@ -12,7 +12,7 @@ import typer
 from toolkit.cli.console import print_line, print_written, step
 from toolkit.hookspecs import hookimpl
 from toolkit.precision import ReducedPrecision
-from toolkit.storage.claims import keep_apart
+from toolkit.storage.claims import claim_file, keep_apart
 
 
 class Form(StrEnum):
@@ -69,8 +69,14 @@ def rewrite_command(
         float | None, typer.Option(min=0.1, help="Most memory for passes and proof, in GB; likewise.")
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say what each pass changed, and what it left alone and why.")
+        bool, typer.Option("--explain", help="Say what each pass left alone and why, and what it changed.")
     ] = False,
+    explain_pass: Annotated[
+        list[str] | None, typer.Option("--explain-pass", help="Explain this pass alone; repeatable.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--explain-json", help="Write the explanation, node by node, to this file too.")
+    ] = None,
     list_passes: Annotated[bool, typer.Option("--list", help="Describe the passes, and do nothing.")] = False,
 ) -> None:
     """Fuse, replace and clean up nodes of an ONNX model, and prove that it still computes the same.
@@ -80,6 +86,8 @@ def rewrite_command(
 
     Example: [bold]uniad-toolkit rewrite detector.onnx -o detector.plugin.onnx --form plugin --explain[/]
     """
+    import json
+
     from toolkit.bounded.limits import Limits
     from toolkit.cli.rewrite_tables import show_explanation, show_passes, show_runs
     from toolkit.errors import InputError
@@ -89,38 +97,44 @@ def rewrite_command(
     from toolkit.graph.precision.policy import POLICIES
     from toolkit.graph.precision.precision_pass import precision_pass
     from toolkit.graph.proof import default_limits
-    from toolkit.graph.selection import select_passes
+    from toolkit.graph.provenance import explanation
+    from toolkit.graph.selection import explained_names, select_passes
     from toolkit.reference_interface.boundary import official_boundary
     from toolkit.storage.onnx_file import model_files
+    from toolkit.storage.outputs import new_file
 
     offered = context.obj.graph_passes()
     passes = select_passes(offered, named or (), skipped or ())
     if list_passes:
         show_passes(offered)
         return
+    inputs = [model, *context.obj.files]
+    explained = None if json_file is None else claim_file(json_file, inputs=inputs)
     if model is None or output is None:
         raise InputError("give the model to rewrite and, with -o, the file to write; see `rewrite --help`")
-    target = claim_model(output, inputs=[model, *context.obj.files])
+    target = claim_model(output, inputs=inputs, others=[explained])
     source = model_path(model)
     if keep_fp32 and precision is None:
         raise InputError("--keep-fp32 is of no use without --precision; give --precision fp16 or leave it out")
     ops = context.obj.custom_ops()
     with step("read the model"):
         proto = read_model(source)
-    keep_apart(target.model, model_files(source))
-    keep_apart(target.weights, model_files(source))
+    for claimed in filter(None, (target.model, target.weights, explained)):
+        keep_apart(claimed, model_files(source))
     if precision is not None:
         policy = replace(POLICIES[precision], keep=tuple(keep_fp32 or ()))
         proto = raise_opset(proto, policy.opset, ops)
         passes = (*passes, precision_pass(policy.with_exceptions(context.obj.submodules()).with_ops(ops)))
     if interface is not None:
         passes = (*passes, official_boundary(padded=interface is Interface.nvidia_padded))
+    names = explained_names(explain_pass or (), passes)
     limits = default_limits(proto)
     limits = Limits(check_seconds or limits.seconds, int(1e9 * check_memory) if check_memory else limits.bytes)
     result = rewrite(proto, passes, ops, form=form.value, check=check, limits=limits, progress=step)
     show_runs(result.log)
-    if explain:
-        show_explanation(result.log)
+    runs = [run for run in result.log if run.name in names]
+    if explain or explain_pass:
+        show_explanation(runs)
     for finding in result.checks:
         print_line(finding)
     with step("write"):
@@ -128,3 +142,7 @@ def rewrite_command(
     print_written(path, f"{form} ONNX")
     for path in weights:
         print_written(path, "weights")
+    if explained is not None:
+        with new_file(explained) as work:
+            work.write_text(json.dumps(explanation(runs), indent=1) + "\n", encoding="utf-8")
+        print_written(explained.given, "explanation")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from rich.table import Column, Table
 
 from toolkit.cli.console import console, plain, print_line
-from toolkit.graph.graph_pass import GraphPass
+from toolkit.graph.graph_pass import Change, GraphPass
 from toolkit.graph.provenance import PassRun
 from toolkit.text import shown
+
+LISTED = 3
+"""Changes of one kind that are listed one by one; more are counted."""
 
 
 def show_passes(passes: Sequence[GraphPass]) -> None:
@@ -31,15 +35,31 @@ def show_runs(runs: Sequence[PassRun]) -> None:
 
 
 def show_explanation(runs: Sequence[PassRun]) -> None:
-    """Every change, and every place that a pass left alone with the reason."""
+    """Every place that a pass left alone, with the reason; then what each changed, and which found nothing."""
     for run in runs:
-        console.print(f"[bold]{plain(run.name)}[/]")
-        for change in run.outcome.changes:
-            show_line("changed", change.node, change.what)
+        if run.outcome.near_misses:
+            console.print(f"[bold]{plain(run.name)}[/]")
         for miss in run.outcome.near_misses:
             show_line("left alone", miss.node, miss.reason)
-        if not run.outcome.changes and not run.outcome.near_misses:
-            console.print("  nothing to do")
+    for run in runs:
+        if run.outcome.changes:
+            console.print(f"[bold]{plain(run.name)}[/]")
+        show_changes(run.outcome.changes)
+    if idle := [run.name for run in runs if not run.outcome.changes and not run.outcome.near_misses]:
+        print_line(f"nothing to do: {', '.join(idle)}")
+
+
+def show_changes(changes: Sequence[Change]) -> None:
+    """Changes in the order in which they were made; many of one kind in one line."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for change in changes:
+        kinds[change.what].append(change.node)
+    for what, nodes in kinds.items():
+        if len(nodes) > LISTED:
+            print_line(f"  changed {len(nodes)} nodes, such as {shown(nodes[0])}: {what}")
+        else:
+            for node in nodes:
+                show_line("changed", node, what)
 
 
 def show_line(what: str, node: str, text: str) -> None:

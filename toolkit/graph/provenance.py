@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import onnx
@@ -44,6 +44,16 @@ def every_node(graph: gs.Graph) -> Iterator[gs.Node]:
     yield from graph.nodes
     for inner in graph.subgraphs(recursive=True):
         yield from inner.nodes
+
+
+def explanation(runs: Sequence[PassRun]) -> dict[str, object]:
+    """What each pass changed and left alone, of values that JSON has."""
+    return {
+        "passes": [
+            {"pass": run.name, "nodes_before": run.nodes_before, "nodes_after": run.nodes_after, **asdict(run.outcome)}
+            for run in runs
+        ]
+    }
 
 
 def record_passes(model: ModelProto, runs: Sequence[PassRun]) -> None:
