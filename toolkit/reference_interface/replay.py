@@ -5,21 +5,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import overload
-from zipfile import is_zipfile
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from toolkit.bundle import Bundle
 from toolkit.engines.session import Session
 from toolkit.errors import InputError
 from toolkit.reference_interface import tensors as official
 from toolkit.runtime.temporal_runner import TemporalRunner
-from toolkit.storage.regular_file import open_regular, readable_file
-from toolkit.text import one_line
+from toolkit.storage.npz import array_in, opened_npz
 
 KEY = re.compile(r"f(\d+)\.in\.(\w+)")
 MAX_ARRAY_BYTES = 2**27
@@ -48,12 +44,8 @@ class OfficialFrames(Sequence[dict[str, np.ndarray]]):
         if isinstance(number, slice):
             return OfficialFrames(self._path, self._keys[number])
         keys = self._keys[number]
-        with _opened(self._path) as archive:
-            arrays = {name: archive[key] for name, key in keys.items()}
-            for name, array in arrays.items():
-                if not isinstance(array, np.ndarray):  # but the bytes of a file that has not the format
-                    raise ValueError(f"{keys[name]} is no array")
-            return arrays
+        with opened_npz(self._path, "inputs") as archive:
+            return {name: array_in(archive, key) for name, key in keys.items()}
 
 
 def read_inputs(path: Path) -> OfficialFrames:
@@ -65,7 +57,7 @@ def read_inputs(path: Path) -> OfficialFrames:
     frames: dict[int, dict[str, str]] = {}
     sizes: Counter[int] = Counter()
     stated: Counter[str] = Counter()
-    with _opened(path) as archive:
+    with opened_npz(path, "inputs") as archive:
         assert archive.zip is not None  # it is open
         for member in archive.zip.infolist():
             stated[member.filename.removesuffix(".npy")] += member.file_size
@@ -88,21 +80,6 @@ def read_inputs(path: Path) -> OfficialFrames:
         if number not in frames:
             raise InputError(f"{path}: frame {number} is missing; t must be contiguous from 0")
     return OfficialFrames(path, [frames[number] for number in range(len(frames))])
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[NpzFile]:
-    """The file as numpy reads it. Raises InputError for whatever is wrong with it in the block."""
-    try:
-        if not is_zipfile(readable_file(path, "inputs")):
-            raise ValueError("it is no zip archive")
-        with open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
-            yield archive
-    except InputError:
-        raise
-    # Foreign bytes can make the parsers fail in any way.
-    except Exception as error:
-        raise InputError(f"{path} is not a readable npz: {one_line(error)}; write it with numpy.savez") from error
 
 
 def _check_name(path: Path, key: str, name: str, number: int) -> None:
