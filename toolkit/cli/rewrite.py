@@ -61,6 +61,10 @@ def rewrite_command(
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Prove the result equal to the model on random inputs.")
     ] = True,
+    check_inputs: Annotated[
+        Path | None,
+        typer.Option(help="npz with an array for each input, by name: prove it on these in place of random ones."),
+    ] = None,
     check_seconds: Annotated[
         float | None,
         typer.Option(min=1, help="Most that the proof may take; by default it goes by the size of the model."),
@@ -91,6 +95,7 @@ def rewrite_command(
     from toolkit.bounded.limits import Limits
     from toolkit.cli.rewrite_tables import show_explanation, show_passes, show_runs
     from toolkit.errors import InputError
+    from toolkit.graph.given_inputs import read_given_inputs
     from toolkit.graph.model_file import claim_model, model_path, read_model, write_model
     from toolkit.graph.opset import raise_opset
     from toolkit.graph.pipeline import rewrite
@@ -108,7 +113,7 @@ def rewrite_command(
     if list_passes:
         show_passes(offered)
         return
-    inputs = [model, *context.obj.files]
+    inputs = [model, check_inputs, *context.obj.files]
     explained = None if json_file is None else claim_file(json_file, inputs=inputs)
     if model is None or output is None:
         raise InputError("give the model to rewrite and, with -o, the file to write; see `rewrite --help`")
@@ -116,11 +121,14 @@ def rewrite_command(
     source = model_path(model)
     if keep_fp32 and precision is None:
         raise InputError("--keep-fp32 is of no use without --precision; give --precision fp16 or leave it out")
+    if check_inputs is not None and not check:
+        raise InputError("--check-inputs is of no use with --no-check; leave one of them out")
     ops = context.obj.custom_ops()
     with step("read the model"):
         proto = read_model(source)
     for claimed in filter(None, (target.model, target.weights, explained)):
         keep_apart(claimed, model_files(source))
+    given = None if check_inputs is None else read_given_inputs(check_inputs, proto)
     if precision is not None:
         policy = replace(POLICIES[precision], keep=tuple(keep_fp32 or ()))
         proto = raise_opset(proto, policy.opset, ops)
@@ -130,7 +138,7 @@ def rewrite_command(
     names = explained_names(explain_pass or (), passes)
     limits = default_limits(proto)
     limits = Limits(check_seconds or limits.seconds, int(1e9 * check_memory) if check_memory else limits.bytes)
-    result = rewrite(proto, passes, ops, form=form.value, check=check, limits=limits, progress=step)
+    result = rewrite(proto, passes, ops, form=form.value, check=check, limits=limits, inputs=given, progress=step)
     show_runs(result.log)
     runs = [run for run in result.log if run.name in names]
     if explain or explain_pass:

@@ -31,8 +31,8 @@ Arrays = Mapping[str, np.ndarray]
 class Reference:
     """What a model must go on being: `fault` says why ONNX's checker refuses it anyway.
 
-    It computes `outputs` from `inputs`. Where ONNX Runtime cannot tell, `unknown` says why; then `loads` says whether
-    it can load the model at least, and `types` what is known of the outputs.
+    It computes `outputs` from `inputs`, which are `origin`. Where ONNX Runtime cannot tell, `unknown` says why; then
+    `loads` says whether it can load the model at least, and `types` what is known of the outputs.
     """
 
     fault: str
@@ -41,6 +41,7 @@ class Reference:
     unknown: str = ""
     loads: bool = False
     types: Mapping[str, TypeProto] = field(default_factory=dict)
+    origin: str = "random inputs"
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,14 @@ class Examination:
     finding: str = ""
 
 
-def reference_of(model: ModelProto) -> Reference:
-    """Run a model on random inputs. Raises an exception for want of memory alone."""
+def reference_of(model: ModelProto, inputs: Arrays | None = None) -> Reference:
+    """Run a model on inputs, random ones if none are given. Raises an exception for want of memory alone."""
     fault = checker_fault(model)
     random_op = next((node.op_type for node in all_nodes(model.graph.node) if is_random(node)), None)
     if random_op is None:
         try:
+            if inputs is not None:
+                return Reference(fault, inputs, outputs_of(model, inputs), origin="the inputs given")
             inputs = random_inputs(model)
             return Reference(fault, inputs, outputs_of(model, inputs))
         except Exception as error:  # a model of unknown origin can fail in any way
@@ -94,9 +97,8 @@ def examine(reference: Reference, model: ModelProto, tolerance: float) -> Examin
         if not change <= limit:
             return Examination(f"output {name!r} differs by {change:.1e} of its largest value, {limit:.0e} is allowed")
     change = max(changes.values(), default=0.0)
-    finding = (
-        f"equal in ONNX Runtime on random inputs: {len(outputs)} outputs within {change:.1e} of their largest value"
-    )
+    within = f"{len(outputs)} outputs within {change:.1e} of their largest value"
+    finding = f"equal in ONNX Runtime on {reference.origin}: {within}"
     if empty := [name for name, array in outputs.items() if is_nowhere_finite(array)]:
         finding += f"; of no account are {len(empty)} that hold no finite number, such as {empty[0]!r}"
     return Examination("", finding)

@@ -16,6 +16,7 @@ from toolkit.bounded.memory import memory_limit
 from toolkit.bounded.process import BoundedProcess
 from toolkit.errors import CheckFailed, InputError
 from toolkit.graph.conversion import to_graph, to_model
+from toolkit.graph.equivalence import Arrays
 from toolkit.graph.graph_pass import GraphPass
 from toolkit.graph.order import sort_nodes
 from toolkit.graph.proof import default_limits, prove
@@ -51,14 +52,15 @@ def rewrite(
     form: Form = "functional",
     check: bool = True,
     limits: Limits | None = None,
+    inputs: Arrays | None = None,
     progress: Progress = lambda step: nullcontext(),
 ) -> Rewritten:
     """Run passes over a model, which itself stays as it is; `ops` are what nodes of domain ``uniad`` may be.
 
-    Passes in a row that have the same tolerance are checked together: by ONNX's checker and, on random inputs, by ONNX
-    Runtime, where these accept the model as it was. Only if the check fails are they repeated, one more each time, to
-    find the one at fault. A pass of infinite tolerance may change inputs and outputs, so what follows it is compared
-    with its result. Passes and each check may take `limits`, which by default go by the size of the model.
+    Passes in a row that have the same tolerance are checked together: by ONNX's checker and, on `inputs` or random
+    ones, by ONNX Runtime, where these accept the model as it was. Only if the check fails are they repeated, one more
+    each time, to find the one at fault. A pass of infinite tolerance may change inputs and outputs, so what follows it
+    is compared with its result. Passes and each check may take `limits`, which by default go by the model's size.
 
     Raises CheckFailed, naming the pass, if one fails or breaks the model; InputError for a custom op of no plugin, and
     for a model that passes or checks cannot deal with within the limits.
@@ -74,9 +76,9 @@ def rewrite(
                 rewritten, runs = run_passes(model, stage, ops, limits)
             if check:
                 with progress("run the model before and after"):
-                    examination = prove(model, rewritten, tolerance_of(stage), process)
+                    examination = prove(model, rewritten, tolerance_of(stage), process, inputs)
                     if examination.fault:
-                        raise CheckFailed(blame(model, stage, ops, process) or examination.fault)
+                        raise CheckFailed(blame(model, stage, ops, process, inputs) or examination.fault)
                 checks.append(examination.finding)
             log += runs
             model = rewritten
@@ -155,11 +157,17 @@ def tolerance_of(stage: Sequence[GraphPass]) -> float:
     return stage[0].tolerance if stage else 1e-6
 
 
-def blame(model: ModelProto, stage: Sequence[GraphPass], ops: Sequence[CustomOp], process: BoundedProcess) -> str:
+def blame(
+    model: ModelProto,
+    stage: Sequence[GraphPass],
+    ops: Sequence[CustomOp],
+    process: BoundedProcess,
+    inputs: Arrays | None,
+) -> str:
     """Which pass breaks the model, and how."""
     for count in range(len(stage) + 1):
         rewritten, _ = run_passes(model, stage[:count], ops, process.limits)
-        fault = prove(model, rewritten, tolerance_of(stage), process).fault
+        fault = prove(model, rewritten, tolerance_of(stage), process, inputs).fault
         if fault:
             culprit = f"pass {stage[count - 1].name!r}" if count else "onnx-graphsurgeon"
             return f"{culprit} breaks the model: {fault}; nothing was written"

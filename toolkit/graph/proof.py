@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto
 from toolkit.bounded.limits import CallFailed, LimitExceeded, Limits
 from toolkit.bounded.process import BoundedProcess
 from toolkit.errors import CheckFailed, InputError
-from toolkit.graph.equivalence import Examination, Reference, examine, reference_of
+from toolkit.graph.equivalence import Arrays, Examination, Reference, examine, reference_of
 from toolkit.graph.validity import checker_fault
 from toolkit.graph.weights import split_weights
 
@@ -37,13 +37,15 @@ def weight_bytes(model: ModelProto) -> int:
     return int(light.ByteSize()) + sum(int(weight.ByteSize()) for weight in weights.values())
 
 
-def prove(before: ModelProto, after: ModelProto, tolerance: float, process: BoundedProcess) -> Examination:
-    """Compare a rewritten model with what it was before, in a process with limits; see `examine`.
+def prove(
+    before: ModelProto, after: ModelProto, tolerance: float, process: BoundedProcess, inputs: Arrays | None = None
+) -> Examination:
+    """Compare a rewritten model with what it was before, in a process with limits; see `reference_of` and `examine`.
 
     Raises InputError if that takes more than it may, and CheckFailed if it cannot be carried out.
     """
     try:
-        return process.call(compare, pack(before), pack(after), tolerance)
+        return process.call(compare, pack(before), pack(after), tolerance, inputs)
     except LimitExceeded as reason:
         raise InputError(
             f"the proof that the rewritten model computes the same {reason}; allow it more with --check-seconds and "
@@ -55,11 +57,11 @@ def prove(before: ModelProto, after: ModelProto, tolerance: float, process: Boun
         ) from reason
 
 
-def compare(before: Messages, after: Messages, tolerance: float) -> Examination:
+def compare(before: Messages, after: Messages, tolerance: float, inputs: Arrays | None = None) -> Examination:
     """What `prove` does, in that process."""
     original = unpack(before)
     comparable = not math.isinf(tolerance)
-    reference = reference_of(original) if comparable else Reference(checker_fault(original), {}, {})
+    reference = reference_of(original, inputs) if comparable else Reference(checker_fault(original), {}, {})
     return examine(reference, unpack(after), tolerance)
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto
 
 from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, ShapeRange
 from toolkit.errors import InputError
+from toolkit.graph.given_inputs import open_shape
 from toolkit.graph.model_file import read_model
 from toolkit.graph.opset import raise_opset
 from toolkit.graph.pipeline import run_passes, with_bodies
@@ -77,7 +78,7 @@ def with_own_bodies(model: ModelProto, ops: Sequence[CustomOp]) -> ModelProto:
 def check_profiles(model: ModelProto, profiles: Mapping[str, ShapeRange], source: Path) -> None:
     """Raise InputError unless every input with open sizes has a profile that fits it, and no other input is named."""
     weights = {weight.name for weight in model.graph.initializer}
-    inputs = {value.name: open_shape(value) for value in model.graph.input if value.name not in weights}
+    inputs = {value.name: open_shape(value) or [] for value in model.graph.input if value.name not in weights}
     for name in profiles:
         if name not in inputs:
             raise InputError(f"--profile names input {name!r}, which {source} has not; it has {', '.join(inputs)}")
@@ -94,12 +95,6 @@ def check_profiles(model: ModelProto, profiles: Mapping[str, ShapeRange], source
             )
             if not fits:
                 raise InputError(f"{stated}; --profile gives it {'x'.join(map(str, given))}")
-
-
-def open_shape(value: ValueInfoProto) -> list[int | str]:
-    """An input's sizes; an open one is its name, or "?"."""
-    dimensions = value.type.tensor_type.shape.dim
-    return [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in dimensions]
 
 
 def plugin_ops(model: Path, ops: Sequence[CustomOp], source: Path) -> list[CustomOp]:
