@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from onnx import TypeProto
 
 from tests.graph.rewriting import text_model
-from toolkit.graph.equivalence import examine, reference_of
+from toolkit.graph.equivalence import examine, reference_of, rounding, to_neighbours
 from toolkit.graph.output_types import is_as_known
 
 UNRUNNABLE = "m (float[5] x, int64[2] s) => (float[A] y, float[B] z) { y, b = Split <axis = 0> (x, s) z = Relu (b) }"
@@ -44,6 +45,54 @@ def test_an_output_of_another_size_is_named() -> None:
 def test_an_output_that_is_gone_is_named() -> None:
     other = "m (float[5] x, int64[2] s) => (float[A] y) { y, b = Split <axis = 0> (x, s) }"
     assert examine(reference_of(text_model(UNRUNNABLE)), text_model(other), 1e-4).fault == "output 'z' is gone"
+
+
+HALVES_INSIDE = "m (float[4] x) => (float[4] y) { h = Cast <to = 10> (x) a = Add (h, k) y = Cast <to = 1> (a) }"
+
+
+@pytest.mark.parametrize(("offset", "fits"), [(2.001953125, True), (2.01, False)])
+def test_the_narrowest_float_inside_bounds_the_change(offset: float, fits: bool) -> None:
+    """Inputs and outputs of 32 bits, and sums of 16: one rounding of these is 5e-4."""
+    before, after = (text_model(HALVES_INSIDE, k=np.float16(value)) for value in (2.0, offset))
+    fault = examine(reference_of(before), after, 1e-4).fault
+    assert (fault == "") is fits
+    assert fits or "2e-03 is allowed" in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("m (float[2] x) => (float[2] y) { y = Relu (x) }", 2.0**-22),
+        ("m (float16[2] x) => (float16[2] y) { y = Relu (x) }", 2.0**-9),
+        ("m (float[2] x) => (float[2] y) { b = Cast <to = 16> (x) y = Cast <to = 1> (b) }", 2.0**-6),
+    ],
+)
+def test_types_inside_are_told_by_inputs_weights_and_casts(text: str, expected: float) -> None:
+    assert rounding(text_model(text)) == expected
+
+
+CHAOTIC = "m (float[64] x) => (float[64] y, float[64] z) { a = Mul (x, k) y = Sin (a) z = Add (x, d) }"
+"""Of angles of a million radians one rounding is a twentieth of a turn."""
+
+
+def test_outputs_that_hang_on_the_last_digits_are_judged_by_that() -> None:
+    """One rounding more changes `y` no more than other inputs of the same digits do, but `z` not at all."""
+    factors = (np.float32(1e6), np.nextafter(np.float32(1e6), np.float32(2e6)))
+    before, after = (text_model(CHAOTIC, k=factor, d=np.float32(0)) for factor in factors)
+    examination = examine(reference_of(before), after, 1e-4)
+    assert not examination.fault
+    assert "1 as near as the model is to itself when inputs are rounded otherwise, such as 'y'" in examination.finding
+    broken = text_model(CHAOTIC, k=factors[0], d=np.float32(1e-3))
+    assert examine(reference_of(before), broken, 1e-4).fault.startswith("output 'z' differs by")
+
+
+def test_neighbours_are_one_rounding_away() -> None:
+    floats = np.array([1.0, 0.0, -2.0], np.float32)
+    moved = to_neighbours(floats, np.random.default_rng(0))
+    assert (moved != floats).all()
+    np.testing.assert_allclose(moved, floats, rtol=2e-7, atol=1e-44)
+    numbers = np.array([3])
+    assert to_neighbours(numbers, np.random.default_rng(0)) is numbers
 
 
 KNOWN = [

@@ -15,6 +15,7 @@ from custom_ops.multi_scale_deformable_attention.op import multi_scale_deformabl
 from custom_ops.rotate.op import rotate
 from tests.graph.rewriting import op_types, rewritten, text_model
 from toolkit.graph.equivalence import outputs_of
+from toolkit.graph.random_inputs import random_inputs
 from toolkit.graph.vendor.recognition import RECOGNISE_VENDOR_NODES
 from toolkit.graph.vendor.spelling import TO_VENDOR_SPELLINGS
 from toolkit.plugin.manager import PluginManager
@@ -180,3 +181,47 @@ def test_ops_without_a_counterpart_stay() -> None:
 def test_the_spelling_pass_runs_only_when_asked_for() -> None:
     assert not TO_VENDOR_SPELLINGS.default
     assert replace(TO_VENDOR_SPELLINGS, default=True) not in PluginManager.load().graph_passes()
+
+
+def test_attention_of_mmdeploy_gives_heads_in_one_axis() -> None:
+    """The same arithmetic as TensorRT's plugin, then a reshape."""
+    plugin = TENSORRT.replace("(float[1, 5, 2, 4] y)", "(float[1, 5, 8] y)")
+    text = plugin.replace("MultiscaleDeformableAttnPlugin_TRT", "mmdeploy.MMCVMultiScaleDeformableAttention")
+    ours, theirs = recognised(text), recognised(TENSORRT)
+    inputs = random_inputs(ours)
+    [joined], [apart] = (outputs_of(model, inputs).values() for model in (ours, theirs))
+    np.testing.assert_array_equal(joined, apart.reshape(1, 5, 8))
+
+
+def test_attention_of_mmdeploy_without_softmax_is_left_with_the_reason() -> None:
+    text = """m (float[1, 20, 2, 4] value, float[1, 5, 2, 2, 2, 2] locations, float[1, 5, 2, 2, 2] weights)
+        => (float[1, 5, 8] y) {
+        y = mmdeploy.MMCVMultiScaleDeformableAttention (value, shapes, starts, locations, weights)
+    }"""
+    _, outcome = rewritten(model_of(text), RECOGNISE_VENDOR_NODES, compare=False)
+    assert [miss.reason for miss in outcome.near_misses] == [
+        "MMCVMultiScaleDeformableAttention: its weights do not come from a Softmax"
+    ]
+
+
+@pytest.mark.parametrize(("number", "mode"), [(0, "bilinear"), (1, "nearest"), (2, "bicubic")])
+def test_grid_sampler_of_mmdeploy_is_grid_sample(number: int, mode: str) -> None:
+    text = f"""m (float[1, 3, 8, 8] x, float[1, 4, 4, 2] grid) => (float[1, 3, 4, 4] y) {{
+        y = mmdeploy.grid_sampler <interpolation_mode = {number}, padding_mode = 1, align_corners = 0> (x, grid)
+    }}"""
+    model = recognised(text)
+    [node] = model.graph.node
+    assert (node.domain, node.op_type) == ("", "GridSample")
+    inputs = random_inputs(model)
+    expected = torch.nn.functional.grid_sample(
+        torch.from_numpy(inputs["x"]), torch.from_numpy(inputs["grid"]), mode, "border", align_corners=False
+    )
+    np.testing.assert_allclose(outputs_of(model, inputs)["y"], expected.numpy(), atol=1e-5)
+
+
+def test_unknown_modes_of_grid_sampler_are_left() -> None:
+    text = """m (float[1, 3, 8, 8] x, float[1, 4, 4, 2] grid) => (float[1, 3, 4, 4] y) {
+        y = mmdeploy.grid_sampler <interpolation_mode = 7, padding_mode = 0> (x, grid)
+    }"""
+    _, outcome = rewritten(model_of(text), RECOGNISE_VENDOR_NODES, compare=False)
+    assert "0 to 2 with 2 are known" in outcome.near_misses[0].reason

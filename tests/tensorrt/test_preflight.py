@@ -98,3 +98,21 @@ def test_message_lists_all_by_submodule() -> None:
         "tracking: 2 NonZero, Det (first '/tracking/masks/NonZero_1'); "
         "no submodule: Det (first 'Det_7'); replace them, see `uniad-toolkit rewrite --list`"
     )
+
+
+ZEROS = {"zero": np.zeros(1, np.int8), "shifted": np.array([3], np.int8), "unsigned": np.array([128], np.uint8)}
+
+
+@pytest.mark.parametrize(
+    ("zero_point", "what"),
+    [("zero", []), ("shifted", ["QuantizeLinear with zero points"]), ("unsigned", ["QuantizeLinear of uint8"])],
+)
+def test_quantization_is_symmetric_and_signed(zero_point: str, what: list[str]) -> None:
+    """The remedy is in the quantizer's words."""
+    quantized = model(make_node("QuantizeLinear", ["x", "s", zero_point], ["y"], name="q"))
+    quantized.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in ZEROS.items())
+    listed = unsupported_nodes(quantized, Target.TENSORRT_RTX, lambda op: True, lambda node: True)
+    assert [entry.what for entry in listed] == what
+    if what:
+        with pytest.raises(InputError, match=r'quantize symmetrically and to int8 .*"ActivationSymmetric": True'):
+            require_supported(quantized, Path("q.onnx"), Target.TENSORRT_RTX, lambda op: True, lambda node: True)

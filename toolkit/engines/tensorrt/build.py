@@ -27,6 +27,7 @@ from toolkit.ops.tensorrt_plugin import register_plugins, with_bases
 from toolkit.storage.claims import unguarded_file
 from toolkit.storage.outputs import new_file
 from toolkit.storage.regular_file import open_regular
+from toolkit.text import LONGEST_LINE, shown
 
 if TYPE_CHECKING:
     import tensorrt
@@ -103,7 +104,7 @@ def parse_network(
     if not parser.parse_from_file(str(model)):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         error = next((error for error in errors if error.node_name()), errors[0])
-        reason = error.desc().partition("\n")[0]
+        reason = shown(" ".join(error.desc().split()), LONGEST_LINE)
         raise InputError(f"{target.title} cannot read node {error.node_name()!r} of {source}: {reason}")
     return network
 

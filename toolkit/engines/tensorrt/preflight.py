@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from toolkit.engines.tensorrt.library import Target
 from toolkit.errors import InputError
@@ -20,6 +20,13 @@ LARGEST_TOPK = 3840
 RTX_LACKS = ("NonZero", "NonMaxSuppression", "RoiAlign")
 """Its parser takes these, or says so, and then finds nothing that implements them."""
 
+UNSUPPORTED_INTEGERS = frozenset((TensorProto.UINT8, TensorProto.UINT16, TensorProto.INT16))
+"""Of quantized values; TensorRT takes int8, int4 and FP8."""
+SYMMETRIC = (
+    "quantize symmetrically and to int8 (with ONNX Runtime: activation_type=QuantType.QInt8, "
+    'extra_options={"ActivationSymmetric": True})'
+)
+
 Registered = Callable[[NodeProto], bool]
 
 
@@ -30,6 +37,7 @@ class Unsupported:
     node: str
     submodule: str
     what: str
+    remedy: str = "replace them, see `uniad-toolkit rewrite --list`"
 
 
 def require_supported(
@@ -49,9 +57,9 @@ def require_supported(
         first = next(entry.node for entry in found if entry.submodule == submodule)
         kinds = ", ".join(what if count == 1 else f"{count} {what}" for what, count in counts.items())
         listed.append(f"{submodule}: {kinds} (first {first!r})")
+    remedies = dict.fromkeys(entry.remedy for entry in found)
     raise InputError(
-        f"{target.title} lacks {len(found)} of the nodes of {source}: {'; '.join(listed)}; "
-        "replace them, see `uniad-toolkit rewrite --list`"
+        f"{target.title} lacks {len(found)} of the nodes of {source}: {'; '.join(listed)}; {'; '.join(remedies)}"
     )
 
 
@@ -73,6 +81,20 @@ def unsupported_nodes(
             what = unsupported_use(node, target, constants)
         if what:
             yield Unsupported(node.name, submodule_of(node), what)
+        elif what := unsupported_quantization(node, constants):
+            yield Unsupported(node.name, submodule_of(node), what, SYMMETRIC)
+
+
+def unsupported_quantization(node: NodeProto, constants: Mapping[str, onnx.TensorProto]) -> str:
+    """In what way a node quantizes, or the reverse, that TensorRT cannot; empty if it does not."""
+    if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(node.input) < 3:
+        return ""
+    zero = constants.get(node.input[2])
+    if zero is None:
+        return ""
+    if zero.data_type in UNSUPPORTED_INTEGERS:
+        return f"{node.op_type} of {TensorProto.DataType.Name(zero.data_type).lower()}"
+    return f"{node.op_type} with zero points" if onnx.numpy_helper.to_array(zero).any() else ""
 
 
 def submodule_of(node: NodeProto) -> str:

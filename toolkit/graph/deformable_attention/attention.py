@@ -13,7 +13,7 @@ from toolkit.graph.deformable_attention.layout import Layout
 from toolkit.graph.deformable_attention.locations import Locations, locations
 from toolkit.graph.deformable_attention.operand import Operand
 from toolkit.graph.deformable_attention.regrouping import regrouped_by, regroups
-from toolkit.graph.deformable_attention.sizes import Sizes
+from toolkit.graph.deformable_attention.sizes import Sizes, type_name
 from toolkit.graph.deformable_attention.softmax import logits_of, softmax_path
 from toolkit.graph.deformable_attention.values import value_operands
 from toolkit.graph.deformable_attention.views import Path
@@ -75,8 +75,8 @@ def check_sampling(node: gs.Node) -> None:
         value = node.attrs.get(name, default)
         if value not in accepted:
             raise Unfit(f"{name} is {value!r} instead of {accepted[0]!r}")
-    if np.dtype(node.inputs[0].dtype) not in (np.float32, np.float16):
-        raise Unfit("the samples are neither float32 nor float16")
+    if node.inputs[0].dtype not in (np.float32, np.float16):
+        raise Unfit(f"the samples are of type {type_name(node.inputs[0])}, neither float32 nor float16")
 
 
 def head_counts(summed: WeightedSum, sizes: Sizes) -> list[int]:

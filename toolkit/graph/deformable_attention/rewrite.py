@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx.helper
 
 from toolkit.graph.deformable_attention.recipe import REST, Dimensions, Fusion, Recipe, SizeOf
+from toolkit.graph.deformable_attention.sizes import type_number
 from toolkit.ops.spec import DOMAIN
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ class Site:
         """A tensor in another type, if it is not of that type."""
         if dtype is None or tensor.dtype is None or tensor.dtype == dtype:
             return tensor
-        to = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        return self.made("Cast", [tensor], what, dtype=dtype, to=to)
+        return self.made("Cast", [tensor], what, dtype=dtype, to=type_number(dtype))
 
     def reshaped(self, tensor: gs.Tensor, dimensions: Dimensions, what: str) -> gs.Tensor:
         """A tensor after a Reshape."""

@@ -180,14 +180,22 @@ def node_message(node: gs.Node) -> NodeProto:
 
 def tensor_info(tensor: gs.Tensor, shape: Sequence[Any]) -> onnx.ValueInfoProto:
     """Name, type and shape of a tensor in ONNX's form."""
-    return onnx.helper.make_tensor_value_info(tensor.name, type_number(tensor) or onnx.TensorProto.UNDEFINED, shape)
+    return onnx.helper.make_tensor_value_info(
+        tensor.name, type_number(tensor.dtype) or onnx.TensorProto.UNDEFINED, shape
+    )
 
 
-def type_number(tensor: gs.Tensor) -> int | None:
-    """ONNX's number for the type of a tensor, None if it is not known."""
-    if tensor.dtype is None or isinstance(tensor.dtype, int):
-        return tensor.dtype
-    return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)))
+def type_number(dtype: Any) -> int | None:
+    """ONNX's number for a type as graphsurgeon states it: NumPy's, or ONNX's own number where NumPy has none."""
+    if dtype is None or isinstance(dtype, int):
+        return dtype
+    return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+def type_name(tensor: gs.Tensor) -> str:
+    """The type of a tensor in ONNX's words."""
+    number = type_number(tensor.dtype)
+    return "unknown" if number is None else onnx.TensorProto.DataType.Name(number).lower()
 
 
 def stated_shapes(model: ModelProto) -> Iterator[tuple[str, Shape]]:

@@ -6,9 +6,11 @@ packed half precision.
 - ``MultiScaleDeformableAttnTRT(2)``: value [B, S, H, C], spatial shapes [L, 2] as (h, w), reference points
   [B, Q, 1, 2D], offsets [B, Q, H, L*P*2] and attention logits [B, Q, H, L*P], as our op takes them;
 - ``RotateTRT(2)``: image [C, H, W], angle in degrees, centre (x, y) in pixels; attribute ``interpolation``;
-- ``InverseTRT``, and ``Inverse`` of ONNX Runtime's own operators: square matrices.
+- ``InverseTRT``, and ``Inverse`` of ONNX Runtime's own operators: square matrices;
+- ``mmdeploy::grid_sampler``: GridSample with its modes as numbers.
 
-``MultiscaleDeformableAttnPlugin_TRT``, which comes with TensorRT, is in `toolkit.graph.vendor.tensorrt_attention`.
+``MultiscaleDeformableAttnPlugin_TRT``, which comes with TensorRT, and ``mmdeploy::MMCVMultiScaleDeformableAttention``
+are in `toolkit.graph.vendor.tensorrt_attention`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,12 @@ from typing import TYPE_CHECKING, Any
 from toolkit.graph.edits import graph_and_inner, input_constant
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
 from toolkit.graph.unfit import Unfit
-from toolkit.graph.vendor.tensorrt_attention import TENSORRT_ATTENTION, from_tensorrt_attention
+from toolkit.graph.vendor.tensorrt_attention import (
+    MMCV_ATTENTION,
+    TENSORRT_ATTENTION,
+    from_mmcv_attention,
+    from_tensorrt_attention,
+)
 from toolkit.ops.spec import DOMAIN
 
 if TYPE_CHECKING:
@@ -27,6 +34,9 @@ if TYPE_CHECKING:
 
 INTERPOLATIONS = ("bilinear", "nearest")
 """Of ``RotateTRT``, by number."""
+SAMPLINGS, RENAMED_SAMPLINGS, RENAMED_IN = ("bilinear", "nearest", "bicubic"), ("linear", "nearest", "cubic"), 20
+"""Of ``grid_sampler``, by number, in GridSample's words, and in those from an opset on."""
+PADDINGS = ("zeros", "border", "reflection")
 
 
 def apply(graph: gs.Graph) -> Outcome:
@@ -43,7 +53,7 @@ def apply(graph: gs.Graph) -> Outcome:
             except Unfit as reason:
                 near_misses.append(NearMiss(node.name, f"{spelling}: {reason}"))
             else:
-                changes.append(Change(node.name, f"{spelling} is {DOMAIN}::{node.op}"))
+                changes.append(Change(node.name, f"{spelling} is {node.domain or 'ai.onnx'}::{node.op}"))
     return Outcome(tuple(changes), tuple(near_misses))
 
 
@@ -85,10 +95,27 @@ def from_inverse(graph: gs.Graph, node: gs.Node) -> None:
     become(node, "Inverse", list(node.inputs), {})
 
 
+def from_grid_sampler(graph: gs.Graph, node: gs.Node) -> None:
+    """``mmdeploy::grid_sampler``. Raises Unfit for a mode that it does not have."""
+    interpolation, padding = (node.attrs.get(name) for name in ("interpolation_mode", "padding_mode"))
+    if interpolation not in (0, 1, 2) or padding not in (0, 1, 2) or len(node.inputs) != 2:
+        modes = f"its modes are {interpolation!r} and {padding!r}, with {len(node.inputs)} inputs"
+        raise Unfit(f"{modes}; 0 to 2 with 2 are known")
+    names = SAMPLINGS if graph.opset < RENAMED_IN else RENAMED_SAMPLINGS
+    node.op, node.domain = "GridSample", None
+    node.attrs = {
+        "mode": names[interpolation],
+        "padding_mode": PADDINGS[padding],
+        "align_corners": int(node.attrs.get("align_corners", 0)),
+    }
+
+
 SPELLINGS: Mapping[str, Callable[[gs.Graph, gs.Node], None]] = {
     "MultiScaleDeformableAttnTRT": from_attention,
     "MultiScaleDeformableAttnTRT2": from_attention,
     TENSORRT_ATTENTION: from_tensorrt_attention,
+    MMCV_ATTENTION: from_mmcv_attention,
+    "grid_sampler": from_grid_sampler,
     "RotateTRT": from_rotate,
     "RotateTRT2": from_rotate,
     "InverseTRT": from_inverse,

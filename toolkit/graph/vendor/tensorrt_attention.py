@@ -1,8 +1,9 @@
-"""The attention plugin that comes with TensorRT becomes our op.
+"""The attention plugin that comes with TensorRT, and that of mmdeploy, become our op.
 
 ``MultiscaleDeformableAttnPlugin_TRT`` takes value [B, S, H, C], spatial shapes [L, 2], the start of each level [L],
 sampling locations [B, Q, H, L, P, 2] in [0, 1] and weights [B, Q, H, L, P]. Ours has the softmax and the location
 arithmetic inside, so it stands for the plugin only where both are found before it.
+``MMCVMultiScaleDeformableAttention`` takes the same, and gives the heads in one axis [B, Q, H*C].
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
 TENSORRT_ATTENTION = "MultiscaleDeformableAttnPlugin_TRT"
+MMCV_ATTENTION = "MMCVMultiScaleDeformableAttention"
 
 
 def from_tensorrt_attention(graph: gs.Graph, node: gs.Node) -> None:
@@ -40,6 +42,18 @@ def from_tensorrt_attention(graph: gs.Graph, node: gs.Node) -> None:
         added(graph, node, "Reshape", "offsets", [offsets, np.array([0, 0, 0, -1])]),
         logits,
     ]
+
+
+def from_mmcv_attention(graph: gs.Graph, node: gs.Node) -> None:
+    """Rewrite such a node, with a reshape after it. Raises Unfit as `from_tensorrt_attention` does."""
+    import onnx_graphsurgeon as gs
+
+    from_tensorrt_attention(graph, node)
+    [output] = node.outputs
+    heads_apart = gs.Variable(f"{node.name}/heads", output.dtype)
+    node.outputs = [heads_apart]
+    shape = gs.Constant(f"{node.name}/heads/shape", np.array([0, 0, -1]))
+    graph.nodes.append(gs.Node("Reshape", f"{node.name}/joined", inputs=[heads_apart, shape], outputs=[output]))
 
 
 def logits_of(weights: gs.Tensor, locations: gs.Tensor) -> gs.Tensor:
