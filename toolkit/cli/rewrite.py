@@ -54,6 +54,13 @@ def rewrite_command(
         list[str] | None,
         typer.Option(help="Pattern of node names, op types or submodules to leave in FP32; repeatable."),
     ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Most that --precision may change an output, relative to its largest value; without it, anything.",
+        ),
+    ] = None,
     interface: Annotated[
         Interface | None,
         typer.Option("--io", help="Inputs and outputs of the reference deployment; padded: as TensorRT for RTX can."),
@@ -86,15 +93,16 @@ def rewrite_command(
     """Fuse, replace and clean up nodes of an ONNX model, and prove that it still computes the same.
 
     Works on models of any origin, opset 16 to 23. A pass that breaks the model is named, and nothing is written. What
-    --precision and --io change cannot be compared: see docs/precision.md.
+    --precision changes of each output is measured, see docs/precision.md; what --io changes cannot be compared.
 
     Example: [bold]uniad-toolkit rewrite detector.onnx -o detector.plugin.onnx --form plugin --explain[/]
     """
     import json
 
     from toolkit.bounded.limits import Limits
-    from toolkit.cli.rewrite_tables import show_explanation, show_passes, show_runs
+    from toolkit.cli.rewrite_tables import show_deviations, show_explanation, show_passes, show_runs
     from toolkit.errors import InputError
+    from toolkit.graph.deviation import hold_to
     from toolkit.graph.given_inputs import read_given_inputs
     from toolkit.graph.model_file import claim_model, model_path, read_model, write_model
     from toolkit.graph.opset import raise_opset
@@ -119,16 +127,18 @@ def rewrite_command(
         raise InputError("give the model to rewrite and, with -o, the file to write; see `rewrite --help`")
     target = claim_model(output, inputs=inputs, others=[explained])
     source = model_path(model)
-    if keep_fp32 and precision is None:
-        raise InputError("--keep-fp32 is of no use without --precision; give --precision fp16 or leave it out")
-    if check_inputs is not None and not check:
-        raise InputError("--check-inputs is of no use with --no-check; leave one of them out")
+    for option, given in {"--keep-fp32": bool(keep_fp32), "--tolerance": tolerance is not None}.items():
+        if given and precision is None:
+            raise InputError(f"{option} is of no use without --precision; give --precision fp16 or leave it out")
+    for option, given in {"--check-inputs": check_inputs is not None, "--tolerance": tolerance is not None}.items():
+        if given and not check:
+            raise InputError(f"{option} is of no use with --no-check; leave one of them out")
     ops = context.obj.custom_ops()
     with step("read the model"):
         proto = read_model(source)
     for claimed in filter(None, (target.model, target.weights, explained)):
         keep_apart(claimed, model_files(source))
-    given = None if check_inputs is None else read_given_inputs(check_inputs, proto)
+    arrays = None if check_inputs is None else read_given_inputs(check_inputs, proto)
     if precision is not None:
         policy = replace(POLICIES[precision], keep=tuple(keep_fp32 or ()))
         proto = raise_opset(proto, policy.opset, ops)
@@ -138,13 +148,17 @@ def rewrite_command(
     names = explained_names(explain_pass or (), passes)
     limits = default_limits(proto)
     limits = Limits(check_seconds or limits.seconds, int(1e9 * check_memory) if check_memory else limits.bytes)
-    result = rewrite(proto, passes, ops, form=form.value, check=check, limits=limits, inputs=given, progress=step)
+    result = rewrite(proto, passes, ops, form=form.value, check=check, limits=limits, inputs=arrays, progress=step)
     show_runs(result.log)
     runs = [run for run in result.log if run.name in names]
     if explain or explain_pass:
         show_explanation(runs)
     for finding in result.checks:
         print_line(finding)
+    if result.deviations:
+        show_deviations(result.deviations)
+    if tolerance is not None:
+        hold_to(tolerance, result.deviations)
     with step("write"):
         path, *weights = write_model(result.model, target)
     print_written(path, f"{form} ONNX")

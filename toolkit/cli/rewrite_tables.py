@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Column, Table
 
@@ -31,6 +32,14 @@ def show_runs(runs: Sequence[PassRun]) -> None:
     for run in runs:
         counts = (run.nodes_before, run.nodes_after, len(run.outcome.changes), len(run.outcome.near_misses))
         table.add_row(plain(run.name), *map(str, counts))
+    console.print(table)
+
+
+def show_deviations(deviations: Mapping[str, float]) -> None:
+    """How far each output is from what it was."""
+    table = Table("output", Column("deviation", justify="right"))
+    for name, deviation in deviations.items():
+        table.add_row(plain(name), f"{deviation:.1e}" if math.isfinite(deviation) else "of another shape or not finite")
     console.print(table)
 
 

@@ -57,10 +57,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class Examination:
-    """What came out of a comparison: `fault` is empty if the model may stand; `finding` is a sentence for the user."""
+    """What came out of a comparison: `fault` is empty if the model may stand; `finding` is a sentence for the user.
+
+    `deviations` are the outputs' own, as `difference` has them, where they were measured.
+    """
 
     fault: str
     finding: str = ""
+    deviations: Mapping[str, float] = field(default_factory=dict)
 
 
 def reference_of(model: ModelProto, inputs: Arrays | None = None) -> Reference:
@@ -102,17 +106,16 @@ def examine(reference: Reference, model: ModelProto, tolerance: float) -> Examin
         if is_out_of_memory(error):
             raise
         return Examination(f"ONNX Runtime cannot run it any more: {one_line(error)}")
-    names = [*reference.outputs, *(name for name in outputs if name not in reference.outputs)]
-    changes = {name: difference(reference.outputs.get(name), outputs.get(name)) for name in names}
+    changes = differences(reference.outputs, outputs)
     floats = max(tolerance, reference.rounding)
-    limits = {name: floats if is_float(reference.outputs.get(name)) else tolerance for name in names}
-    beyond = [name for name in names if not changes[name] <= limits[name]]
+    limits = {name: floats if is_float(reference.outputs.get(name)) else tolerance for name in changes}
+    beyond = [name for name, change in changes.items() if not change <= limits[name]]
     noise = reference.noise() if beyond else {}
     for name in beyond:
         change, limit = changes[name], max(limits[name], NOISES * noise.get(name, 0.0))
         if not change <= limit:
             return Examination(f"output {name!r} differs by {change:.1e} of its largest value, {limit:.0e} is allowed")
-    within = [changes[name] for name in names if name not in beyond]
+    within = [change for name, change in changes.items() if name not in beyond]
     share = f"{len(within)} outputs within {max(within, default=0.0):.1e} of their largest value"
     finding = f"equal in ONNX Runtime on {reference.origin}: {share}"
     if beyond:
@@ -226,6 +229,12 @@ def rounding(model: ModelProto) -> float:
 def is_float(array: np.ndarray | None) -> bool:
     """Whether there is an array, of floats."""
     return array is not None and np.issubdtype(array.dtype, np.floating)
+
+
+def differences(before: Arrays, after: Arrays) -> dict[str, float]:
+    """The `difference` of each output of either."""
+    names = [*before, *(name for name in after if name not in before)]
+    return {name: difference(before.get(name), after.get(name)) for name in names}
 
 
 def difference(before: np.ndarray | None, after: np.ndarray | None) -> float:

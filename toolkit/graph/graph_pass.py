@@ -43,7 +43,8 @@ class GraphPass:
     before and attaches fresh ones after. `reason` says in one sentence why the pass exists. A pass with `default` off
     runs only when it is asked for by name. `tolerance` bounds the change of any output, relative to the output's
     largest magnitude, that the pipeline accepts before it refuses the pass; infinite where no comparison is possible,
-    because inputs or outputs change, or nodes appear that ONNX Runtime does not have.
+    because inputs or outputs change, or nodes appear that ONNX Runtime does not have. A pass of infinite tolerance is
+    `measured` if outputs can be compared all the same: then how far each deviates is told, and refuses nothing.
     """
 
     name: str
@@ -51,3 +52,4 @@ class GraphPass:
     apply: Callable[[gs.Graph], Outcome]
     default: bool = True
     tolerance: float = 1e-4
+    measured: bool = False

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
@@ -16,10 +16,10 @@ from toolkit.bounded.memory import memory_limit
 from toolkit.bounded.process import BoundedProcess
 from toolkit.errors import CheckFailed, InputError
 from toolkit.graph.conversion import to_graph, to_model
-from toolkit.graph.equivalence import Arrays
+from toolkit.graph.equivalence import Arrays, Examination
 from toolkit.graph.graph_pass import GraphPass
 from toolkit.graph.order import sort_nodes
-from toolkit.graph.proof import default_limits, prove
+from toolkit.graph.proof import default_limits, deviations_of, prove
 from toolkit.graph.provenance import PassRun, every_node, record_passes, stamp_nodes
 from toolkit.graph.unused import remove_unused
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
@@ -37,11 +37,16 @@ Progress = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A rewritten model, what each pass did to it, and what the checks found, a sentence each."""
+    """A rewritten model, what each pass did to it, and what the checks found, a sentence each.
+
+    `deviations` are those of outputs whose change by passes was measured (`GraphPass.measured`), relative to the
+    output's largest magnitude.
+    """
 
     model: ModelProto
     log: tuple[PassRun, ...]
     checks: tuple[str, ...]
+    deviations: Mapping[str, float] = field(default_factory=dict)
 
 
 def rewrite(
@@ -60,15 +65,17 @@ def rewrite(
     Passes in a row that have the same tolerance are checked together: by ONNX's checker and, on `inputs` or random
     ones, by ONNX Runtime, where these accept the model as it was. Only if the check fails are they repeated, one more
     each time, to find the one at fault. A pass of infinite tolerance may change inputs and outputs, so what follows it
-    is compared with its result. Passes and each check may take `limits`, which by default go by the model's size.
+    is compared with its result; what a measured one changes is told, and is no fault. Passes and each check may take
+    `limits`, which by default go by the size of the model.
 
     Raises CheckFailed, naming the pass, if one fails or breaks the model; InputError for a custom op of no plugin, and
     for a model that passes or checks cannot deal with within the limits.
     """
     log: list[PassRun] = []
     checks = []
+    deviations: dict[str, float] = {}
     model = with_bodies(model, ops)
-    stages = [tuple(stage) for _, stage in groupby(passes, key=lambda graph_pass: graph_pass.tolerance)] or [()]
+    stages = [tuple(stage) for _, stage in groupby(passes, key=lambda each: (each.tolerance, each.measured))] or [()]
     limits = limits or default_limits(model)
     with BoundedProcess(limits) as process:
         for stage in stages:
@@ -76,16 +83,17 @@ def rewrite(
                 rewritten, runs = run_passes(model, stage, ops, limits)
             if check:
                 with progress("run the model before and after"):
-                    examination = prove(model, rewritten, tolerance_of(stage), process, inputs)
+                    examination = examined(model, rewritten, stage, process, inputs)
                     if examination.fault:
                         raise CheckFailed(blame(model, stage, ops, process, inputs) or examination.fault)
                 checks.append(examination.finding)
+                deviations |= examination.deviations
             log += runs
             model = rewritten
     record_passes(model, log)
     if form == "plugin":
         detach_bodies(model)
-    return Rewritten(model, tuple(log), tuple(checks))
+    return Rewritten(model, tuple(log), tuple(checks), deviations)
 
 
 def with_bodies(model: ModelProto, ops: Sequence[CustomOp]) -> ModelProto:
@@ -157,6 +165,15 @@ def tolerance_of(stage: Sequence[GraphPass]) -> float:
     return stage[0].tolerance if stage else 1e-6
 
 
+def examined(
+    before: ModelProto, after: ModelProto, stage: Sequence[GraphPass], process: BoundedProcess, inputs: Arrays | None
+) -> Examination:
+    """The comparison that passes of a stage ask for."""
+    if stage and stage[0].measured:
+        return deviations_of(before, after, process, inputs)
+    return prove(before, after, tolerance_of(stage), process, inputs)
+
+
 def blame(
     model: ModelProto,
     stage: Sequence[GraphPass],
@@ -167,7 +184,7 @@ def blame(
     """Which pass breaks the model, and how."""
     for count in range(len(stage) + 1):
         rewritten, _ = run_passes(model, stage[:count], ops, process.limits)
-        fault = prove(model, rewritten, tolerance_of(stage), process, inputs).fault
+        fault = examined(model, rewritten, stage, process, inputs).fault
         if fault:
             culprit = f"pass {stage[count - 1].name!r}" if count else "onnx-graphsurgeon"
             return f"{culprit} breaks the model: {fault}; nothing was written"

@@ -11,6 +11,7 @@ from onnx import ModelProto, TensorProto
 from toolkit.bounded.limits import CallFailed, LimitExceeded, Limits
 from toolkit.bounded.process import BoundedProcess
 from toolkit.errors import CheckFailed, InputError
+from toolkit.graph.deviation import measure
 from toolkit.graph.equivalence import Arrays, Examination, Reference, examine, reference_of
 from toolkit.graph.validity import checker_fault
 from toolkit.graph.weights import split_weights
@@ -38,7 +39,11 @@ def weight_bytes(model: ModelProto) -> int:
 
 
 def prove(
-    before: ModelProto, after: ModelProto, tolerance: float, process: BoundedProcess, inputs: Arrays | None = None
+    before: ModelProto,
+    after: ModelProto,
+    tolerance: float,
+    process: BoundedProcess,
+    inputs: Arrays | None = None,
 ) -> Examination:
     """Compare a rewritten model with what it was before, in a process with limits; see `reference_of` and `examine`.
 
@@ -63,6 +68,26 @@ def compare(before: Messages, after: Messages, tolerance: float, inputs: Arrays 
     comparable = not math.isinf(tolerance)
     reference = reference_of(original, inputs) if comparable else Reference(checker_fault(original), {}, {})
     return examine(reference, unpack(after), tolerance)
+
+
+def deviations_of(
+    before: ModelProto, after: ModelProto, process: BoundedProcess, inputs: Arrays | None = None
+) -> Examination:
+    """Measure how far a model departs from what it was before, in a process with limits; see `measure`.
+
+    Where that takes more than it may, or cannot be carried out, the finding says so.
+    """
+    try:
+        return process.call(measure_packed, pack(before), pack(after), inputs)
+    except LimitExceeded as reason:
+        return Examination("", f"not compared: running the model before and after {reason}")
+    except CallFailed as reason:
+        return Examination("", f"not compared: running the model before and after fails: {reason}")
+
+
+def measure_packed(before: Messages, after: Messages, inputs: Arrays | None) -> Examination:
+    """What `deviations_of` does, in that process."""
+    return measure(reference_of(unpack(before), inputs), unpack(after))
 
 
 def pack(model: ModelProto) -> Messages:

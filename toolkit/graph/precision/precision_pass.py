@@ -24,6 +24,7 @@ def precision_pass(policy: PrecisionPolicy) -> GraphPass:
         apply=lambda graph: reduce_precision(graph, policy),
         default=False,
         tolerance=math.inf,
+        measured=True,
     )
 
 
