@@ -43,6 +43,10 @@ def rewrite_command(
         list[str] | None, typer.Option("--pass", help="Run this pass alone, or those named, in this order.")
     ] = None,
     skipped: Annotated[list[str] | None, typer.Option("--skip", help="Leave out a pass; repeatable.")] = None,
+    extract: Annotated[
+        list[str] | None,
+        typer.Option(help="Cut out the nodes of this name, op type, submodule or pattern; repeatable."),
+    ] = None,
     form: Annotated[
         Form, typer.Option(help="functional: custom nodes keep their functions and run in ONNX Runtime; plugin: not.")
     ] = Form.functional,
@@ -103,6 +107,7 @@ def rewrite_command(
     from toolkit.cli.rewrite_tables import show_deviations, show_explanation, show_passes, show_runs
     from toolkit.errors import InputError
     from toolkit.graph.deviation import hold_to
+    from toolkit.graph.extraction import extraction
     from toolkit.graph.given_inputs import read_given_inputs
     from toolkit.graph.model_file import claim_model, model_path, read_model, write_model
     from toolkit.graph.opset import raise_opset
@@ -121,6 +126,8 @@ def rewrite_command(
     if list_passes:
         show_passes(offered)
         return
+    if extract:
+        passes = (extraction(extract), *(passes if named else ()))
     inputs = [model, check_inputs, *context.obj.files]
     explained = None if json_file is None else claim_file(json_file, inputs=inputs)
     if model is None or output is None:
