@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +50,7 @@ def run_command(arguments: Sequence[str]) -> int:
             trace=print_trace if traced else None,
         )
         command = typer.main.get_command(make_app(plugins))
-        with without_progress(options.quiet):
+        with without_progress(options.quiet), naming_paths():
             status = command.main(rest or ["--help"], prog_name=PROGRAM, obj=plugins, standalone_mode=False)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
@@ -78,6 +79,17 @@ def print_causes(error: BaseException) -> None:
         where = "".join(f", at {frame.filename}:{frame.lineno}" for frame in place)
         print_trace(f"caused by {one_line(cause)}{where}")
         error = cause
+
+
+@contextmanager
+def naming_paths() -> Iterator[None]:
+    """Turns what the system says of a path, such as that its name is too long, into an InputError that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise InputError(f"{error.filename} cannot be used: {error.strerror}; check the path") from error
 
 
 def require_working_folder() -> None:

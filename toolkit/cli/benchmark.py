@@ -14,7 +14,7 @@ from toolkit.data.sources import address_paths
 from toolkit.errors import InputError
 from toolkit.hookspecs import hookimpl
 from toolkit.precision import Precision
-from toolkit.storage.claims import claim_file
+from toolkit.storage.claims import claim_file, keep_apart
 from toolkit.text import LONGEST_LINE
 
 DEFAULT_FRAMES = "10"
@@ -53,7 +53,7 @@ def benchmark_command(
     from toolkit.benchmarking.probe_pictures import write_probe_frames
     from toolkit.benchmarking.report import facts, timing_table, write_json
     from toolkit.bundle import Bundle
-    from toolkit.data.sources import open_frames
+    from toolkit.data.sources import image_files, open_frames
     from toolkit.storage.outputs import temporary_folder
 
     source = None if frames.isdecimal() else frames
@@ -72,6 +72,8 @@ def benchmark_command(
                 chosen = list(found)[: length and length + WARM_UP]
             if len(chosen) < WARM_UP + (length or 1):
                 raise InputError(f"{frames} holds {len(chosen)} frames, the first of which is not counted; give more")
+        if target is not None:
+            keep_apart(target, image_files(chosen))
         with step(f"load the {session} session"):
             engine = open_session(opened, session, context.obj, precision=precision)
         with step(f"run {len(chosen)} frames, and again to look into the model"):

@@ -43,7 +43,7 @@ def inspect_command(
     target = None if json_file is None else claim_file(json_file, inputs=[path, against, *context.obj.files])
     report = inspect_file(path, context.obj.submodules())
     if target is not None:
-        keep_apart(target, inspected_files(path))
+        keep_apart(target, [file for each in (path, against) if each is not None for file in inspected_files(each)])
     values = asdict(report)
     show(report)
     if against is not None:

@@ -16,7 +16,7 @@ from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
-from toolkit.storage.claims import claim_file
+from toolkit.storage.claims import claim_file, keep_apart
 
 
 @hookimpl
@@ -68,6 +68,8 @@ def verify_command(
         sequence = official_sequence(opened, inputs, length)
     else:
         sequence = probe_sequence(opened, length)
+    if target is not None:
+        keep_apart(target, sequence.pictures)
     with step(f"load {' and '.join(chosen)}"):
         reference, *candidates = (
             open_session(opened, name, plugins, precision=own_precision(name, precision, plugins), wires=True)

@@ -14,7 +14,7 @@ from toolkit.data.ego_motion import warn_of_other_rotation
 from toolkit.data.preprocess import sequence_inputs
 from toolkit.data.probe import probe_frames
 from toolkit.data.source_kind import FrameSourceKind
-from toolkit.data.sources import open_frames
+from toolkit.data.sources import image_files, open_frames
 from toolkit.errors import InputError
 from toolkit.reference_interface import tensors as official
 from toolkit.reference_interface.replay import read_inputs
@@ -26,12 +26,13 @@ PROBE_LENGTH = 6
 class Sequence:
     """`length` frames of tensors for every frame input, made when asked for, and the state before the first.
 
-    Without a `start` the state is zeros.
+    Without a `start` the state is zeros. `pictures` are the files that the frames are read from, wherever these are.
     """
 
     frames: Iterable[Mapping[str, np.ndarray]]
     length: int
     start: Mapping[str, np.ndarray] | None = None
+    pictures: tuple[Path, ...] = ()
 
 
 def probe_sequence(bundle: Bundle, length: int | None) -> Sequence:
@@ -50,7 +51,8 @@ def frame_sequence(
     frames = open_frames(address, bundle.config.image, sources, warn)
     count = check_length(address, len(frames), length)
     warn_of_other_rotation(frames, bundle.config.can_bus_rotation, warn)
-    return Sequence((inputs for _, inputs in sequence_inputs(islice(frames, count), bundle.config)), count)
+    inputs = (inputs for _, inputs in sequence_inputs(islice(frames, count), bundle.config))
+    return Sequence(inputs, count, pictures=tuple(image_files(islice(frames, count))))
 
 
 def official_sequence(bundle: Bundle, path: Path, length: int | None) -> Sequence:

@@ -6,6 +6,7 @@ The commands are asked for their parameters. A new one is here by itself, and fa
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -15,13 +16,16 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 import numpy as np
 import onnx
 import pytest
+import torch
 import typer
 from typer.models import ArgumentInfo
 
 from tests.graph.rewriting import text_model
+from tests.toolkit.toy_bundle import toy_frame, write_toy_bundle
 from toolkit.cli.application import make_app
 from toolkit.cli.main import run
 from toolkit.config.model import ModelConfig
+from toolkit.data.frame_folder import write_frame
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors
 from toolkit.plugin.manager import PluginManager
 
@@ -160,6 +164,36 @@ def test_weights_beside_a_model_are_inputs(words: str, tmp_path: Path, capsys: p
     assert run(line.split()) == 2
     assert f"{data} is an input of this command; choose another output" in " ".join(capsys.readouterr().err.split())
     assert content(data) == before
+
+
+@pytest.mark.parametrize("words", ["inspect {index} --json {part}", "inspect {other} --against {index} --json {part}"])
+def test_parts_of_a_checkpoint_are_inputs(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the command line names their index alone."""
+    part, index, other = tmp_path / "part.pth", tmp_path / "model.pth.index.json", tmp_path / "other.pth"
+    torch.save({"a": torch.ones(2)}, part)
+    shutil.copy(part, other)
+    index.write_text('{"weight_map": {"a": "part.pth"}}')
+    before = content(part)
+    assert run(words.format(index=index, part=part, other=other).split()) == 2
+    assert f"{part} is an input of this command; choose another output" in " ".join(capsys.readouterr().err.split())
+    assert content(part) == before
+
+
+@pytest.mark.parametrize("command", ["verify", "benchmark"])
+def test_pictures_outside_their_frames_are_inputs(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A frame may refer to them anywhere."""
+    bundle, frames = write_toy_bundle(tmp_path / "bundle"), tmp_path / "frames"
+    for number in range(2):
+        frame = write_frame(toy_frame(number, "monday"), frames)
+        frame.write_text(frame.read_text().replace("images/", "../pictures/"))
+    pictures = (frames / "images").rename(tmp_path / "pictures")
+    before, picture = content(pictures), next(pictures.iterdir())
+    assert run([command, str(bundle.path), "--frames", str(frames), "--json", str(picture)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{picture.name}, an input of this command; choose another output" in said
+    assert content(pictures) == before
 
 
 def test_commands_without_outputs() -> None:
