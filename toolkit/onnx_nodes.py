@@ -6,7 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
+
+
+def standard_opset(model: ModelProto) -> int | None:
+    """The version of the standard operators that a model imports; None if it imports none."""
+    return next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), None)
 
 
 def inner_graphs(node: NodeProto) -> Iterator[GraphProto]:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TypeProto
+from onnx import ModelProto, TypeProto
 
 from tests.graph.rewriting import text_model
+from toolkit.errors import CheckFailed
+from toolkit.graph import pipeline
 from toolkit.graph.equivalence import examine, reference_of, rounding, to_neighbours
 from toolkit.graph.output_types import is_as_known
+from toolkit.graph.pipeline import rewrite
+from toolkit.graph.proof import WITHOUT_OPTIMIZATIONS
+from toolkit.graph.random_inputs import MOST_ELEMENTS, candidate_inputs
 
 UNRUNNABLE = "m (float[5] x, int64[2] s) => (float[A] y, float[B] z) { y, b = Split <axis = 0> (x, s) z = Relu (b) }"
 """Two random sizes are 0 or 1, and never add up to five."""
 DRAWING = "m (float[2] x) => (float[2] y) { r = RandomNormalLike (x) y = Add (x, r) }"
+NEGATED = "m (float[2] x) => (float[2] y) { y = Neg (x) }"
 LACKING = "m (float[2] x) => (float[2] y) { a = TRT.Foo (x) y = Add (a, x) }"
 
 
@@ -34,6 +41,49 @@ def test_what_did_not_load_before_need_not() -> None:
     examination = examine(reference_of(text_model(LACKING)), text_model(LACKING), 1e-4)
     assert not examination.fault
     assert examination.finding.endswith("; but its outputs have the shapes that they had")
+
+
+@pytest.mark.parametrize(
+    ("signal", "padding", "shape"),
+    [
+        ("N, T", "0, 40, 0, 40", (3, 64)),
+        ("N, T", "0, 64, 0, 64", (1, 256)),
+        ("T", "64, 64", (256,)),
+        ("1, T", "0, 64, 0, 64", (1, 512)),
+    ],
+)
+def test_signals_that_are_too_short_are_lengthened(signal: str, padding: str, shape: tuple[int, ...]) -> None:
+    """A signal cannot be reflected further than it is long."""
+    text = f"""m (float[{signal}] x) => (float[{signal.replace("T", "U")}] y) {{
+        p = Constant <value_ints = [{padding}]> () y = Pad <mode = "reflect"> (x, p)
+    }}"""
+    reference = reference_of(text_model(text))
+    assert not reference.unknown
+    assert reference.inputs["x"].shape == shape
+
+
+def test_a_signal_and_its_state_have_one_batch() -> None:
+    """The batch is the second dimension of a recurrent state."""
+    text = """m (float[?, ?] x, float[2, ?, 8] state) => (float[B, T] y) {
+        p = Constant <value_ints = [0, 64, 0, 64]> () longer = Pad <mode = "reflect"> (x, p)
+        axes = Constant <value_ints = [0, 2]> () level = ReduceMean <keepdims = 0> (state, axes)
+        last = Constant <value_ints = [1]> () column = Unsqueeze (level, last)
+        y = Concat <axis = 1> (longer, column)
+    }"""
+    shapes = {name: array.shape for name, array in reference_of(text_model(text)).inputs.items()}
+    assert shapes == {"x": (1, 256), "state": (2, 1, 8)}
+
+
+def test_sizes_that_are_given_are_not_tried_twice() -> None:
+    text = 'm (float[3] x) => (float[N] y) { p = Constant <value_ints = [9, 9]> () y = Pad <mode = "reflect"> (x, p) }'
+    assert "Input shape:{3}" in reference_of(text_model(text)).unknown
+    assert len(list(candidate_inputs(text_model(text)))) == 1
+
+
+def test_larger_inputs_have_bounded_sizes() -> None:
+    sizes = [inputs["x"].size for inputs in candidate_inputs(text_model("m (float[A, B, C, D, E] x) => (y) {}"))]
+    assert sizes[0] == 3**5
+    assert max(sizes) <= MOST_ELEMENTS
 
 
 def test_an_output_of_another_size_is_named() -> None:
@@ -144,3 +194,41 @@ def test_a_longer_sequence_is_another() -> None:
     reference = reference_of(text_model(text.format("[2, 2]")))
     fault = examine(reference, text_model(text.format("[2, 1, 1]")), 1e-4).fault
     assert fault == "output 'y[1]' differs by inf of its largest value, 1e-04 is allowed"
+
+
+def squashed(*, constants: bool) -> ModelProto:
+    """A sigmoid of about -16, some steps of its rounding above zero. Weights are nodes or initializers.
+
+    The inputs are integers, which have no neighbours to measure the model's noise by.
+    """
+    random = np.random.default_rng(0)
+    weights = {
+        "w": random.standard_normal((8, 8, 3, 3)) / 8,
+        "scale": np.linspace(0.5, 1.5, 8),
+        "bias": np.full(8, -16),
+        "mean": np.zeros(8),
+        "variance": np.ones(8),
+    }
+    text = """m (int64[1, 8, 16, 16] x) => (float[1, 8, 14, 14] y) {
+        f = Cast <to = 1> (x) c = Conv (f, w) n = BatchNormalization (c, scale, bias, mean, variance) y = Sigmoid (n)
+    }"""
+    model = text_model(text, **{name: weight.astype(np.float32) for name, weight in weights.items()})
+    if constants:
+        for weight in model.graph.initializer:
+            model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [weight.name], value=weight))
+        del model.graph.initializer[:]
+    return model
+
+
+def test_what_onnx_runtime_fuses_in_one_of_the_models_is_no_difference() -> None:
+    """It does so where the weights are constants, and not where they are fed."""
+    before, after = squashed(constants=True), squashed(constants=False)
+    assert examine(reference_of(before), after, 1e-4).differs
+    result = rewrite(before, (), ())
+    assert result.checks[0].endswith(f"within 0.0e+00 of their largest value, {WITHOUT_OPTIMIZATIONS}")
+
+
+def test_what_differs_without_optimizations_too_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "run_passes", lambda *given: (text_model(NEGATED), []))
+    with pytest.raises(CheckFailed, match=r"^onnx-graphsurgeon breaks the model: output 'y' differs by 2"):
+        rewrite(text_model(NEGATED.replace("Neg", "Identity")), (), ())

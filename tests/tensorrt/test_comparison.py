@@ -79,6 +79,16 @@ def test_reduced_precision_is_compared_up_to_where_it_rounds(tmp_path: Path) -> 
     assert checks == (NOTHING_TO_COMPARE, ROUNDED.replace("BF16", "FP16"))
 
 
+@pytest.mark.parametrize(("precision", "opset"), [(Precision.FP32, 16), (Precision.BF16, 22)])
+def test_old_opset_is_raised_and_compared(tmp_path: Path, precision: Precision, opset: int) -> None:
+    model = text_model("m (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = Softmax <axis = 1> (x) }", 12)
+    result = prepared(tmp_path, model, precision)
+    said, found, *_ = result.checks
+    assert said == f"opset 12 was raised to {opset} by ONNX's converter"
+    assert found.startswith("equal in ONNX Runtime on random inputs")
+    assert result.model.opset_import[0].version == opset
+
+
 def test_step_that_breaks_the_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def raise_wrongly(model: ModelProto, opset: int, ops: object) -> ModelProto:
         return text_model(PRODUCT.replace("MatMul (x, x)", "Add (x, x)"), opset)

@@ -96,7 +96,7 @@ def rewrite_command(
 ) -> None:
     """Fuse, replace and clean up nodes of an ONNX model, and prove that it still computes the same.
 
-    Works on models of any origin, opset 16 to 23. A pass that breaks the model is named, and nothing is written. What
+    Works on models of any origin, opset 11 to 23. A pass that breaks the model is named, and nothing is written. What
     --precision changes of each output is measured, see docs/precision.md; what --io changes cannot be compared.
 
     Example: [bold]uniad-toolkit rewrite detector.onnx -o detector.plugin.onnx --form plugin --explain[/]
@@ -110,13 +110,13 @@ def rewrite_command(
     from toolkit.graph.extraction import extraction
     from toolkit.graph.given_inputs import read_given_inputs
     from toolkit.graph.model_file import claim_model, model_path, read_model, write_model
-    from toolkit.graph.opset import raise_opset
     from toolkit.graph.pipeline import rewrite
     from toolkit.graph.precision.policy import POLICIES
     from toolkit.graph.precision.precision_pass import precision_pass
     from toolkit.graph.proof import default_limits
     from toolkit.graph.provenance import explanation
     from toolkit.graph.selection import explained_names, select_passes
+    from toolkit.ops.spec import OLDEST_OPSET
     from toolkit.reference_interface.boundary import official_boundary
     from toolkit.storage.onnx_file import model_files
     from toolkit.storage.outputs import new_file
@@ -146,22 +146,25 @@ def rewrite_command(
     for claimed in filter(None, (target.model, target.weights, explained)):
         keep_apart(claimed, model_files(source))
     arrays = None if check_inputs is None else read_given_inputs(check_inputs, proto)
+    opset = OLDEST_OPSET
     if precision is not None:
         policy = replace(POLICIES[precision], keep=tuple(keep_fp32 or ()))
-        proto = raise_opset(proto, policy.opset, ops)
+        opset = policy.opset
         passes = (*passes, precision_pass(policy.with_exceptions(context.obj.submodules()).with_ops(ops)))
     if interface is not None:
         passes = (*passes, official_boundary(padded=interface is Interface.nvidia_padded))
     names = explained_names(explain_pass or (), passes)
     limits = default_limits(proto)
     limits = Limits(check_seconds or limits.seconds, int(1e9 * check_memory) if check_memory else limits.bytes)
-    result = rewrite(proto, passes, ops, form=form.value, check=check, limits=limits, inputs=arrays, progress=step)
+    result = rewrite(
+        proto, passes, ops, form=form.value, opset=opset, check=check, limits=limits, inputs=arrays, progress=step
+    )
     show_runs(result.log)
     runs = [run for run in result.log if run.name in names]
     if explain or explain_pass:
         show_explanation(runs)
-    for finding in result.checks:
-        print_line(finding)
+    for sentence in (*result.raised, *result.checks):
+        print_line(sentence)
     if result.deviations:
         show_deviations(result.deviations)
     if tolerance is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, TypeProto
 from toolkit.bounded.limits import is_out_of_memory
 from toolkit.graph.edits import RANDOM_OPS
 from toolkit.graph.output_types import lost_type, output_types
-from toolkit.graph.random_inputs import random_inputs
+from toolkit.graph.random_inputs import candidate_inputs
 from toolkit.graph.validity import checker_fault
 from toolkit.graph.weights import with_weights_as_inputs
 from toolkit.onnx_nodes import all_nodes
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Arrays = Mapping[str, np.ndarray]
+SECONDS = 4.0
+"""From which on no further sizes of inputs are tried on a model that does not run."""
 
 NOISES = 10
 """So many times what other roundings of the inputs change may be changed by other roundings inside."""
@@ -39,7 +42,8 @@ class Reference:
     """What a model must go on being: `fault` says why ONNX's checker refuses it anyway.
 
     It computes `outputs` from `inputs`, which are `origin`. Where ONNX Runtime cannot tell, `unknown` says why; then
-    `loads` says whether it can load the model at least, and `types` what is known of the outputs.
+    `loads` says whether it can load the model at least, and `types` what is known of the outputs. Where it is not
+    `optimized`, ONNX Runtime computes every node as it stands.
     """
 
     fault: str
@@ -53,31 +57,41 @@ class Reference:
     """What two roundings to the model's narrowest float may change, of an output's largest value."""
     noise: Callable[[], Mapping[str, float]] = dict
     """What becomes of each output when inputs are rounded otherwise, as `difference` measures it; costs a run."""
+    optimized: bool = True
 
 
 @dataclass(frozen=True)
 class Examination:
     """What came out of a comparison: `fault` is empty if the model may stand; `finding` is a sentence for the user.
 
-    `deviations` are the outputs' own, as `difference` has them, where they were measured.
+    `differs` if the fault is that an output has other values. `deviations` are the outputs' own, as `difference` has
+    them, where they were measured.
     """
 
     fault: str
     finding: str = ""
     deviations: Mapping[str, float] = field(default_factory=dict)
+    differs: bool = False
 
 
-def reference_of(model: ModelProto, inputs: Arrays | None = None) -> Reference:
-    """Run a model on inputs, random ones if none are given. Raises an exception for want of memory alone."""
+def reference_of(model: ModelProto, inputs: Arrays | None = None, *, optimized: bool = True) -> Reference:
+    """Run a model on inputs; if none are given on random ones, larger ones if it must be.
+
+    Raises an exception for want of memory alone.
+    """
     fault = checker_fault(model)
     random_op = next((node.op_type for node in all_nodes(model.graph.node) if is_random(node)), None)
     if random_op is None:
         try:
             origin = "random inputs" if inputs is None else "the inputs given"
-            inputs = random_inputs(model) if inputs is None else inputs
-            outputs = outputs_of(model, inputs)
-            noise = partial(noise_of, model, inputs, outputs)
-            return Reference(fault, inputs, outputs, origin=origin, rounding=rounding(model), noise=noise)
+            if inputs is None:
+                inputs, outputs = first_run(model, optimized)
+            else:
+                outputs = outputs_of(model, inputs, optimized=optimized)
+            noise = partial(noise_of, model, inputs, outputs, optimized)
+            return Reference(
+                fault, inputs, outputs, origin=origin, rounding=rounding(model), noise=noise, optimized=optimized
+            )
         except Exception as error:  # a model of unknown origin can fail in any way
             if is_out_of_memory(error):
                 raise
@@ -85,6 +99,22 @@ def reference_of(model: ModelProto, inputs: Arrays | None = None) -> Reference:
     else:
         unknown = f"it draws random numbers ({random_op})"
     return Reference(fault, {}, {}, unknown, not loading_fault(model), output_types(model))
+
+
+def first_run(model: ModelProto, optimized: bool) -> tuple[Arrays, Arrays]:
+    """The first random inputs that a model runs on, and its outputs. Raises what happens on the smallest if on none."""
+    light, weights = with_weights_as_inputs(model)
+    session = session_of(light, optimized=optimized)
+    started, first_error = time.monotonic(), None
+    for inputs in candidate_inputs(model):
+        try:
+            return inputs, run_session(session, weights, inputs)
+        except Exception as error:  # of ONNX Runtime, which has no common base for its errors
+            first_error = first_error or error
+            if is_out_of_memory(error) or time.monotonic() - started > SECONDS:
+                break
+    assert first_error is not None
+    raise first_error
 
 
 def is_random(node: NodeProto) -> bool:
@@ -101,7 +131,7 @@ def examine(reference: Reference, model: ModelProto, tolerance: float) -> Examin
     if reference.unknown:
         return examine_unrun(reference, model)
     try:
-        outputs = outputs_of(model, reference.inputs)
+        outputs = outputs_of(model, reference.inputs, optimized=reference.optimized)
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -114,7 +144,8 @@ def examine(reference: Reference, model: ModelProto, tolerance: float) -> Examin
     for name in beyond:
         change, limit = changes[name], max(limits[name], NOISES * noise.get(name, 0.0))
         if not change <= limit:
-            return Examination(f"output {name!r} differs by {change:.1e} of its largest value, {limit:.0e} is allowed")
+            fault = f"output {name!r} differs by {change:.1e} of its largest value, {limit:.0e} is allowed"
+            return Examination(fault, differs=True)
     within = [change for name, change in changes.items() if name not in beyond]
     share = f"{len(within)} outputs within {max(within, default=0.0):.1e} of their largest value"
     finding = f"equal in ONNX Runtime on {reference.origin}: {share}"
@@ -126,7 +157,7 @@ def examine(reference: Reference, model: ModelProto, tolerance: float) -> Examin
     return Examination("", finding)
 
 
-def noise_of(model: ModelProto, inputs: Arrays, outputs: Arrays) -> Mapping[str, float]:
+def noise_of(model: ModelProto, inputs: Arrays, outputs: Arrays, optimized: bool) -> Mapping[str, float]:
     """How far each output moves when every float of the inputs goes to the next number, up or down by chance.
 
     Some outputs hang on the last digits: where scores are ranked, two can trade places. Outputs that change their size
@@ -134,7 +165,8 @@ def noise_of(model: ModelProto, inputs: Arrays, outputs: Arrays) -> Mapping[str,
     """
     random = np.random.default_rng(1)
     try:
-        moved = outputs_of(model, {name: to_neighbours(array, random) for name, array in inputs.items()})
+        neighbours = {name: to_neighbours(array, random) for name, array in inputs.items()}
+        moved = outputs_of(model, neighbours, optimized=optimized)
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -166,13 +198,19 @@ def is_nowhere_finite(array: np.ndarray) -> bool:
     return bool(np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).any())
 
 
-def outputs_of(model: ModelProto, inputs: Arrays) -> dict[str, np.ndarray]:
+def outputs_of(model: ModelProto, inputs: Arrays, *, optimized: bool = True) -> dict[str, np.ndarray]:
     """What a model computes in ONNX Runtime on the CPU; of a sequence ``y`` the entries, as ``y[0]``, ``y[1]`` …
 
     Whatever prevents it raises some Exception.
     """
     light, weights = with_weights_as_inputs(model)
-    session = session_of(light)
+    return run_session(session_of(light, optimized=optimized), weights, inputs)
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, weights: Mapping[str, TensorProto], inputs: Arrays
+) -> dict[str, np.ndarray]:
+    """What `outputs_of` returns, of a loaded model whose large weights are inputs."""
     fed = {**inputs, **{name: onnx.numpy_helper.to_array(weight) for name, weight in weights.items()}}
     expected = {value.name for value in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
@@ -180,11 +218,11 @@ def outputs_of(model: ModelProto, inputs: Arrays) -> dict[str, np.ndarray]:
     return {name: array for whole, value in zip(names, values, strict=True) for name, array in arrays_in(whole, value)}
 
 
-def session_of(model: ModelProto) -> onnxruntime.InferenceSession:
+def session_of(model: ModelProto, *, optimized: bool = True) -> onnxruntime.InferenceSession:
     """A model loaded by ONNX Runtime. Whatever prevents it raises some Exception."""
     import onnxruntime
 
-    options = session_options(lasting=False)
+    options = session_options(optimized=optimized, lasting=False)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, TensorProto, TensorShapeProto
 from onnx.external_data_helper import set_external_data
 
 from toolkit.bundle import Bundle
@@ -17,14 +17,15 @@ from toolkit.graph.expansion import check_expansion
 from toolkit.graph.topology import check_graph
 from toolkit.graph.validity import checker_fault
 from toolkit.graph.weights import split_weights
-from toolkit.onnx_nodes import all_nodes
+from toolkit.onnx_nodes import all_nodes, standard_opset
 from toolkit.storage.claims import FileOutput, Output, claim_file
 from toolkit.storage.external_weights import read_external_weights
 from toolkit.storage.onnx_file import parse_model
-from toolkit.storage.onnx_tensors import check_tensors
+from toolkit.storage.onnx_tensors import check_tensors, messages_in
 from toolkit.storage.outputs import new_file, new_files
 
-OLDEST_OPSET, NEWEST_OPSET = 16, 23
+OLDEST_OPSET, NEWEST_OPSET = 11, 23
+"""What is read; the passes and TensorRT get nothing older than opset 16, see `toolkit.graph.opset.raise_opset`."""
 EXTERNAL_FROM = 2**28
 """Bytes of weights from which they are written to a file of their own."""
 ALIGNMENT = 4096
@@ -39,13 +40,16 @@ def model_path(path: Path) -> Path:
 def read_model(path: Path) -> ModelProto:
     """Read an ONNX model with its external weights, its nodes in an order in which they can run.
 
-    Raises InputError for a file that is missing or no ONNX, an opset outside 16 to 23, a graph that is cyclic, uses a
+    Dimensions of -1 become open ones, as older exporters mean them.
+
+    Raises InputError for a file that is missing or no ONNX, an opset outside 11 to 23, a graph that is cyclic, uses a
     tensor that nothing makes, or makes one twice, local functions without end, tensors of unknown types or with other
     values than they state, missing or short external data, attributes of values that no operator knows, and whatever
     else ONNX's checker refuses.
     """
     model = parse_model(path)
     check_opset(model, path)
+    open_dimensions(model)
     check_graph(model.graph, path)
     check_expansion(model, path)
     check_tensors(model, path)
@@ -67,7 +71,7 @@ def check_opset(model: ModelProto, path: Path) -> None:
     for node in all_nodes(model.graph.node):
         if node.domain == "ai.onnx":
             node.domain = ""
-    version = next((opset.version for opset in model.opset_import if opset.domain == ""), None)
+    version = standard_opset(model)
     if version is None:
         raise InputError(f"ONNX model {path} states no version of the standard operators (opset); export it again")
     if not OLDEST_OPSET <= version <= NEWEST_OPSET:
@@ -75,6 +79,13 @@ def check_opset(model: ModelProto, path: Path) -> None:
             f"ONNX model {path} has opset {version}; export it with one from {OLDEST_OPSET} to {NEWEST_OPSET}, "
             "or convert it with onnx.version_converter"
         )
+
+
+def open_dimensions(model: ModelProto) -> None:
+    """Leave open, in place, the dimensions that are stated as -1."""
+    for message in messages_in(model):
+        if isinstance(message, TensorShapeProto.Dimension) and message.dim_value == -1:
+            message.ClearField("dim_value")
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,14 @@ from toolkit.errors import CheckFailed, InputError
 from toolkit.graph.conversion import to_graph, to_model
 from toolkit.graph.equivalence import Arrays, Examination
 from toolkit.graph.graph_pass import GraphPass
+from toolkit.graph.opset import raise_opset, raised_lines
 from toolkit.graph.order import sort_nodes
 from toolkit.graph.proof import default_limits, deviations_of, prove
 from toolkit.graph.provenance import PassRun, every_node, record_passes, stamp_nodes
 from toolkit.graph.unused import remove_unused
+from toolkit.onnx_nodes import standard_opset
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
-from toolkit.ops.spec import DOMAIN, CustomOp
+from toolkit.ops.spec import DOMAIN, OLDEST_OPSET, CustomOp
 from toolkit.text import one_line
 
 if TYPE_CHECKING:
@@ -40,13 +42,14 @@ class Rewritten:
     """A rewritten model, what each pass did to it, and what the checks found, a sentence each.
 
     `deviations` are those of outputs whose change by passes was measured (`GraphPass.measured`), relative to the
-    output's largest magnitude.
+    output's largest magnitude. `raised` are sentences, if any, about the conversion of an old model to a newer opset.
     """
 
     model: ModelProto
     log: tuple[PassRun, ...]
     checks: tuple[str, ...]
     deviations: Mapping[str, float] = field(default_factory=dict)
+    raised: tuple[str, ...] = ()
 
 
 def rewrite(
@@ -55,6 +58,7 @@ def rewrite(
     ops: Sequence[CustomOp],
     *,
     form: Form = "functional",
+    opset: int = OLDEST_OPSET,
     check: bool = True,
     limits: Limits | None = None,
     inputs: Arrays | None = None,
@@ -62,19 +66,23 @@ def rewrite(
 ) -> Rewritten:
     """Run passes over a model, which itself stays as it is; `ops` are what nodes of domain ``uniad`` may be.
 
+    A model of an older opset than `opset` is converted to it first; it is compared as it was before.
+
     Passes in a row that have the same tolerance are checked together: by ONNX's checker and, on `inputs` or random
     ones, by ONNX Runtime, where these accept the model as it was. Only if the check fails are they repeated, one more
     each time, to find the one at fault. A pass of infinite tolerance may change inputs and outputs, so what follows it
     is compared with its result; what a measured one changes is told, and is no fault. Passes and each check may take
     `limits`, which by default go by the size of the model.
 
-    Raises CheckFailed, naming the pass, if one fails or breaks the model; InputError for a custom op of no plugin, and
-    for a model that passes or checks cannot deal with within the limits.
+    Raises CheckFailed, naming the pass, if one fails or breaks the model; InputError for a custom op of no plugin, for
+    a model that cannot be converted, and for one that passes or checks cannot deal with within the limits.
     """
     log: list[PassRun] = []
     checks = []
     deviations: dict[str, float] = {}
-    model = with_bodies(model, ops)
+    original = with_bodies(model, ops)
+    raised = raised_lines(original, opset)
+    model = raise_opset(original, opset, ops)
     stages = [tuple(stage) for _, stage in groupby(passes, key=lambda each: (each.tolerance, each.measured))] or [()]
     limits = limits or default_limits(model)
     with BoundedProcess(limits) as process:
@@ -83,17 +91,17 @@ def rewrite(
                 rewritten, runs = run_passes(model, stage, ops, limits)
             if check:
                 with progress("run the model before and after"):
-                    examination = examined(model, rewritten, stage, process, inputs)
+                    examination = examined(original, rewritten, stage, process, inputs)
                     if examination.fault:
-                        raise CheckFailed(blame(model, stage, ops, process, inputs) or examination.fault)
+                        raise CheckFailed(blame(original, model, stage, ops, process, inputs) or examination.fault)
                 checks.append(examination.finding)
                 deviations |= examination.deviations
             log += runs
-            model = rewritten
+            original = model = rewritten
     record_passes(model, log)
     if form == "plugin":
         detach_bodies(model)
-    return Rewritten(model, tuple(log), tuple(checks), deviations)
+    return Rewritten(model, tuple(log), tuple(checks), deviations, raised)
 
 
 def with_bodies(model: ModelProto, ops: Sequence[CustomOp]) -> ModelProto:
@@ -175,16 +183,19 @@ def examined(
 
 
 def blame(
+    original: ModelProto,
     model: ModelProto,
     stage: Sequence[GraphPass],
     ops: Sequence[CustomOp],
     process: BoundedProcess,
     inputs: Arrays | None,
 ) -> str:
-    """Which pass breaks the model, and how."""
+    """Which pass breaks the model, and how; or that it was the conversion of the original to the model's opset."""
+    if model is not original and (fault := prove(original, model, tolerance_of(stage), process, inputs).fault):
+        return f"the conversion to opset {standard_opset(model)} breaks the model: {fault}; nothing was written"
     for count in range(len(stage) + 1):
         rewritten, _ = run_passes(model, stage[:count], ops, process.limits)
-        fault = examined(model, rewritten, stage, process, inputs).fault
+        fault = examined(original, rewritten, stage, process, inputs).fault
         if fault:
             culprit = f"pass {stage[count - 1].name!r}" if count else "onnx-graphsurgeon"
             return f"{culprit} breaks the model: {fault}; nothing was written"

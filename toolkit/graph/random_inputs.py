@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,25 +13,56 @@ from onnx import ModelProto, ValueInfoProto
 
 from toolkit.onnx_nodes import all_nodes
 
-IMAGE_SIZE, OTHER_SIZE = 64, 3
-"""What an open height or width of an image, and any other open dimension, becomes."""
+
+@dataclass(frozen=True)
+class Sizes:
+    """What open dimensions become: the first one of an input, height and width of an image, and any other.
+
+    The first is taken for the batch, which is the second of a recurrent state; a vector has none.
+    """
+
+    first: int
+    image: int
+    other: int
+
+
+SIZES = (
+    Sizes(3, 64, 3),
+    Sizes(3, 64, 64),
+    Sizes(1, 64, 64),
+    Sizes(1, 128, 256),
+    Sizes(1, 256, 512),
+    Sizes(512, 256, 512),
+)
+"""In turn, until a model runs: signals and pictures may be too short, and some models take one of them at a time."""
+MOST_ELEMENTS = 2**22
+"""Of all inputs together, in larger sizes than the first."""
 TRANSPARENT = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Flatten")
 """Operators that hand an index on unchanged."""
 
 
-def random_inputs(model: ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
+def candidate_inputs(model: ModelProto) -> Iterator[dict[str, np.ndarray]]:
+    """Inputs of ever larger sizes, as far as the model leaves them open. Raises ValueError as `random_inputs` does."""
+    tried: list[Mapping[str, tuple[int, ...]]] = []
+    for sizes in SIZES:
+        shapes = input_shapes(model, sizes)
+        if tried and (shapes in tried or sum(map(math.prod, shapes.values())) > MOST_ELEMENTS):
+            continue
+        tried.append(shapes)
+        yield random_inputs(model, sizes=sizes)
+
+
+def random_inputs(model: ModelProto, seed: int = 0, sizes: Sizes = SIZES[0]) -> dict[str, np.ndarray]:
     """An array for each input of a model, the same for a seed.
 
     Floats are standard normal; integers are indices into what they select from, or 0 and 1. Open dimensions of one
     name get one size. Raises ValueError for an input that is no tensor of numbers.
     """
     random = np.random.default_rng(seed)
-    stored = {weight.name for weight in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in stored]
-    sizes: dict[str, int] = {}
+    shapes = input_shapes(model, sizes)
     arrays = {}
-    for value in inputs:
-        shape = concrete_shape(value, sizes)
+    for value in own_inputs(model):
+        shape = shapes[value.name]
         dtype = numpy_type(value)
         if dtype == np.bool_:
             array: np.ndarray = random.integers(0, 2, shape)
@@ -50,16 +82,32 @@ def numpy_type(value: ValueInfoProto) -> np.dtype[Any]:
     return onnx.helper.tensor_dtype_to_np_dtype(code)
 
 
-def concrete_shape(value: ValueInfoProto, sizes: dict[str, int]) -> tuple[int, ...]:
-    """The shape of an input with open dimensions filled in, by `sizes` where it has their names; new ones join it."""
+def own_inputs(model: ModelProto) -> list[ValueInfoProto]:
+    """The inputs of a model that no weight stands for."""
+    stored = {weight.name for weight in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in stored]
+
+
+def input_shapes(model: ModelProto, sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """The shapes of the inputs with open dimensions filled in, those of one name with one size."""
+    named: dict[str, int] = {}
+    return {value.name: concrete_shape(value, sizes, named) for value in own_inputs(model)}
+
+
+def concrete_shape(value: ValueInfoProto, sizes: Sizes, named: dict[str, int]) -> tuple[int, ...]:
+    """The shape of an input with open dimensions filled in, by `named` where it has their names; new ones join it."""
     dimensions = value.type.tensor_type.shape.dim
+    is_open = [not dimension.HasField("dim_value") for dimension in dimensions]
+    first = is_open.index(True) if any(is_open) and len(dimensions) > 1 else None
     shape = []
     for axis, dimension in enumerate(dimensions):
-        size = IMAGE_SIZE if len(dimensions) == 4 and axis >= 2 else OTHER_SIZE
+        size = sizes.first if axis == first else sizes.other
         if dimension.HasField("dim_value"):
             size = dimension.dim_value
-        elif dimension.dim_param:
-            size = sizes.setdefault(dimension.dim_param, size)
+        elif len(dimensions) == 4 and axis >= 2:
+            size = sizes.image
+        if dimension.dim_param:
+            size = named.setdefault(dimension.dim_param, size)
         shape.append(size)
     return tuple(shape)
 

@@ -9,7 +9,7 @@ import onnx
 from onnx import FunctionProto, ModelProto, NodeProto
 
 from toolkit.errors import InputError
-from toolkit.onnx_nodes import all_nodes
+from toolkit.onnx_nodes import all_nodes, standard_opset
 from toolkit.ops.spec import DOMAIN, OLDEST_OPSET, VERSION, CustomOp, node_attributes
 
 IR_OF_FUNCTIONS, IR_OF_OVERLOADS = 8, 10
@@ -87,7 +87,7 @@ def custom_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
 
 def body_opset(model: ModelProto) -> int:
     """The version of the standard ops that the model imports. Raises InputError if bodies cannot be written in it."""
-    version = next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), OLDEST_OPSET)
+    version = standard_opset(model) or OLDEST_OPSET
     if version < OLDEST_OPSET:
         raise InputError(
             f"a model of opset {version} cannot hold custom ops; export it with opset {OLDEST_OPSET} or later"

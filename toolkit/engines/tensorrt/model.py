@@ -13,14 +13,14 @@ from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, ShapeRan
 from toolkit.errors import InputError
 from toolkit.graph.given_inputs import open_shape
 from toolkit.graph.model_file import read_model
-from toolkit.graph.opset import raise_opset
+from toolkit.graph.opset import raise_opset, raised_lines
 from toolkit.graph.pipeline import run_passes, with_bodies
 from toolkit.graph.precision.policy import POLICIES
 from toolkit.graph.precision.precision_pass import precision_pass
 from toolkit.graph.steps import Step, take_steps
 from toolkit.graph.weights import split_weights
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies, fill_left_out
-from toolkit.ops.spec import DOMAIN, CustomOp, registered_schemas
+from toolkit.ops.spec import DOMAIN, OLDEST_OPSET, CustomOp, registered_schemas
 from toolkit.specs import Submodule
 from toolkit.storage.external_weights import external_names
 from toolkit.storage.files import sha256_file
@@ -45,22 +45,22 @@ def prepare_model(
     """
     model = with_bodies(read_model(source), ops)
     check_profiles(model, settings.profiles, source)
+    opset = POLICIES[settings.precision].opset if settings.precision in POLICIES else OLDEST_OPSET
+    raised = raised_lines(model, opset)
+    conversion = Step(f"the conversion to opset {opset}", lambda before: raise_opset(before, opset, ops))
     if settings.precision in POLICIES:
         policy = replace(POLICIES[settings.precision], keep=settings.keep_fp32)
         policy = policy.with_exceptions(submodules).with_ops(ops)
-        steps = (
-            Step(f"the conversion to opset {policy.opset}", lambda before: raise_opset(before, policy.opset, ops)),
-            Step("onnx-graphsurgeon", lambda before: run_passes(before, (), ops)[0]),
+        model, found = take_steps(
+            model, [conversion, Step("onnx-graphsurgeon", lambda before: run_passes(before, (), ops)[0])]
         )
-        model, found = take_steps(model, steps)
         model, _ = run_passes(model, [precision_pass(policy)], ops)
         rounded = f"not compared: what {policy.label} rounds; `verify` judges the engine on its GPU"
-        checks: tuple[str, ...] = (found, rounded)
+        checks = (*raised, found, rounded)
     else:
-        model, found = take_steps(
-            model, [Step("exchanging the functions behind custom ops", lambda before: with_own_bodies(before, ops))]
-        )
-        checks = (found,)
+        exchange = Step("exchanging the functions behind custom ops", lambda before: with_own_bodies(before, ops))
+        model, found = take_steps(model, [conversion, exchange])
+        checks = (*raised, found)
     if settings.custom_ops is not CustomOps.FUNCTION:
         detach_bodies(model)
         fill_left_out(model, ops)
