@@ -28,12 +28,15 @@ from toolkit.graph.equivalence import (
     loading_fault,
     session_of,
 )
+from toolkit.graph.model_file import OLDEST_OPSET as OLDEST_READ
 from toolkit.graph.model_file import read_model
+from toolkit.graph.opset import raise_opset
 from toolkit.graph.output_types import output_types
 from toolkit.graph.pipeline import run_passes
 from toolkit.graph.selection import select_passes
 from toolkit.graph.validity import checker_fault
-from toolkit.onnx_nodes import all_nodes
+from toolkit.onnx_nodes import all_nodes, standard_opset
+from toolkit.ops.spec import OLDEST_OPSET
 from toolkit.plugin.manager import PluginManager
 
 pytestmark = pytest.mark.slow
@@ -70,6 +73,12 @@ def test_every_model_is_taken_for_sound(tmp_path: Path) -> None:
     assert len(cases()) - len(refusals) > 800
 
 
+def test_models_of_older_opsets_keep_their_meaning_when_they_are_raised() -> None:
+    older = [case for case in cases() if standard_opset(case.model) in range(OLDEST_READ, OLDEST_OPSET)]
+    assert len(older) > 400
+    assert not {case.name: fault for case in older if (fault := raising_fault(case))}
+
+
 def test_most_models_are_judged_by_what_they_compute() -> None:
     assert len(cases()) > CASES
     assert sum(run(case, case.model) is not None for case in cases()[::SHARES]) > 0.8 * CASES / SHARES
@@ -94,6 +103,14 @@ def fault_of(case: SuiteCase) -> str:
         return ""
     expected = case.outputs if not departure(case, case.outputs, before) else before
     return departure(case, expected, after)
+
+
+def raising_fault(case: SuiteCase) -> str:
+    """What the conversion to the oldest opset that passes know spoils; empty if nothing."""
+    before, after = run(case, case.model), run(case, raise_opset(case.model, OLDEST_OPSET, ()))
+    if before is None:
+        return ""
+    return departure(case, before, after) if after is not None else "it does not run any more"
 
 
 def run(case: SuiteCase, model: ModelProto) -> list[Any] | None:
