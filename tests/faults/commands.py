@@ -44,6 +44,7 @@ QUICK = (
     WritingCommand("config", "config {sample}/model.toml -o c.toml"),
     WritingCommand("inspect", "inspect {sample}/bundle --json i.json"),
     WritingCommand("new-op", "new-op my_op -o my_op", repeats=False),
+    WritingCommand("new-pass", "new-pass my-pass -o my_pass", repeats=False),
     WritingCommand("init-stage1", "init-stage1 {material}/detector.pth -o start.safetensors"),
     WritingCommand("pseudo-weights", "pseudo-weights --config {sample}/model.toml -o out --force"),
     WritingCommand("run", "run {sample}/bundle {material}/frames -o out --force"),

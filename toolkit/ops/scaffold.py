@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.errors import InputError
 from toolkit.ops.spec import CustomOp
+from toolkit.storage.template import write_filled
 
 TEMPLATE = Path(__file__).with_name("template")
 CODE_FILES = ("__init__.py", "op.py", "kernel.cu")
@@ -43,7 +44,7 @@ def write_op(name: str, folder: Path) -> None:
     """Write the template's files into an existing folder, with the template's names replaced by those of the op."""
     words = op_words(name)
     for file in (*CODE_FILES, TEST_FILE):
-        write_file(file, folder / file.replace("new_op", name), words)
+        write_filled(TEMPLATE / file, folder / file.replace("new_op", name), words)
 
 
 def write_package(name: str, package: str, folder: Path) -> None:
@@ -54,20 +55,12 @@ def write_package(name: str, package: str, folder: Path) -> None:
     tests.mkdir()
     (folder / package / "__init__.py").touch()
     for file in CODE_FILES:
-        write_file(file, code / file, words)
-    write_file(PROJECT_FILE, folder / PROJECT_FILE, words)
+        write_filled(TEMPLATE / file, code / file, words)
+    write_filled(TEMPLATE / PROJECT_FILE, folder / PROJECT_FILE, words)
     test = TEST_FILE.replace("new_op", name)
-    write_file(TEST_FILE, tests / test, {"from .op import": f"from {package}.{name}.op import", **words})
+    write_filled(TEMPLATE / TEST_FILE, tests / test, {"from .op import": f"from {package}.{name}.op import", **words})
 
 
 def op_words(name: str) -> dict[str, str]:
     """The template's names and those of an op."""
     return {"new_op": name, "NewOp": camel_case(name), "NEW_OP": name.upper()}
-
-
-def write_file(file: str, path: Path, words: Mapping[str, str]) -> None:
-    """Write a file of the template, with words replaced."""
-    text = (TEMPLATE / file).read_text(encoding="utf-8")
-    for old, new in words.items():
-        text = text.replace(old, new)
-    path.write_text(text, encoding="utf-8")

@@ -57,6 +57,7 @@ BUILTIN_PLUGINS = (
     "toolkit.cli.pseudo_weights",
     "toolkit.cli.kernels",
     "toolkit.cli.new_op",
+    "toolkit.cli.new_pass",
 )
 
 

@@ -33,7 +33,7 @@ OUTPUTS = {"output", "json_file", "video", "rerun", "keep_model", "timing_cache"
 """Parameters that name what is written. Every other path is read."""
 ADDRESSES = {"frames"}
 """Parameters that name what is read, though not as a plain path."""
-ELSE = {"build": ("--target", "tensorrt"), "new-op": ("an_op",)}
+ELSE = {"build": ("--target", "tensorrt"), "new-op": ("an_op",), "new-pass": ("a-pass",)}
 """What a command needs besides paths."""
 SUFFIXES = {("build", "output"): ".engine", ("visualize", "video"): ".gif"}
 """By which formats are chosen before anything else happens."""
