@@ -101,6 +101,18 @@ def without_attribute_type(path: Path) -> Path:
     return save(proto, path)
 
 
+def with_a_name_of_bytes(path: Path) -> Path:
+    save(text_model("m (float[2] x) => (float[2] y) { z_ = Relu (x) y = Neg (z_) }"), path)
+    path.write_bytes(path.read_bytes().replace(b"z_", b"z\xd0"))
+    return path
+
+
+def with_an_operator_of_bytes(path: Path) -> Path:
+    nodes("y = Relu (x)")(path)
+    path.write_bytes(path.read_bytes().replace(b"Relu", b"Rel\xd0"))
+    return path
+
+
 def of_many_parts(path: Path) -> Path:
     """A node without content takes two bytes in a file."""
     path.write_bytes(b"\x3a" + b"\x80\x80\x80\x01" + b"\x0a\x00" * 2**20)
@@ -114,6 +126,8 @@ def of_too_many_parts(path: Path) -> Path:
 
 
 BAD = {
+    "name of bytes": (with_a_name_of_bytes, r"has a text that is no UTF-8, b'z\xd0'"),
+    "operator of bytes": (with_an_operator_of_bytes, r"has a text that is no UTF-8, b'Rel\xd0'"),
     "many parts": (of_many_parts, "has more than 524288 parts, which no network needs"),
     "too many parts": (of_too_many_parts, "it takes more memory than a file of its size should"),
     "missing": (lambda path: path, "cannot be read: No such file"),

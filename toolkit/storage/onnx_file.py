@@ -11,9 +11,9 @@ from toolkit.bounded.limits import is_out_of_memory
 from toolkit.bounded.memory import memory_limit
 from toolkit.errors import InputError
 from toolkit.storage.external_weights import external_names, is_there
-from toolkit.storage.onnx_tensors import count_parts
+from toolkit.storage.onnx_tensors import count_parts, undecodable_text
 from toolkit.storage.regular_file import readable_file
-from toolkit.text import one_line
+from toolkit.text import one_line, quoted
 
 MAX_BYTES = 2**31
 """The largest file that protobuf reads; weights that need more lie in a file of their own."""
@@ -47,6 +47,8 @@ def parse_model(path: Path) -> ModelProto:
         raise InputError(f"ONNX model {path} cannot be read: {one_line(error)}; export it again") from error
     if count_parts(model, MOST_PARTS) > MOST_PARTS:
         raise InputError(f"ONNX model {path} has more than {MOST_PARTS} parts, which no network needs; export it again")
+    if (text := undecodable_text(model)) is not None:
+        raise InputError(f"ONNX model {path} has a text that is no UTF-8, {quoted(text)}; export it again")
     if not model.graph.node:
         raise InputError(f"ONNX model {path} holds no nodes; export it again")
     return model

@@ -45,6 +45,17 @@ def count_parts(model: ModelProto, most: int) -> int:
     return parts
 
 
+def undecodable_text(model: ModelProto) -> bytes | None:
+    """A name or another text of a model that is no UTF-8, which protobuf hands out as bytes; None if there is none."""
+    for message in messages_in(model):
+        for field, value in message.ListFields():
+            if field.type == field.TYPE_STRING:
+                texts = [value] if isinstance(value, str | bytes) else value
+                if (text := next((text for text in texts if isinstance(text, bytes)), None)) is not None:
+                    return text
+    return None
+
+
 def tensors_in(model: ModelProto) -> Iterator[TensorProto]:
     """Weights, parts of sparse ones, and tensors among the attributes, of inner graphs and functions too."""
     return (message for message in messages_in(model) if isinstance(message, TensorProto))
