@@ -54,7 +54,9 @@ def build_command(
     custom_ops: Annotated[
         CustomOps, typer.Option(help="Custom ops as plugins, embedded kernels, or functions of standard operators.")
     ] = CustomOps.PLUGIN,
-    workspace: Annotated[int | None, typer.Option(min=1, help="GPU memory for scratch space, in MiB.")] = None,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, max=2**30, help="GPU memory for scratch space, in MiB.")
+    ] = None,
     opt_level: Annotated[int | None, typer.Option(min=0, max=5, help="Effort of the search for tactics.")] = None,
     timing_cache: Annotated[
         Path | None, typer.Option(help="File of timings, used and extended; created when absent (tensorrt).")

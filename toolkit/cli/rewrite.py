@@ -78,10 +78,10 @@ def rewrite_command(
     ] = None,
     check_seconds: Annotated[
         float | None,
-        typer.Option(min=1, help="Most that the proof may take; by default it goes by the size of the model."),
+        typer.Option(min=1, max=1e6, help="Most that the proof may take; by default it goes by the size of the model."),
     ] = None,
     check_memory: Annotated[
-        float | None, typer.Option(min=0.1, help="Most memory for passes and proof, in GB; likewise.")
+        float | None, typer.Option(min=0.1, max=1e5, help="Most memory for passes and proof, in GB; likewise.")
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what each pass left alone and why, and what it changed.")

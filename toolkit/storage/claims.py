@@ -196,6 +196,8 @@ def _require_replaceable(path: Path, kind: str | None, force: bool) -> None:
     if not path.is_dir():
         raise InputError(f"{path} is a file; choose another output folder")
     if not force:
+        if kind is None:  # nothing replaces that
+            raise InputError(f"{path} already exists; choose another output")
         raise InputError(f"{path} already exists; choose another output or pass --force to replace it")
     if os.path.ismount(path):
         raise InputError(f"{path} is where a disk is mounted, which --force cannot replace; name a folder in it")

@@ -64,7 +64,17 @@ def test_without_arguments_it_lists_the_commands(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    "arguments", [["fly"], ["convert"], ["replay", "bundle", "inputs.npz"], ["demo", "--speed", "9"], ["--plugin"]]
+    "arguments",
+    [
+        ["fly"],
+        ["convert"],
+        ["replay", "bundle", "inputs.npz"],
+        ["demo", "--speed", "9"],
+        ["--plugin"],
+        ["rewrite", "m.onnx", "-o", "n.onnx", "--check-memory", "inf"],
+        ["rewrite", "m.onnx", "-o", "n.onnx", "--check-seconds", "1e308"],
+        ["build", "m.onnx", "--target", "tensorrt-rtx", "--workspace", "99999999999999999999"],
+    ],
 )
 def test_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """One line, which says where to look."""
