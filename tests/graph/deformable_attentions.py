@@ -221,6 +221,18 @@ class Anchors(Plain):
         return queries_, keys, torch.rand(batch, queries, 4, 2, generator=torch.Generator().manual_seed(2))
 
 
+class StoredLocations(Plain):
+    """Of queries that are always alike, as those of a first decoder layer; only their weights depend on the data."""
+
+    def __init__(self, levels: Sequence[tuple[int, int]] = TWO_LEVELS, heads: int = 2, points: int = 4) -> None:
+        super().__init__(levels, heads, points)
+        random = torch.Generator().manual_seed(2)
+        self.places = nn.Parameter(torch.rand(2, 5, heads, len(levels), points, 2, generator=random))
+
+    def locations(self, queries: Tensor, reference: Tensor) -> Tensor:
+        return self.places
+
+
 class Boxes(Plain):
     """Reference boxes (x, y, width, height): offsets count in half boxes over the number of points."""
 

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from tests.graph.deformable_attentions import FIVE_LEVELS, TWO_LEVELS, Plain
+from tests.graph.deformable_attentions import FIVE_LEVELS, TWO_LEVELS, Plain, StoredLocations
 from tests.graph.rewriting import exported, op_types, rewritten, text_model
+from toolkit.graph.cleanup.constants import FOLD_CONSTANTS
 from toolkit.graph.conversion import to_graph, to_model
 from toolkit.graph.deformable_attention.fuse import FUSE_DEFORMABLE_ATTENTION
+from toolkit.graph.deformable_attention.sizes import two_choices
 from toolkit.graph.equivalence import outputs_of
 from toolkit.graph.graph_pass import Outcome
+from toolkit.graph.pipeline import rewrite
 from toolkit.graph.random_inputs import random_inputs
 from toolkit.ops.spec import DOMAIN
 from toolkit.plugin.manager import PluginManager
@@ -76,6 +79,25 @@ def test_any_number_of_levels_is_fused(count: int, dynamic: bool) -> None:
     [node] = [node for node in model.graph.node if node.domain == DOMAIN]
     [sizes] = [attribute.ints for attribute in node.attribute if attribute.name == "spatial_shapes"]
     assert list(sizes) == [size for level in FIVE_LEVELS[:count] for size in level]
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_locations_that_are_constants_once_folded_become_one(heads: int) -> None:
+    module, plugins = StoredLocations(heads=heads), PluginManager.load()
+    model = exported(module, module.example(), input_names=list(OPEN))
+    result = rewrite(model, (FOLD_CONSTANTS, FUSE_DEFORMABLE_ATTENTION), plugins.custom_ops())
+    assert "GridSample" not in op_types(result.model)
+    assert result.checks[0].startswith("equal in ONNX Runtime")
+
+
+@pytest.mark.parametrize("opset", [18, 21, 23])
+def test_shapes_behind_a_group_normalization_are_known(opset: int) -> None:
+    """From opset 21 on ONNX does not infer them."""
+    text = (
+        "m (float[2, 4, N] x, float[C] s) => (float[A, B, D] y) { y = GroupNormalization <num_groups = 2> (x, s, s) }"
+    )
+    graph = to_graph(text_model(text, opset), ())
+    assert [sizes.shape(graph.outputs[0]) for sizes in two_choices(graph)] == [(2, 4, 1009), (2, 4, 2003)]
 
 
 @pytest.mark.parametrize(("batch", "heads", "points"), [(1, 2, 4), (2, 1, 4), (1, 1, 1), (3, 4, 1)])

@@ -11,7 +11,7 @@ import numpy as np
 from toolkit.graph.deformable_attention.arrangement import arrange
 from toolkit.graph.deformable_attention.layout import Axis, Layout, joined, merged
 from toolkit.graph.deformable_attention.operand import Operand, by_head, easiest
-from toolkit.graph.deformable_attention.sizes import Sizes
+from toolkit.graph.deformable_attention.sizes import Sizes, is_constant
 from toolkit.graph.deformable_attention.views import Path, common_sources
 from toolkit.graph.unfit import Unfit
 
@@ -31,8 +31,11 @@ def locations(grids: Sequence[gs.Tensor], spatial_shapes: Sequence[int], heads: 
     """Reference [B, Q, 1 or L, 2D] and offsets [B, Q, H, L*P*2] behind the grids [B*H, Q, P, 2] of the levels.
 
     A grid holds (x, y) from -1 to 1. Where it is not made of reference points that all heads share plus offsets, the
-    reference is the origin and the offsets are the locations. Raises Unfit if the grids come from different tensors.
+    reference is the origin and the offsets are the locations. Raises Unfit if the grids come from different tensors,
+    unless all are constants.
     """
+    if all(is_constant(grid) for grid in grids):
+        return Locations(None, stored_locations(grids, spatial_shapes, heads))
     paths = [Path(grid).upwards(sizes, arithmetic=True) for grid in grids]
     for operand in (0, 1) if all(is_sum(path.root) for path in paths) else ():
         terms = [[path.via(path.root.inputs[0], index) for path in paths] for index in (operand, 1 - operand)]
@@ -41,6 +44,19 @@ def locations(grids: Sequence[gs.Tensor], spatial_shapes: Sequence[int], heads: 
         except Unfit:
             continue  # the other way round, or not at all
     return Locations(None, offsets_of(paths, spatial_shapes, heads, sizes))
+
+
+def stored_locations(grids: Sequence[gs.Constant], spatial_shapes: Sequence[int], heads: int) -> Operand:
+    """Locations in cells as one constant, of grids that were constants each: those of queries that are always alike."""
+    import onnx_graphsurgeon as gs
+
+    cells = np.array(spatial_shapes, np.float64).reshape(-1, 1, 1, 1, 2)[..., ::-1]
+    places = (np.stack([grid.values for grid in grids]) + 1) / 2 * cells
+    levels, batch_heads, queries, points, pair = places.shape
+    by_head = places.reshape(levels, batch_heads // heads, heads, queries, points, pair)
+    shape = (batch_heads // heads, queries, heads, levels * points * pair)
+    values = by_head.transpose(1, 3, 2, 0, 4, 5).reshape(shape).astype(grids[0].values.dtype)
+    return Operand(gs.Constant(f"{grids[0].name}/all_levels", values), arrange(shape, Layout.of(shape), shape))
 
 
 def is_sum(tensor: gs.Tensor) -> bool:

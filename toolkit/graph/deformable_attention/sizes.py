@@ -35,6 +35,9 @@ LARGEST_INITIALIZER = 256
 """Elements of the largest constant that shape inference may have to know."""
 COMPUTED = "computed "
 """How constants are called that stand for shapes which the graph computes."""
+NORMALIZATIONS = ("GroupNormalization", "MeanVarianceNormalization", "RMSNormalization")
+"""Operators that keep the shape of their input, though ONNX may not infer it, for it defines them by others."""
+FLOAT = onnx.TensorProto.FLOAT
 VALUE_OPS = frozenset(
     (
         *("Cast", "CastLike", "Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Range"),
@@ -139,8 +142,17 @@ def inferred(graph: gs.Graph, choice: Mapping[Any, int]) -> Sizes:
             for name in node.input
             if name in tensors and tensors[name].inputs and (value := sizes.integers(tensors[name])) is not None
         }
-        if not computed:
+        kept = {
+            node.output[0]: sizes.shapes[node.input[0]]
+            for node in model.graph.node
+            if node.op_type in NORMALIZATIONS and node.output[0] not in sizes.shapes and node.input[0] in sizes.shapes
+        }
+        if not computed and not kept:
             return sizes
+        model.graph.value_info.extend(
+            onnx.helper.make_tensor_value_info(name, type_number(tensors[name].dtype) or FLOAT, shape)
+            for name, shape in kept.items()
+        )
         for node in model.graph.node:
             node.input[:] = [COMPUTED + name if name in computed else name for name in node.input]
         model.graph.initializer.extend(onnx.numpy_helper.from_array(v, COMPUTED + k) for k, v in computed.items())
