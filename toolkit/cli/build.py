@@ -113,6 +113,8 @@ def build_and_print(
     engine = output or (model.with_suffix(f".{name}") if bundle is None else bundle.path / name)
     if engine.suffix != ENGINE_SUFFIX:
         raise InputError(f"-o {engine} must end in {ENGINE_SUFFIX}, by which engines are known")
+    if keep_model is not None and keep_model.suffix != ".onnx":
+        raise InputError(f"--keep-model {keep_model} must end in .onnx, by which models are known")
     request = BuildRequest(
         model=model,
         engine=engine.absolute(),

@@ -141,6 +141,7 @@ def test_bundle_that_was_edited(written: Bundle, capsys: pytest.CaptureFixture[s
     ("option", "message"),
     [
         ("-o {bundle}/model.onnx", "must end in .engine, by which engines are known"),
+        ("--keep-model model.pth", "--keep-model model.pth must end in .onnx, by which models are known"),
         ("--keep-model {bundle}/model.onnx", "model.onnx is an input of this command; choose another output"),
         ("--profile image:1:2", "is not NAME:MIN:OPT:MAX"),
         ("--custom-ops embedded", "TensorRT for RTX takes no embedded kernels"),
