@@ -113,8 +113,6 @@ def build_and_print(
     engine = output or (model.with_suffix(f".{name}") if bundle is None else bundle.path / name)
     if engine.suffix != ENGINE_SUFFIX:
         raise InputError(f"-o {engine} must end in {ENGINE_SUFFIX}, by which engines are known")
-    if keep_model is not None and keep_model.suffix != ".onnx":
-        raise InputError(f"--keep-model {keep_model} must end in .onnx, by which models are known")
     request = BuildRequest(
         model=model,
         engine=engine.absolute(),
@@ -124,6 +122,8 @@ def build_and_print(
         kept_model=keep_model,
     )
     claim_build(request, bundle, list(plugins.files))
+    if keep_model is not None and keep_model.suffix != ".onnx":
+        raise InputError(f"--keep-model {keep_model} must end in .onnx, by which models are known")
     with progress_bar(f"build {engine.name}") as report:
         sidecar = run_build(request, report)
     for check in sidecar.checks:
