@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,6 @@ def malformed_onnx() -> Iterator[Malformed]:
     yield Malformed("onnx: to be compared", against, ("model.onnx cannot be compared",), nothing)
     for name, (make, words) in (TENSORS | EXTERNAL | ATTRIBUTES | GRAPHS).items():
         yield Malformed(f"rewrite: {name}", "rewrite bad.onnx -o out.onnx", ("bad.onnx", words), make)
-    doubled = "rewrite bad.onnx -o out.onnx --no-check --check-memory 0.5"
-    yield Malformed("rewrite: constants that double", doubled, ("needs more memory than a model of",), doubling)
     for command in ("rewrite bundle -o out.onnx", "run bundle {sample}/frames -o out"):
         refusal = ("bundle/model.onnx cannot be read", "is a link to", "put the file of weights")
         yield Malformed(f"{command.split()[0]}: weights of a bundle behind a link", command, refusal, linked_bundle)
@@ -226,12 +223,3 @@ GRAPHS = {
     ),
     "functions in a circle": (functions(("F0", ("F1",)), ("F1", ("F0",))), "call each other in a circle"),
 }
-
-
-def doubling(folder: Path, sample: Sample) -> None:
-    """400 kB that stand for gigabytes, once each node is computed."""
-    names = ["w", *(f"d{index}" for index in range(14))]
-    nodes = [onnx.helper.make_node("Concat", [a, a], [b], axis=0) for a, b in pairwise(names)]
-    nodes += [onnx.helper.make_node("ReduceMax", names[-1:], ["r"], keepdims=0), node("Add", ("x", "r"))]
-    large = onnx.numpy_helper.from_array(np.ones(100_000, np.float32), "w")
-    saved(model(*nodes, weight=large))(folder, sample)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 import time
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -118,3 +123,32 @@ def test_sparse_constants_are_not_made_dense_beyond_the_limits(size: int) -> Non
         assert "needs more memory" in str(error)  # noqa: PT017
     else:
         assert result.model.ByteSize() < 2**20
+
+
+def test_the_command_ends_within_the_memory_allowed(tmp_path: Path) -> None:
+    """400 kB that stand for gigabytes once each node is computed: in a process of its own, as users run it.
+
+    Memory that a longer-lived process has freed would be at the command's disposal beyond its limit.
+    """
+    names = ["w", *(f"d{index}" for index in range(14))]
+    doubled = " ".join(f"{b} = Concat <axis = 0> ({a}, {a})" for a, b in pairwise(names))
+    text = f"m (float[2] x) => (float[2] y) {{ {doubled} r = ReduceMax <keepdims = 0> ({names[-1]}) y = Add (x, r) }}"
+    onnx.save(text_model(text, w=np.ones(100_000, np.float32)), tmp_path / "bad.onnx")
+    command = [
+        sys.executable,
+        "-c",
+        "from toolkit.cli.main import main; main()",
+        "rewrite",
+        "bad.onnx",
+        "-o",
+        "out.onnx",
+    ]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [*command, "--no-check", "--check-memory", "0.5"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 2, done.stderr
+    assert "needs more memory than a model of this size should" in done.stderr
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 20
+    assert not (tmp_path / "out.onnx").exists()
