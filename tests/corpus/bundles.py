@@ -244,8 +244,10 @@ def forgeries() -> Iterator[Malformed]:
     """Bundles that are consistent in themselves, but not what this version makes."""
     cannot_load = ("ONNX Runtime cannot load", FUNCTIONAL_ONNX, "convert again")
     for name, change in MODEL_CHANGES.items():
-        yield bundle(name, forged(FUNCTIONAL_ONNX, model_change(change)), *cannot_load, command=RUN)
-    yield bundle("model is text", forged(FUNCTIONAL_ONNX, lambda p: p.write_text("x")), *cannot_load, command=REPLAY)
+        told = READ_BEFORE_LOADED.get(name, cannot_load)
+        yield bundle(name, forged(FUNCTIONAL_ONNX, model_change(change)), *told, command=RUN)
+    unread = ("ONNX model", FUNCTIONAL_ONNX, "cannot be read")
+    yield bundle("model is text", forged(FUNCTIONAL_ONNX, lambda p: p.write_text("x")), *unread, command=REPLAY)
     yield bundle("data cut off", forged(DATA, cut_off), *cannot_load, command=VERIFY)
     weights = ("weights.safetensors", "convert again")
     yield bundle("weights is text", forged(WEIGHTS, lambda p: p.write_text("x")), *weights, command=RUN_TORCH)
@@ -334,6 +336,13 @@ MODEL_CHANGES: dict[str, Callable[[onnx.ModelProto], object]] = {
     "external data elsewhere": other_location,
     "no graph": lambda model: model.ClearField("graph"),
 }
+
+
+READ_BEFORE_LOADED = {
+    "external data elsewhere": ("external weights of ONNX model", FUNCTIONAL_ONNX, "put the file of weights"),
+    "no graph": ("ONNX model", FUNCTIONAL_ONNX, "holds no nodes"),
+}
+"""What is found where the places of weights are read, before ONNX Runtime is asked."""
 
 
 def cut_off(path: Path) -> None:

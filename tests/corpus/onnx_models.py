@@ -30,7 +30,6 @@ def malformed_onnx() -> Iterator[Malformed]:
         "cut off": (cut_off, "export it again"),
         "8 GiB": (huge, "export it again"),
         "a million parts": (parts(2**20), "has more than 524288 parts"),
-        "ten million parts": (parts(10 * 2**20), "it takes more memory than a file of its size should"),
         "compare": (nothing, ""),
     }
     for name, (make, words) in makers.items():

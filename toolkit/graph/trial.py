@@ -24,7 +24,7 @@ def text_model(text: str, opset: int = OPSET, /, **weights: ArrayLike) -> ModelP
 
     `weights` become initializers, which the text uses by their names.
     """
-    domains = f'"": {opset}, "uniad": 1, "com.microsoft": 1, "TRT": 1'
+    domains = f'"": {opset}, "uniad": 1, "com.microsoft": 1, "TRT": 1, "mmdeploy": 1'
     model = onnx.parser.parse_model(f"<ir_version: 10, opset_import: [{domains}]> {text}")
     model.graph.initializer.extend(
         onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()
