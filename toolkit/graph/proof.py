@@ -18,9 +18,9 @@ from toolkit.graph.validity import checker_fault
 from toolkit.graph.weights import split_weights
 
 SECONDS, SECONDS_PER_MB = 12.0, 0.25
-"""Of a proof: UniAD-tiny has 358 MB of weights and takes 13 s on two cores, 35 s when they are shared by four."""
+"""Of a proof: UniAD-tiny has 358 MB of weights, runs three times, and takes 28 s on two cores that others use too."""
 BYTES, BYTES_PER_BYTE = 850_000_000, 4
-"""Of its process: UniAD-tiny takes 1.7 GB, of which its weights, before and after, are 0.7; SegFormer-B0 on an image of
+"""Of its process: UniAD-tiny takes 1.8 GB, of which its weights, before and after, are 0.7; SegFormer-B0 on an image of
 1024x1024 takes 0.8 GB with 15 MB of weights, which is more than of other detectors at 1280x1280."""
 WITHOUT_OPTIMIZATIONS = "without ONNX Runtime's optimizations, which round the two models differently"
 
