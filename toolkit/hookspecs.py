@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from toolkit.config.model import ModelConfig
     from toolkit.data.source_kind import FrameSourceKind
     from toolkit.engines.session_kind import SessionKind
+    from toolkit.evaluation.metric import Metric
     from toolkit.graph.graph_pass import GraphPass
     from toolkit.ops.spec import CustomOp
 
@@ -51,6 +52,12 @@ def uniad_sessions() -> Sequence[SessionKind]:
 @hookspec
 def uniad_frame_sources() -> Sequence[FrameSourceKind]:
     """Places that frames come from, by the prefix of their address."""
+    return ()
+
+
+@hookspec
+def uniad_metrics() -> Sequence[Metric]:
+    """Ways to judge results, for `evaluate`; `Metric.replaces` stands in for another one."""
     return ()
 
 

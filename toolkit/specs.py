@@ -158,6 +158,19 @@ class Asset:
 
 
 @dataclass(frozen=True)
+class Refinement:
+    """A change to a frame's result that is made on the host, if it is asked for.
+
+    `option` is how `run` and `evaluate` are asked, such as ``"--my-refinement"``; `meaning` is its help. `apply` gets a
+    result and returns it changed, or as it is where it lacks what is needed.
+    """
+
+    option: str
+    meaning: str
+    apply: Callable[[FrameResult], FrameResult]
+
+
+@dataclass(frozen=True)
 class Submodule:
     """A part of the network as a plugin states it.
 
@@ -180,7 +193,7 @@ class Submodule:
 
     `tables` are those parts of the state that are tables. `interpretation` says what the results mean; a submodule in
     place of another that has none keeps that of the other. `draw(picture, view, result)` draws further results on the
-    view from above.
+    view from above. `refinements` change results where the user wants it.
 
     `keep_fp32` are glob patterns of node names, without the submodule's own (``"*box_head*"``; ``"*"`` for all), that
     stay in FP32 when the model's precision is reduced. The GPU session has no such nodes: there ``"*"`` alone counts.
@@ -204,6 +217,7 @@ class Submodule:
     tables: tuple[StateTable, ...] = ()
     interpretation: Interpretation | None = None
     draw: Layer | None = None
+    refinements: tuple[Refinement, ...] = ()
 
     @property
     def reads(self) -> tuple[str, ...]:

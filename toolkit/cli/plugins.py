@@ -46,6 +46,7 @@ def plugins_command(context: typer.Context) -> None:
     plugins.graph_passes()
     plugins.sessions()
     plugins.frame_sources()
+    plugins.metrics()
 
 
 def contributions(plugins: PluginManager) -> Mapping[str, Sequence[str]]:
@@ -67,6 +68,9 @@ def contributions(plugins: PluginManager) -> Mapping[str, Sequence[str]]:
         found[plugin].append(f"session {session.name}")
     for plugin, source in plugins.offered_frame_sources():
         found[plugin].append(f"frame source {source.name}")
+    for plugin, metric in plugins.offered_metrics():
+        note = f" in place of {metric.replaces}" if metric.replaces else ""
+        found[plugin].append(f"metric {metric.name}{note}")
     for plugin in plugins.implementers("uniad_checkpoint_filter"):
         found[plugin].append("checkpoint filter")
     for plugin, application in plugins.offered_commands().items():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from toolkit.config.model import ModelConfig
     from toolkit.data.source_kind import FrameSourceKind
     from toolkit.engines.session_kind import SessionKind
+    from toolkit.evaluation.metric import Metric
     from toolkit.graph.graph_pass import GraphPass
     from toolkit.ops.spec import CustomOp
 
@@ -105,16 +106,7 @@ class PluginManager(PluginRegistry):
         """All submodules, replaced ones left out. Raises InputError for clashing names or a vain replacement."""
         offered = self.offered_submodules()
         refuse_clashes("a submodule", [(plugin, s.name) for plugin, s in offered])
-        names = [s.name for _, s in offered]
-        replaced = Counter(s.replaces for _, s in offered if s.replaces is not None)
-        for name, count in replaced.items():
-            rivals = " and ".join(repr(plugin) for plugin, s in offered if s.replaces == name)
-            if name not in names:
-                raise InputError(
-                    f"plugin {rivals} replaces submodule {name!r}, which does not exist; known: {', '.join(names)}"
-                )
-            if count > 1:
-                raise InputError(f"plugins {rivals} replace submodule {name!r}; load only one of them")
+        replaced = replaced_names("submodule", [(plugin, s.name, s.replaces) for plugin, s in offered])
         meanings = {s.name: s.interpretation for _, s in offered}
         return tuple(
             replace(s, interpretation=s.interpretation or meanings[s.replaces]) if s.replaces is not None else s
@@ -169,6 +161,19 @@ class PluginManager(PluginRegistry):
         from toolkit.data.source_kind import FrameSourceKind
 
         return self.offers("uniad_frame_sources", FrameSourceKind)
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """All metrics, replaced ones left out. Raises InputError for clashing names or a vain replacement."""
+        offered = self.offered_metrics()
+        refuse_clashes("a metric", [(plugin, metric.name) for plugin, metric in offered])
+        replaced = replaced_names("metric", [(plugin, metric.name, metric.replaces) for plugin, metric in offered])
+        return tuple(metric for _, metric in offered if metric.name not in replaced)
+
+    def offered_metrics(self) -> tuple[tuple[str, Metric], ...]:
+        """Every metric with the name of its plugin, replaced ones included."""
+        from toolkit.evaluation.metric import Metric
+
+        return self.offers("uniad_metrics", Metric)
 
     def filter_checkpoint(
         self, state_dict: Mapping[str, torch.Tensor], config: ModelConfig
@@ -234,3 +239,21 @@ def refuse_clashes(what: str, offers: Sequence[tuple[str, str]]) -> None:
                 "of the plugins out (--disable-plugin)"
             )
         owners[name] = plugin
+
+
+def replaced_names(what: str, offers: Sequence[tuple[str, str, str | None]]) -> set[str]:
+    """Names that are replaced, of (plugin, name, name that it replaces).
+
+    Raises InputError for a name that does not exist, and for one that several replace.
+    """
+    names = [name for _, name, _ in offers]
+    replaced = Counter(target for _, _, target in offers if target is not None)
+    for name, count in replaced.items():
+        rivals = " and ".join(repr(plugin) for plugin, _, target in offers if target == name)
+        if name not in names:
+            raise InputError(
+                f"plugin {rivals} replaces {what} {name!r}, which does not exist; known: {', '.join(names)}"
+            )
+        if count > 1:
+            raise InputError(f"plugins {rivals} replace {what} {name!r}; load only one of them")
+    return set(replaced)
