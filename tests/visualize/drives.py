@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,15 @@ from numpy.typing import NDArray
 
 from toolkit.config.model import ModelConfig
 from toolkit.data.frames import CameraView, Command, Frame, Pose
-from toolkit.runtime.results import FrameResult, MapResult, MotionModes, OccupancyResult, PlanResult, TrackedBox
+from toolkit.runtime.results import (
+    Detections,
+    FrameResult,
+    MapResult,
+    MotionModes,
+    OccupancyResult,
+    PlanResult,
+    TrackedBox,
+)
 
 CONFIG = ModelConfig()
 GREY = 90
@@ -35,13 +44,15 @@ def full_result(frame: str = "0007", timestamp: float = 3.5) -> FrameResult:
     """A moving car ahead, a pedestrian behind, and everything else a model can say."""
     car = box((2, 15), velocity=(0, 5), motion=straight_on((2, 15)))
     pedestrian = box((-3, -12), label="pedestrian", size=(0.7, 0.7, 1.8))
+    occupancy = occupancy_with(cells(40, 30))
     return result(
         frame,
         timestamp,
         boxes=(car, pedestrian),
+        detections=detections(),
         ego_motion=straight_on((0, 0)),
         map=map_with(cells(25, 20)),
-        occupancy=occupancy_with(cells(40, 30)),
+        occupancy=replace(occupancy, instances=occupancy.cells.astype(np.int32)),
         plan=plan_ahead(),
     )
 
@@ -70,6 +81,13 @@ def straight_on(place: Sequence[float]) -> MotionModes:
     steps = np.arange(1.0, 13.0, dtype=np.float32)
     ahead = np.stack([np.full(12, place[0], np.float32), np.float32(place[1]) + steps], axis=-1)
     return MotionModes(np.stack([ahead] * 6), np.array([0.5, 0.2, 0.1, 0.1, 0.05, 0.05], np.float32), 0.5)
+
+
+def detections() -> Detections:
+    """A car ahead, and another behind it of which the network is less sure."""
+    boxes = [[2, 15, -1.1, 2, 4, 1.5, math.pi / 2, 0, 5], [2, 25, -1.1, 2, 4, 1.5, math.pi / 2, 0, 0]]
+    labels, scores = np.array([1, 1], np.int32), np.array([0.8, 0.1], np.float32)
+    return Detections(("pedestrian", "car"), labels, scores, np.array(boxes, np.float32))
 
 
 def plan_ahead() -> PlanResult:

@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from toolkit.config.check import MAX_SIDE
 from toolkit.data.fields import command_field
 from toolkit.errors import InputError
-from toolkit.runtime.results import FrameResult
+from toolkit.runtime.results import Detections, FrameResult
 from toolkit.storage.files import is_file_name
 from toolkit.storage.json_file import read_json, refusing
 from toolkit.storage.regular_file import open_regular
 from toolkit.storage.typed import Misfit, completed, decode
-from toolkit.text import one_line, quoted
+from toolkit.text import one_line, quoted, shown
 
-_FIELDS = {field.name for field in fields(FrameResult)} - {"further"}
+_LATER_FIELDS = {"further", "detections"}
+"""Earlier versions wrote none."""
+_FIELDS = {field.name for field in fields(FrameResult)} - _LATER_FIELDS
 _REMEDY = "run the bundle again"
 _LARGEST = 1e9
 """No position in metres and no time comes near."""
@@ -75,6 +77,7 @@ def read_result(path: Path) -> FrameResult:
     with refusing(path, _REMEDY):
         grids = _read_grids(path.parent, content.pop("grids")) if "grids" in content else {}
         content["command"] = command_field(content["command"], f"{path}: command")
+        content["detections"] = _with_detection_arrays(content.get("detections"), grids)
         content["map"] = _with_map_grids(content["map"], grids)
         content["occupancy"] = _with_occupancy_grids(content["occupancy"], grids)
         content["further"] = _further(content.get("further", []), grids)
@@ -97,9 +100,9 @@ def _layout(result: FrameResult) -> tuple[object, ...]:
 def _read_grids(folder: Path, name: Any) -> Grids:
     if not isinstance(name, str) or not is_file_name(name):
         raise Misfit("$.grids", f"expected the name of a file, found {quoted(name)}")
-    path = folder / name
+    place = folder / shown(name)
     try:
-        with open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
+        with open_regular(folder / name) as file, np.load(file, allow_pickle=False) as archive:
             if sum(member.file_size for member in archive.zip.infolist()) > _LARGEST_GRIDS:
                 raise ValueError(f"its grids are larger than {_LARGEST_GRIDS} bytes")
             grids = {key: archive[key] for key in archive.files}
@@ -108,10 +111,10 @@ def _read_grids(folder: Path, name: Any) -> Grids:
                 raise ValueError(f"{quoted(strangers[0])} is no array")
             return grids
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; copy the folder whole") from error
+        raise InputError(f"{place} does not exist; copy the folder whole") from error
     # Foreign bytes can make the parsers fail in any way.
     except Exception as error:
-        raise InputError(f"{path}: is not a readable npz: {one_line(error)}; run the bundle again") from error
+        raise InputError(f"{place}: is not a readable npz: {one_line(error)}; run the bundle again") from error
 
 
 def _further(names: Any, grids: Grids) -> Any:
@@ -122,6 +125,20 @@ def _further(names: Any, grids: Grids) -> Any:
         if not isinstance(name, str) or name not in grids:
             raise Misfit(f"$.further[{i}]", f"the npz holds no {quoted(name)}; JSON and npz must be of one run")
     return {name: grids[name] for name in names}
+
+
+def _with_detection_arrays(part: Any, grids: Grids) -> Any:
+    """The detections of a JSON file, which may be none at all, with their arrays in place, as far as it is one."""
+    if not isinstance(part, dict):
+        return part
+    count = len(np.atleast_1d(grids.get("detection_scores", ())))
+    return completed(
+        part,
+        "$.detections",
+        labels=_grid(grids, "detection_labels", (count,), "$.detections", whole=True),
+        scores=_grid(grids, "detection_scores", (count,), "$.detections"),
+        boxes=_grid(grids, "detection_boxes", (count, 9), "$.detections"),
+    )
 
 
 def _with_map_grids(part: Any, grids: Grids) -> Any:
@@ -149,13 +166,17 @@ def _with_occupancy_grids(part: Any, grids: Grids) -> Any:
         return part
     cells = _grid(grids, "occupancy", (None, None, None), "$.occupancy")
     scores = _grid(grids, "occupancy_scores", cells.shape, "$.occupancy")
-    return completed(part, "$.occupancy", cells=cells, scores=scores)
+    instances = None
+    if "occupancy_instances" in grids:
+        instances = _grid(grids, "occupancy_instances", cells.shape, "$.occupancy", whole=True)
+    return completed(part, "$.occupancy", cells=cells, scores=scores, instances=instances)
 
 
-def _grid(grids: Grids, name: str, shape: Shape, place: str) -> NDArray[Any]:
-    """A grid of numbers of this shape."""
+def _grid(grids: Grids, name: str, shape: Shape, place: str, *, whole: bool = False) -> NDArray[Any]:
+    """A grid of numbers of this shape; `whole` ones are int32, or what that holds."""
     grid = grids.get(name)
-    if grid is None or grid.dtype.kind not in "bfiu" or not _fits(grid.shape, shape):
+    fitting = grid is not None and (np.can_cast(grid.dtype, np.int32) if whole else grid.dtype.kind in "bfiu")
+    if grid is None or not fitting or not _fits(grid.shape, shape):
         found = "none" if grid is None else f"{grid.dtype} of {_sizes(grid.shape)}"
         raise Misfit(place, f"its grid {name} does not fit: found {found}; JSON and npz must be of one run")
     if max(grid.shape[-2:]) > MAX_SIDE:
@@ -172,11 +193,35 @@ def _require_sense(result: FrameResult) -> None:
             _require_shape(f"{place}.trajectories", motion.trajectories, (len(motion.probabilities), None, 2))
     if result.plan is not None:
         _require_shape("$.plan.points", result.plan.points, (None, 2))
+    if result.detections is not None:
+        _require_detection_sense(result.detections)
+    if result.occupancy is not None and result.occupancy.instances is not None:
+        _require_instance_sense(result.occupancy.cells, result.occupancy.instances, len(result.boxes))
     for place, grid in {"$.map": result.map, "$.occupancy": result.occupancy}.items():
         for name in ("x_range", "y_range") if grid is not None else ():
             low, high = getattr(grid, name)
             if low >= high:
                 raise Misfit(f"{place}.{name}", f"expected two numbers in ascending order, found {low:g} and {high:g}")
+
+
+def _require_detection_sense(detections: Detections) -> None:
+    """Raise Misfit for labels without a class, and for another order than by score."""
+    labels, classes = detections.labels, len(detections.classes)
+    strangers = labels[(labels < 0) | (labels >= classes)]
+    if len(strangers):
+        raise Misfit("$.detections.labels", f"expected places among {classes} classes, found {strangers[0]}")
+    if (np.diff(detections.scores) > 0).any():
+        raise Misfit("$.detections.scores", "expected numbers in descending order")
+
+
+def _require_instance_sense(cells: NDArray[np.bool_], instances: NDArray[np.int32], boxes: int) -> None:
+    """Raise Misfit for instances that are no box, and for cells whose instance says otherwise than they."""
+    place = "$.occupancy.instances"
+    strangers = instances[(instances < 0) | (instances > boxes)]
+    if len(strangers):
+        raise Misfit(place, f"expected 0 to {boxes}, the number of boxes, found {strangers[0]}")
+    if ((instances > 0) != cells).any():
+        raise Misfit(place, "expected 0 where the cell is free, and only there")
 
 
 def _require_shape(place: str, array: NDArray[Any], shape: Shape) -> None:

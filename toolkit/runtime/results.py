@@ -28,6 +28,7 @@ from toolkit.storage.outputs import new_file
 from toolkit.storage.typed import Text
 
 Floats = NDArray[np.float32]
+Places = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 Range = tuple[float, float]
 
@@ -57,6 +58,22 @@ class TrackedBox:
     """Along x and y (m/s)."""
     motion: MotionModes | None
     """None without a motion submodule, or beyond its capacity of agents."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What is seen in this frame alone, tracked or not: another list than that of tracked boxes, for detection metrics.
+
+    `boxes` [N, 9]: x, y, z of the gravity centre, width, length, height (m), heading (counter-clockwise from the x
+    axis, radians in (-π, π]), velocity along x and y (m/s).
+    """
+
+    classes: tuple[Text, ...]
+    labels: Places
+    """[N], places in `classes`."""
+    scores: Floats
+    """[N], in descending order."""
+    boxes: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +116,9 @@ class OccupancyResult:
     step_seconds: float
     x_range: Range
     y_range: Range
+    instances: Places | None = None
+    """[steps, H, W]: 1 + the place of the vehicle among the frame's boxes, 0 where free; None if the model tells none.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +140,7 @@ class FrameResult:
     command: Command
     boxes: tuple[TrackedBox, ...] = ()
     """In descending order of score."""
+    detections: Detections | None = None
     ego_motion: MotionModes | None = None
     map: MapResult | None = None
     occupancy: OccupancyResult | None = None
@@ -156,10 +177,10 @@ def frame_result(
 def write_result(result: FrameResult, folder: Path) -> Path:
     """Write FRAME.json, and FRAME.npz beside it where there are grids; return the JSON's path.
 
-    The npz holds `map_lanes`, `map_lane_scores`, `map_drivable`, `map_instance_masks`, `occupancy` and
-    `occupancy_scores`, as far as the model gives them, and further results under their own names, which the JSON lists.
-    The JSON comes last and never half-written. Raises CheckFailed,
-    and writes nothing, for values that are not finite.
+    The npz holds `detection_boxes`, `detection_scores`, `detection_labels`, `map_lanes`, `map_lane_scores`,
+    `map_drivable`, `map_instance_masks`, `occupancy`, `occupancy_scores` and `occupancy_instances`, as far as the model
+    gives them, and further results under their own names, which the JSON lists. The JSON comes last and never
+    half-written. Raises CheckFailed, and writes nothing, for values that are not finite.
     """
     values, grids = _values(result), _grids(result)
     if result.further:
@@ -189,6 +210,7 @@ def _values(result: FrameResult) -> dict[str, Any]:
         "timestamp": result.timestamp,
         "command": result.command.name.lower(),
         "boxes": [_box_values(box) for box in result.boxes],
+        "detections": result.detections and {"classes": result.detections.classes},
         "ego_motion": _motion_values(result.ego_motion),
         "map": _map_values(result.map),
         "occupancy": _occupancy_values(result.occupancy),
@@ -262,6 +284,12 @@ def _rounded(values: Any) -> Any:
 
 def _grids(result: FrameResult) -> dict[str, NDArray[Any]]:
     grids: dict[str, NDArray[Any]] = {}
+    if result.detections:
+        grids |= {
+            "detection_boxes": result.detections.boxes,
+            "detection_scores": result.detections.scores,
+            "detection_labels": result.detections.labels,
+        }
     if result.map:
         masks = [instance.mask for instance in result.map.instances]
         grids |= {
@@ -272,4 +300,6 @@ def _grids(result: FrameResult) -> dict[str, NDArray[Any]]:
         }
     if result.occupancy:
         grids |= {"occupancy": result.occupancy.cells, "occupancy_scores": result.occupancy.scores}
+        if result.occupancy.instances is not None:
+            grids["occupancy_instances"] = result.occupancy.instances
     return {**result.further, **grids}

@@ -14,7 +14,9 @@ from tests.visualize.drives import full_result, result
 from toolkit.errors import InputError
 from toolkit.runtime.repairs import Repairs
 from toolkit.runtime.result_reader import open_results, read_result
-from toolkit.runtime.results import FrameResult, write_result
+from toolkit.runtime.results import Detections, FrameResult, write_result
+
+EARLIER_GRIDS = ("map_lanes", "map_lane_scores", "map_drivable", "map_instance_masks", "occupancy", "occupancy_scores")
 
 
 def rewritten(read: FrameResult, folder: Path) -> tuple[str, dict[str, np.ndarray]]:
@@ -92,7 +94,14 @@ def change(*keys: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         (change("map", "lanes", to=[[1]]), r"\$\.map: unknown field 'lanes'"),
         (change("repairs", "ids_restarted", to=1), r"\$\.repairs\.ids_restarted: expected bool, found 1"),
         (change("weather", to="fine"), r"json: unknown field 'weather'; known fields: frame, scene"),
+        (change("detections", to=[]), r"\$\.detections: expected an object or null, found list"),
+        (change("detections", "classes", to=["car", ""]), r"detections\.classes\[1\]: expected str that is not empty"),
+        (change("detections", "classes", to=["car"]), r"detections\.labels: expected places among 1 classes, found 1"),
+        (change("detections", "scores", to=[]), r"\$\.detections: unknown field 'scores'"),
+        (change("occupancy", "instances", to=[]), r"\$\.occupancy: unknown field 'instances'"),
+        (change("boxes", to=[]), r"\$\.occupancy\.instances: expected 0 to 0, the number of boxes, found 1"),
         (change("grids", to="../0007.npz"), r"\$\.grids: expected the name of a file, found '\.\./0007\.npz'"),
+        (change("grids", to="\x1b[2J.npz"), r"x1b\[2J\.npz does not exist; copy the folder whole"),
         (change("grids", to="other.npz"), r"other\.npz does not exist; copy the folder whole"),
     ],
 )  # fmt: skip
@@ -103,7 +112,29 @@ def test_damaged_results(edit: Callable[[dict[str, Any]], None], message: str, t
     path.write_text(json.dumps(values))
     with pytest.raises(InputError, match=message) as raised:
         read_result(path)
-    assert "\n" not in str(raised.value)
+    assert str(raised.value).isprintable()
+
+
+def test_results_of_a_version_without_detections_and_instances(tmp_path: Path) -> None:
+    """Have none when read; everything else stays."""
+    path = write_result(full_result(), tmp_path)
+    values = json.loads(path.read_text())
+    del values["detections"]
+    path.write_text(json.dumps(values))
+    grids = dict(np.load(path.with_suffix(".npz")))
+    np.savez(path.with_suffix(".npz"), **{k: v for k, v in grids.items() if k in EARLIER_GRIDS})
+    read = read_result(path)
+    assert read.detections is None
+    assert read.occupancy is not None
+    assert read.occupancy.instances is None
+    np.testing.assert_array_equal(read.occupancy.cells, grids["occupancy"])
+
+
+def test_nothing_detected_is_not_the_same_as_no_detections(tmp_path: Path) -> None:
+    nothing = Detections(("car",), np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros((0, 9), np.float32))
+    read = read_result(write_result(result(detections=nothing), tmp_path)).detections
+    assert read is not None
+    assert (read.classes, read.labels.shape, read.scores.shape, read.boxes.shape) == (("car",), (0,), (0,), (0, 9))
 
 
 def test_damaged_grids(tmp_path: Path) -> None:
@@ -122,6 +153,14 @@ def test_damaged_grids(tmp_path: Path) -> None:
         ("map_lanes", np.full((3, 50, 50), "x"), "map_lanes does not fit: found <U1 of 3 x 50 x 50"),
         ("map_lane_scores", np.full((3, 50, 50), np.nan, np.float16), "lane_scores: holds a value that is not finite"),
         ("occupancy_scores", np.ones((1, 2)), "occupancy_scores does not fit: found float64 of 1 x 2; JSON and npz"),
+        ("occupancy_instances", np.ones((5, 50, 50)), "occupancy_instances does not fit: found float64 of 5 x 50 x 50"),
+        ("occupancy_instances", np.ones((5, 50, 50), np.int8), "instances: expected 0 where the cell is free, and"),
+        ("detection_scores", np.ones((2, 1)), "detection_scores does not fit: found float64 of 2 x 1"),
+        ("detection_scores", np.array([0.1, 0.8]), r"\$\.detections\.scores: expected numbers in descending order"),
+        ("detection_labels", np.array([1, -1], np.int8), "labels: expected places among 2 classes, found -1"),
+        ("detection_labels", np.array([1, 1]), "detection_labels does not fit: found int64 of 2"),
+        ("detection_boxes", np.zeros((2, 7)), "detection_boxes does not fit: found float64 of 2 x 7; JSON and npz"),
+        ("detection_boxes", np.full((2, 9), np.inf), r"\$\.detections\.boxes: holds a value that is not finite"),
     ],
 )  # fmt: skip
 def test_grids_fit_before_anything_is_made_of_them(name: str, grid: np.ndarray, message: str, tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=4) | st.dictionari
 JUNK = VALUES | st.sampled_from([..., 10**400, -(2**64), math.inf, "x" * 5000, "\x1b[2J\n", "../../etc/passwd"])
 PLACE = re.compile(
     r"\$|unknown field|field '\w+' is missing|format is not|command: |frame: |is no result of this|holds no report"
-    r"|file .* is missing"
+    r"|file .* is missing|does not exist; copy the folder whole"
 )
 
 
