@@ -22,7 +22,7 @@ SMOOTHNESS = Metric(
 )
 
 
-@dataclass
+@dataclass(eq=False)
 class Offer:
     """A plugin with metrics."""
 
