@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.frames import Float64Array, Pose
+from toolkit.storage.typed import Count, Text
 
 Layers = Mapping[str, NDArray[np.object_]]
 """By layer, the geometries of a map (shapely, global frame, metres): lines, or polygons."""
@@ -98,9 +99,9 @@ class Gap:
 class GapCount:
     """How many frames lack something, and which is the first of them."""
 
-    what: str
-    frames: int
-    first: str
+    what: Text
+    frames: Count
+    first: Text
 
     def __str__(self) -> str:
         return f"{self.what}: missing in {self.frames} frame{'s' * (self.frames > 1)}, first {self.first}"

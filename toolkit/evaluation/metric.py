@@ -54,11 +54,14 @@ class PlotKind(StrEnum):
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a plot, or bars of one colour: `y` over `x`; what `x` holds may be names where bars are drawn."""
+    """A line of a plot, or bars of one colour: `y` over `x`; what `x` holds may be names where bars are drawn.
+
+    Where there is nothing to show, `y` is NaN, or None.
+    """
 
     label: str
-    x: Sequence[float] | Sequence[str]
-    y: Sequence[float]
+    x: Sequence[float | str]
+    y: Sequence[float | None]
 
 
 @dataclass(frozen=True)

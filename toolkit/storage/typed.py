@@ -211,9 +211,12 @@ def _misfit(
 
 
 def _choices(kind: Any, path: str) -> list[str]:
-    """The values of the enum that a dataclass has at a path; none if it has another type there."""
-    for name, _, _ in _STEP.findall(path):
-        kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None
+    """The values of the enum that a dataclass has at a path, through lists too; none if another type is there."""
+    for name, index, _ in _STEP.findall(path):
+        if index:
+            kind = next(iter(get_args(kind)), None)
+        else:
+            kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None
     return [str(member.value) for member in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []
 
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.corpus.case import change_json
+from tests.evaluation.evaluations import evaluation
 from tests.tensorrt.sidecars import sidecar
 from tests.visualize.drives import full_result
 from toolkit.bundle import MANIFEST, Bundle, content_digest
@@ -26,6 +27,7 @@ from toolkit.engines.tensorrt.request import BuildRequest
 from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, ShapeRange
 from toolkit.engines.tensorrt.sidecar import EngineTensor, RequiredPlugin, Sidecar, sidecar_path
 from toolkit.errors import InputError
+from toolkit.evaluation.evaluation_file import EVALUATION, read_evaluation, write_evaluation
 from toolkit.precision import Precision
 from toolkit.runtime.result_reader import read_result
 from toolkit.runtime.results import FrameResult, MotionModes, PlanResult, TrackedBox, write_result
@@ -230,10 +232,16 @@ def write_report(folder: Path, bundle: Bundle) -> Path:
     return folder / "verify.json"
 
 
+def write_judgement(folder: Path, bundle: Bundle) -> Path:
+    write_evaluation(evaluation(), folder / EVALUATION)
+    return folder / EVALUATION
+
+
 DOCUMENTS = {
     "bundle": Document(write_bundle, lambda path: Bundle.read(path.parent)),
     "sidecar": Document(write_sidecar, lambda path: Sidecar.read(path.with_suffix(""))),
     "report": Document(write_report, read_reports),
+    "evaluation": Document(write_judgement, read_evaluation),
     "result": Document(lambda folder, bundle: write_result(full_result(), folder), read_result),
 }
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=9)
