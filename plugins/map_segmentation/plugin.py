@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.config.model import ModelConfig
+    from toolkit.evaluation.metric import Metric
 
 SIZES = (
     rows("map.queries", lambda c: c.map.queries, "seg_head.query_embedding.weight"),
@@ -71,3 +72,11 @@ SUBMODULE = Submodule(
 def uniad_submodules() -> Sequence[Submodule]:
     """Panoptic map segmentation."""
     return (SUBMODULE,)
+
+
+@hookimpl
+def uniad_metrics() -> Sequence[Metric]:
+    """How well the map is seen."""
+    from plugins.map_segmentation.evaluation import METRIC
+
+    return (METRIC,)

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plugins.motion.ground_truth import agent_paths
-from plugins.motion.metrics import MOTION_CATEGORIES, TrueMotions
+from plugins.motion.metrics import MOTION_CATEGORIES, Forecasts, TrueMotions
 from toolkit.data.frames import Float64Array
 from toolkit.data.ground_truth import AnnotatedFrame, AnnotatedScene, Gap, Objects
+from toolkit.runtime.results import TrackedBox
 
 RANGES: Mapping[str, float] = {
     **dict.fromkeys(("car", "truck", "construction_vehicle", "bus", "trailer"), 50.0),
@@ -23,6 +24,8 @@ RANGES: Mapping[str, float] = {
 """Metres from the ego within which a class is judged."""
 DETECTION_CATEGORIES: Mapping[str, str] = {name: name for name in MOTION_CATEGORIES}
 """The finer of the two groupings in which UniAD reports: every class for itself."""
+TRACKED = ("car", "truck", "bus", "trailer", "pedestrian", "motorcycle", "bicycle")
+"""Classes of nuScenes' tracking benchmark: forecasts of others are not submitted, and so not judged."""
 RACK = "static_object.bicycle_rack"
 RACKED = ("bicycle", "motorcycle")
 
@@ -46,6 +49,33 @@ def true_motions(scene: AnnotatedScene, index: int, categories: Mapping[str, str
         centre=objects.position[rows, :2],
         path=paths.future[rows],
         steps=paths.future_mask[rows, :, 0].sum(-1).astype(np.int64),
+    )
+
+
+def judged_forecasts(
+    boxes: Sequence[TrackedBox], frame: AnnotatedFrame, categories: Mapping[str, str]
+) -> Forecasts | Gap:
+    """What is forecast for a frame, as what `categories` make of its classes; boxes without a forecast are left out.
+
+    As in the reference, forecasts pass through a submission before they are judged: it holds those of `TRACKED`
+    classes, as far away as the range of the class that they have there. Frames of reference as in `true_motions`.
+    """
+    if frame.objects is None:
+        return Gap(frame.token, "annotations")
+    submitted = [(box, box.motion) for box in boxes if box.motion is not None and box.label in TRACKED]
+    mount, ego = frame.lidar2ego, frame.ego2global
+    centers = np.array([box.center for box, _ in submitted]).reshape(-1, 3) @ mount.rotation.T + mount.translation
+    ranges = np.array([RANGES[box.label] for box, _ in submitted])
+    labels = np.array([categories[box.label] for box, _ in submitted], np.str_)
+    places = centers @ ego.rotation.T + ego.translation
+    near = np.linalg.norm(centers[:, :2], axis=-1) <= ranges
+    rows = np.flatnonzero(near & counts(frame, frame.objects, labels, places))
+    return Forecasts(
+        sample=np.full(len(rows), frame.token),
+        label=labels[rows],
+        centre=places[rows, :2],
+        score=np.array([submitted[row][0].score for row in rows]),
+        path=np.array([submitted[row][1].trajectories for row in rows], np.float64),
     )
 
 

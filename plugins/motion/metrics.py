@@ -6,7 +6,7 @@ that also asks for the final displacement are those of ViP3D (Gu et al. 2023), a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ MISS_METRES = 2.0
 """A forecast all of whose modes leave the true path by more than this at some step is a miss."""
 FINAL_METRES = 2.0
 """How far the best mode may end from the truth where a match asks for it."""
+EPA_METRES = 2.0
+"""Between the centres of a match for EPA."""
 FALSE_POSITIVE_WEIGHT = 0.5
 RECALL = np.linspace(0, 1, 101)
 LOWEST = 0.1
@@ -70,6 +72,21 @@ class Matches:
             return 0, 0, 0
         return int(self.found.sum()), int((~self.found).sum()), self.agents
 
+    @classmethod
+    def merged(cls, parts: Iterable[Matches]) -> Matches:
+        """Those of samples that were matched each for itself, in their order, as one: what `match` gives for all."""
+        listed = list(parts)
+        errors = [np.full((len(part.found), len(ERRORS)), np.nan) for part in listed]
+        for rows, part in zip(errors, listed, strict=True):
+            rows[part.found] = part.errors
+        scores = [part.score for part in listed]
+        # Of equal scores the later one is first, as in each part.
+        score, found = (np.concatenate([[], *reversed(rows)]) for rows in (scores, [part.found for part in listed]))
+        order = np.argsort(-score, kind="stable")
+        found = found[order].astype(bool)
+        sorted_errors = np.concatenate([np.zeros((0, len(ERRORS))), *reversed(errors)])[order]
+        return cls(score[order], found, sorted_errors[found], sum(part.agents for part in listed))
+
 
 def motion_metrics(
     forecasts: Forecasts,
@@ -89,21 +106,33 @@ def motion_metrics(
     """
     result: dict[str, Any] = {}
     for label in classes:
-        curves = {distance: _Curve.of(match(forecasts, truth, label, distance, final)) for distance in distances}
-        errors = curves[errors_at].errors_over_recall()
+        matches = {distance: match(forecasts, truth, label, distance, final) for distance in distances}
         result[label] = {
-            "ap": {distance: curve.average_precision() for distance, curve in curves.items()},
-            **dict(zip(ERRORS, errors, strict=True)),
-            "epa": end_to_end_accuracy(forecasts, truth, label),
+            **figures_of_matches(matches, errors_at),
+            "epa": end_to_end_accuracy(
+                match(forecasts, truth, label, EPA_METRES, FINAL_METRES), match(forecasts, truth, label, EPA_METRES)
+            ),
         }
     result["mean_ap"] = float(np.mean([ap for label in classes for ap in result[label]["ap"].values()]))
     return result
 
 
-def end_to_end_accuracy(forecasts: Forecasts, truth: TrueMotions, label: str, distance: float = 2.0) -> float:
-    """EPA of a class: agents found with a good forecast, less half the forecasts of no agent, as a share of all."""
-    good, _, agents = match(forecasts, truth, label, distance, FINAL_METRES).counts
-    _, invented, all_agents = match(forecasts, truth, label, distance).counts
+def figures_of_matches(matches: Mapping[float, Matches], errors_at: float) -> dict[str, Any]:
+    """`ap`, `min_ade`, `min_fde` and `miss_rate` of a class, matched within each distance, as in `motion_metrics`."""
+    curves = {distance: _Curve.of(found) for distance, found in matches.items()}
+    return {
+        "ap": {distance: curve.average_precision() for distance, curve in curves.items()},
+        **dict(zip(ERRORS, curves[errors_at].errors_over_recall(), strict=True)),
+    }
+
+
+def end_to_end_accuracy(well: Matches, near: Matches) -> float:
+    """EPA of a class: agents found with a good forecast, less half the forecasts of no agent, as a share of all.
+
+    Takes the matches within `EPA_METRES`, those that also end near enough and those of any end.
+    """
+    good, _, agents = well.counts
+    _, invented, all_agents = near.counts
     if not agents or not all_agents:
         return 0.0
     return (good - FALSE_POSITIVE_WEIGHT * invented) / (all_agents + 1e-5)

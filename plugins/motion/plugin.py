@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.config.model import ModelConfig
+    from toolkit.evaluation.metric import Metric
 
 SIZES = (
     rows("number of motion.class_groups x motion.modes", lambda c: len(c.motion.class_groups) * c.motion.modes,
@@ -118,3 +119,11 @@ SUBMODULE = Submodule(
 def uniad_submodules() -> Sequence[Submodule]:
     """Motion forecasting."""
     return (SUBMODULE,)
+
+
+@hookimpl
+def uniad_metrics() -> Sequence[Metric]:
+    """How well motions are forecast."""
+    from plugins.motion.evaluation import METRIC
+
+    return (METRIC,)

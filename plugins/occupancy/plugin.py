@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.config.model import ModelConfig
+    from toolkit.evaluation.metric import Metric
 
 
 def faults(config: ModelConfig) -> Iterator[str]:
@@ -82,3 +83,11 @@ SUBMODULE = Submodule(
 def uniad_submodules() -> Sequence[Submodule]:
     """Occupancy of the vehicles, now and in the next two seconds."""
     return (SUBMODULE,)
+
+
+@hookimpl
+def uniad_metrics() -> Sequence[Metric]:
+    """How well occupancy is forecast."""
+    from plugins.occupancy.evaluation import METRIC
+
+    return (METRIC,)

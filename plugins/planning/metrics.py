@@ -42,7 +42,11 @@ def planning_metrics(
     Steps that do not count stay in the denominators. Without samples the figures are NaN. Distances are added in FP32,
     one sample after the other, as in the reference.
     """
-    errors = plan_errors(plan, ground_truth, mask, segmentation)
+    return mean_errors(plan_errors(plan, ground_truth, mask, segmentation))
+
+
+def mean_errors(errors: PlanErrors) -> dict[str, NDArray[np.float64]]:
+    """The figures of `planning_metrics` from errors that are already known."""
     fields = {"L2": errors.l2, "obj_col": errors.point_collides, "obj_box_col": errors.box_collides}
     with np.errstate(invalid="ignore"):
         return {name: values.sum(0) / np.float64(len(values)) for name, values in fields.items()}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.config.model import ModelConfig
+    from toolkit.evaluation.metric import Metric
 
 SIZES = (
     rows("planning.steps", lambda c: c.planning.steps, "planning_head.reg_branch.2.weight", per=2),
@@ -54,3 +55,11 @@ SUBMODULE = Submodule(
 def uniad_submodules() -> Sequence[Submodule]:
     """The planner."""
     return (SUBMODULE,)
+
+
+@hookimpl
+def uniad_metrics() -> Sequence[Metric]:
+    """How well plans drive."""
+    from plugins.planning.evaluation import METRIC
+
+    return (METRIC,)

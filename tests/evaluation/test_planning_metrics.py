@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from plugins.planning.evaluation import METRIC, judge
+from plugins.planning.ground_truth import DrivenPath
 from plugins.planning.metrics import averaged_over_time, footprint, plan_errors, planning_metrics
 from tests.evaluation.conftest import Arrays
+from tests.evaluation.judging import figures_of, result_of, truth_of, verdict_on
+from tests.evaluation.judging import judge as judged
+from tests.evaluation.scenes import Thing, frame_at, scene_with
+from toolkit.data.frames import Command
+from toolkit.data.ground_truth import Gap
+from toolkit.runtime.results import OccupancyResult, PlanResult
 
 STILL = np.zeros((1, 6, 2))
 """A plan that stays where it is."""
@@ -99,3 +107,61 @@ def test_no_samples() -> None:
 def test_arrays_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="do not fit to a plan"):
         planning_metrics(STILL, STILL, np.ones((1, 5, 2)), np.zeros((1, 6, 50, 50), np.uint8))
+
+
+@pytest.mark.parametrize("model", ["tiny", "base"])
+def test_the_metric_gives_the_figures_of_the_reference(golden_plans: Arrays, model: str) -> None:
+    """At the step over all samples; averaged over time over those whose driven path has six steps."""
+    plans = [
+        judge(PlanResult(plan, 0.5), DrivenPath(path, np.zeros(6), mask, Command.STRAIGHT, None), occupied)
+        for plan, path, mask, occupied in zip(*inputs(golden_plans, model), strict=True)
+    ]
+    figures = figures_of(verdict_on(METRIC, plans))
+    for name, scale in (("L2", 1), ("obj_col", 100), ("obj_box_col", 100)):
+        at_steps, averaged = (scale * golden_plans[f"{model}.{kind}_{name}"] for kind in ("mean", "validonly_avg123"))
+        found = [figures[f"{name}@{second}s"] for second in ("0.5", "1", "1.5", "2", "2.5", "3")]
+        np.testing.assert_allclose(found, at_steps, rtol=0, atol=scale * 1e-6)
+        assert figures[f"{name}@avg"] == pytest.approx(at_steps[[1, 3, 5]].mean(), abs=scale * 1e-6)
+        found = [figures[f"ST-P3/{name}@{second}s"] for second in (1, 2, 3)]
+        np.testing.assert_allclose(found, averaged, rtol=0, atol=scale * 1e-6)
+        assert figures[f"ST-P3/{name}@avg"] == pytest.approx(averaged.mean(), abs=scale * 1e-6)
+
+
+def test_plans_of_a_scene() -> None:
+    """The vehicle stands, and so does the plan, but a metre to the right. Of eight key frames the last six lack a part
+    of the driven path: of the eight samples two have a third second.
+    """
+    scene = scene_with([frame_at(0.5 * i, []) for i in range(8)])
+    plan = PlanResult(np.full((6, 2), (1, 0), np.float32), 0.5)
+    verdict, gaps = judged(METRIC, truth_of(scene), [result_of(frame.token, plan=plan) for frame in scene.frames])
+    figures = figures_of(verdict)
+    assert gaps == []
+    assert (figures["L2@0.5s"], figures["L2@3s"], figures["ST-P3/L2@3s"]) == (7 / 8, 2 / 8, 1)
+    assert verdict.notes == ["part of the driven path: missing in 6 frames, first frame1"]
+    assert verdict.rankings[0].badness == {"frame0": 1.0, "frame0.5": 1.0}
+
+
+@pytest.mark.parametrize(("half_width", "collides"), [(12.5, 100.0), (50.0, 0.0)])
+def test_collisions_depend_on_where_the_model_s_grid_ends(half_width: float, collides: float) -> None:
+    """A car beside the border of the smaller grid, 12 m to the right, and a plan that leaves it there."""
+    scene = scene_with([frame_at(0.5 * i, [Thing(0, 1, -12)]) for i in range(7)])
+    grid = np.zeros((5, round(4 * half_width), round(4 * half_width)), np.float32)
+    space = OccupancyResult(grid > 0, grid, 0.5, (-half_width, half_width), (-half_width, half_width))
+    plan = PlanResult(np.full((6, 2), (30, 0), np.float32), 0.5)
+    results = [result_of(frame.token, plan=plan, occupancy=space) for frame in scene.frames]
+    assert figures_of(judged(METRIC, truth_of(scene), results)[0])["ST-P3/obj_box_col@3s"] == collides
+
+
+@pytest.mark.parametrize(("steps", "seconds"), [(5, 0.5), (6, 0.1)])
+def test_another_kind_of_plan_is_a_gap(steps: int, seconds: float) -> None:
+    plan = PlanResult(np.zeros((steps, 2), np.float32), seconds)
+    scene = scene_with([frame_at(0, [])])
+    verdict, gaps = judged(METRIC, truth_of(scene), [result_of("frame0", plan=plan)])
+    assert gaps == [Gap("frame0", "a plan of 6 steps of 0.5 s")]
+    assert all(np.isnan(value) for value in figures_of(verdict).values())
+
+
+def test_plans_of_a_test_set_are_a_gap() -> None:
+    scene = scene_with([frame_at(0, None)])
+    plan = PlanResult(np.zeros((6, 2), np.float32), 0.5)
+    assert judged(METRIC, truth_of(scene), [result_of("frame0", plan=plan)])[1] == [Gap("frame0", "annotations")]

@@ -59,7 +59,7 @@ def test_plugins_and_what_they_contribute(planner: Path, capsys: pytest.CaptureF
     ops = ("MultiScaleDeformableAttention", "Rotate", "Inverse", "ModulatedDeformableConvolution")
     assert f"  custom_ops.plugin: {', '.join(f'custom op {op}' for op in ops)}" in lines
     assert "  toolkit.cli.convert: command convert" in lines
-    assert "  plugins.planning.plugin: submodule planning (replaced by pilot)" in lines
+    assert "  plugins.planning.plugin: submodule planning (replaced by pilot), metric planning" in lines
     assert "plugins from a file" in lines
     assert f"  {planner}: submodule pilot in place of planning, checkpoint filter" in lines
 
@@ -70,7 +70,7 @@ def test_graph_passes_and_assets_are_listed(capsys: pytest.CaptureFixture[str]) 
     (passes,) = (line for line in lines if line.startswith("  toolkit.graph.plugin: "))
     offered = [f"graph pass {each.name}" for each in PluginManager.load().graph_passes()]
     assert passes.partition(": ")[2].split(", ") == offered
-    assert "  plugins.motion.plugin: submodule motion, asset motion_head.motion_anchors" in lines
+    assert "  plugins.motion.plugin: submodule motion, asset motion_head.motion_anchors, metric motion" in lines
 
 
 def test_disabled_plugin(capsys: pytest.CaptureFixture[str]) -> None:
