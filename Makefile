@@ -26,7 +26,7 @@ test: $(INSTALLED)
 	$(PYTEST)
 
 check: lint
-	$(PYTEST) -m 'not converts and not slow and not gpu'
+	$(PYTEST) -m 'not converts and not thorough and not slow and not gpu'
 
 # The lowest versions that setup.py claims, in an environment of their own. Torch comes first, and by pip: the lowest is
 # the one of constraints.txt.

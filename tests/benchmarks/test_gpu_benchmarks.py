@@ -41,6 +41,8 @@ from toolkit.verification.metrics import measure as measure_errors
 from toolkit.verification.report import Report
 from toolkit.wiring import join
 
+pytestmark = pytest.mark.thorough
+
 WORK = GpuWork(kernels=300, copies=2, busy_milliseconds=4.0)
 
 

@@ -16,6 +16,8 @@ from toolkit.graph.cleanup.duplicate_initializers import MERGE_DUPLICATE_INITIAL
 from toolkit.graph.cleanup.identities import REMOVE_IDENTITIES
 from toolkit.graph.graph_pass import GraphPass
 
+pytestmark = pytest.mark.thorough
+
 
 def nodes_after(text: str, graph_pass: GraphPass, **weights: ArrayLike) -> list[str]:
     """Operators that a pass leaves of a graph in text form."""

@@ -16,6 +16,8 @@ from toolkit.graph.equivalence import outputs_of
 from toolkit.graph.extraction import extraction
 from toolkit.graph.pipeline import rewrite
 
+pytestmark = pytest.mark.thorough
+
 CHAIN = """m (float[2] x) => (float[2] y, float[2] z) {
     a = Relu (x) b = Mul (a, w) c = Exp (b) d = Add (c, b) y = Neg (d) z = Abs (a)
 }"""

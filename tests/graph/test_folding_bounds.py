@@ -22,6 +22,8 @@ from toolkit.graph.cleanup.constants import FOLD_CONSTANTS
 from toolkit.graph.graph_pass import Outcome
 from toolkit.graph.pipeline import rewrite
 
+pytestmark = pytest.mark.thorough
+
 MEBIBYTE = np.zeros((512, 512), np.float32)
 
 

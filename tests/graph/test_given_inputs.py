@@ -13,6 +13,8 @@ from tests.graph.rewriting import text_model
 from toolkit.cli.main import run
 from toolkit.storage.npz import write_npz
 
+pytestmark = pytest.mark.thorough
+
 MODEL = "m (float[2, N] x, int64[N] s) => (float[2, N] y) { t = Cast <to = 1> (s) a = Add (x, t) y = Identity (a) }"
 FLOATS, WHOLE = np.ones((2, 4), np.float32), np.arange(4)
 PICKY = "m (float[3] x, int64[1] s) => (float[N] y) { a = Reshape (x, s) y = Identity (a) }"

@@ -18,6 +18,8 @@ from toolkit.graph.conversion import to_graph
 from toolkit.graph.graph_pass import GraphPass
 from toolkit.graph.pipeline import run_pass
 
+pytestmark = pytest.mark.thorough
+
 FEW, MANY = 250, 2_000
 
 

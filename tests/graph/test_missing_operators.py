@@ -8,6 +8,8 @@ import pytest
 from tests.graph.rewriting import op_types, rewritten, text_model
 from toolkit.graph.replacements.operators import REPLACE_MISSING_OPERATORS
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize("shape", ["2, 2", "5, 3, 3", "N, M, 2, 2"])
 def test_determinants(shape: str) -> None:

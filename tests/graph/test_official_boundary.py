@@ -22,6 +22,8 @@ from toolkit.reference_interface.boundary import COUNTS, OUTPUTS, PADDING_ID, of
 from toolkit.reference_interface.replay import replay
 from toolkit.reference_interface.tensors import FRAME, RECURRENT, TRACK_ROWS, has_no_effect
 
+pytestmark = pytest.mark.thorough
+
 CAPACITY, BOXES = 5, 3
 FLOATS = {"track_query": 4, "track_reference": 3, "track_box": 10}
 """Widths of the track tensors of the stand-in network."""

@@ -15,6 +15,8 @@ from toolkit.graph import pipeline
 from toolkit.graph.pipeline import rewrite
 from toolkit.onnx_nodes import standard_opset
 
+pytestmark = pytest.mark.thorough
+
 SOFTMAX = "m (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = Softmax <axis = 1> (x) }"
 """Over the last two axes together before opset 13, over one axis since."""
 BRANCHES = """m (bool c, float[2, 3, 4] x) => (float[2, 3, 4] y) {

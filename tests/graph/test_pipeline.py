@@ -21,6 +21,8 @@ from toolkit.graph.pipeline import rewrite
 from toolkit.graph.random_inputs import random_inputs
 from toolkit.plugin.manager import PluginManager
 
+pytestmark = pytest.mark.thorough
+
 OPS = PluginManager.load().custom_ops()
 RELU = "m (float[2] x) => (float[2] y) { a = Relu (x) y = Exp (a) }"
 INVERSE = "m (float[2, 3, 3] x) => (float[2, 3, 3] y) { y = uniad.Inverse (x) }"

@@ -29,6 +29,8 @@ from toolkit.nn.transformer import TransformerEncoderLayer
 from toolkit.ops.spec import registered_schemas
 from toolkit.specs import Submodule
 
+pytestmark = pytest.mark.thorough
+
 FLOAT, HALF, BFLOAT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 WEIGHT = np.linspace(-1, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
 

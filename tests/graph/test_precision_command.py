@@ -16,6 +16,8 @@ from toolkit.bounded.process import BoundedProcess
 from toolkit.cli.main import run
 from toolkit.graph.proof import deviations_of
 
+pytestmark = pytest.mark.thorough
+
 WEIGHT = np.linspace(-1, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
 
 

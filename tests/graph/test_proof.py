@@ -16,6 +16,8 @@ from toolkit.errors import InputError
 from toolkit.graph.pipeline import rewrite
 from toolkit.graph.proof import default_limits
 
+pytestmark = pytest.mark.thorough
+
 LIMITS = Limits(seconds=3, bytes=2**29)
 
 

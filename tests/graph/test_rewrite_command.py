@@ -17,6 +17,8 @@ from toolkit.graph.graph_pass import Change, GraphPass, Outcome
 from toolkit.hookspecs import hookimpl
 from toolkit.plugin.manager import PluginManager
 
+pytestmark = pytest.mark.thorough
+
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "docs/examples/square_by_multiplication.py"
 PAGE = (REPOSITORY / "docs/graph-passes.md").read_text(encoding="utf-8")

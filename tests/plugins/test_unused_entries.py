@@ -15,6 +15,8 @@ from toolkit.network import example_inputs
 from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Submodule
 
+pytestmark = pytest.mark.thorough
+
 NAMES = ("image_encoder", "bev_encoder", "tracking", "map_segmentation", "motion", "occupancy", "planning")
 
 

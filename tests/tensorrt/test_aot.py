@@ -20,6 +20,8 @@ from toolkit.ops.nvrtc import compile_kernel
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.tensorrt_aot import register_embedded, register_embedded_plugins
 
+pytestmark = pytest.mark.thorough
+
 pytest.importorskip("cuda.bindings", reason="compiling kernels needs cuda-bindings and NVRTC")
 
 ARCHITECTURE = "compute_89"

@@ -24,6 +24,8 @@ from toolkit.graph.steps import NOTHING_TO_COMPARE, Step, take_steps
 from toolkit.ops.bodies import attach_bodies
 from toolkit.precision import Precision
 
+pytestmark = pytest.mark.thorough
+
 SETTINGS = BuildSettings(Target.TENSORRT_RTX)
 PRODUCT = "m (float[2, 2] x) => (float[2, 2] y) { y = MatMul (x, x) }"
 INVERTED = "m (float[2, 3, 3] x) => (float[2, 3, 3] y) { y = uniad.Inverse (x) }"

@@ -20,6 +20,8 @@ from toolkit.engines.tensorrt.sidecar import Sidecar
 from toolkit.errors import CheckFailed, InputError
 from toolkit.storage.remains import is_running
 
+pytestmark = pytest.mark.thorough
+
 
 def request(folder: Path) -> BuildRequest:
     return BuildRequest(folder / "m.onnx", folder / "m.engine", BuildSettings(Target.TENSORRT_RTX))

@@ -11,6 +11,8 @@ from tests.graph.rewriting import op_types, text_model
 from toolkit.bundle import Bundle
 from toolkit.cli.main import run
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def written(bundle: Bundle) -> Bundle:

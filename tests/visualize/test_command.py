@@ -20,6 +20,8 @@ from toolkit.data.frame_folder import write_frame
 from toolkit.runtime.results import FrameResult, PlanResult, write_result
 from toolkit.visualize.frame_picture import draw_result
 
+pytestmark = pytest.mark.thorough
+
 NAMES = ("0001", "0002", "0003")
 
 

@@ -20,6 +20,8 @@ import pytest
 from toolkit.bounded.limits import CallFailed, LimitExceeded, Limits
 from toolkit.bounded.process import BoundedProcess
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[BoundedProcess]:

@@ -9,6 +9,8 @@ import pytest
 from toolkit.cli.main import run
 from toolkit.plugin.manager import PluginManager
 
+pytestmark = pytest.mark.thorough
+
 PLANNER = """
 from dataclasses import replace
 from plugins.planning.plugin import SUBMODULE

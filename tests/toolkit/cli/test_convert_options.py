@@ -10,6 +10,8 @@ from tests.corpus.sample import CONFIG
 from toolkit.cli.main import run
 from toolkit.config.file import to_toml
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:

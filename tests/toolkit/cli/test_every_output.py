@@ -29,6 +29,8 @@ from toolkit.data.frame_folder import write_frame
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors
 from toolkit.plugin.manager import PluginManager
 
+pytestmark = pytest.mark.thorough
+
 OUTPUTS = {"output", "json_file", "video", "rerun", "keep_model", "timing_cache"}
 """Parameters that name what is written. Every other path is read."""
 ADDRESSES = {"frames"}

@@ -11,6 +11,8 @@ from tests.toolkit.toy_bundle import write_toy_bundle, write_toy_frames
 from toolkit.cli.main import run
 from toolkit.runtime.run_record import RunRecord
 
+pytestmark = pytest.mark.thorough
+
 PLUGIN = """
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.source_kind import FrameSourceKind

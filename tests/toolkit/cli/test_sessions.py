@@ -23,6 +23,8 @@ from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
 from toolkit.runtime.run_record import RunRecord
 
+pytestmark = pytest.mark.thorough
+
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 
 

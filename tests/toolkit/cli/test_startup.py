@@ -12,6 +12,8 @@ import pytest
 from toolkit.plugin.manager import BUILTIN_PLUGINS
 from toolkit.versions import PACKAGE, package_version
 
+pytestmark = pytest.mark.thorough
+
 HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "cv2", "matplotlib"}
 START = """
 import json, sys

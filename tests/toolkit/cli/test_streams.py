@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 FULL = Path("/dev/full")
 """Takes nothing: every write fails as on a full disk."""
 COMMAND = f"{sys.executable} -c 'from toolkit.cli.main import main; main()'"

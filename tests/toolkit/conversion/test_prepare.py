@@ -16,6 +16,8 @@ from toolkit.errors import InputError
 from toolkit.plugin.manager import PluginManager
 from toolkit.weights.layouts import Weights
 
+pytestmark = pytest.mark.thorough
+
 Entries = dict[str, Tensor]
 
 

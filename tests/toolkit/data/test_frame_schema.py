@@ -18,6 +18,8 @@ from toolkit.data.frame_folder import read_frame_folder, write_frame
 from toolkit.data.frames import CameraView, CanReading, Command, Frame, Pose
 from toolkit.errors import InputError
 
+pytestmark = pytest.mark.thorough
+
 SCHEMA = json.loads(files("toolkit.data").joinpath("frame_folder.schema.json").read_text(encoding="utf-8"))
 BEYOND_A_SCHEMA = ("normalise it to 1", "not orthonormal", "is a reflection", "does not exist")
 VALUES: tuple[Any, ...] = (

@@ -27,6 +27,8 @@ from toolkit.runtime.sequence import run_sequence
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.specs import Submodule
 
+pytestmark = pytest.mark.thorough
+
 FRAMES = [toy_frame(number, f"scene{number // 2}") for number in range(4)]
 """Two scenes."""
 

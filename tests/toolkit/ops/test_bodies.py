@@ -19,6 +19,8 @@ from toolkit.errors import InputError
 from toolkit.ops.bodies import attach_bodies, detach_bodies
 from toolkit.ops.spec import DOMAIN, VERSION, CustomOp, registered_schemas
 
+pytestmark = pytest.mark.thorough
+
 OPS = uniad_custom_ops()
 
 

@@ -15,6 +15,8 @@ import pytest
 from toolkit.cli.main import run
 from toolkit.ops.scaffold import camel_case, write_op, write_package
 
+pytestmark = pytest.mark.thorough
+
 REPOSITORY = Path(__file__).parents[3]
 PAGE = (REPOSITORY / "docs/new-op.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(bash|python|cuda) ?(\S*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

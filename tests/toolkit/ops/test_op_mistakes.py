@@ -15,6 +15,8 @@ from toolkit.doctor.check import Check, Status
 from toolkit.doctor.self_test import check_custom_ops
 from toolkit.plugin.manager import PluginManager
 
+pytestmark = pytest.mark.thorough
+
 SOURCE = Path(pillar_scatter_max.__file__)
 OP, KERNEL = SOURCE.read_text(encoding="utf-8"), SOURCE.with_suffix(".cu").read_text(encoding="utf-8")
 NUMBERS = itertools.count()

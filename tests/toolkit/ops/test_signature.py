@@ -31,6 +31,8 @@ from toolkit.ops.calls import Call
 from toolkit.ops.cuda import shared_dtype
 from toolkit.ops.spec import CustomOp, registered_schemas
 
+pytestmark = pytest.mark.thorough
+
 SAMPLES = (BEV_POOL, TOP_SCORES, BLEND)
 MAPS = [torch.randn(7, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
 HEIGHT, BIAS = torch.linspace(-1, 1, 7), torch.ones(7)

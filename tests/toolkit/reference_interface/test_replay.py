@@ -17,6 +17,8 @@ from toolkit.errors import InputError
 from toolkit.reference_interface.replay import output_keys, read_inputs, replay
 from toolkit.reference_interface.tensors import FRAME, RECURRENT, TRACK_ROWS
 
+pytestmark = pytest.mark.thorough
+
 Arrays = dict[str, np.ndarray]
 ZERO = np.zeros(1, np.float32)
 

@@ -15,6 +15,8 @@ from toolkit.cli.main import run
 from toolkit.plugin.manager import PluginManager
 from toolkit.report.run import describe_run
 
+pytestmark = pytest.mark.thorough
+
 HEAD = """
 import torch
 from toolkit.hookspecs import hookimpl

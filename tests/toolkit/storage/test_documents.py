@@ -39,6 +39,8 @@ from toolkit.verification.metrics import Errors
 from toolkit.verification.report import Report
 from toolkit.verification.report_file import read_reports, write_reports
 
+pytestmark = pytest.mark.thorough
+
 relaxed = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXTS = st.text(max_size=9)
 NAMES = st.text(min_size=1, max_size=9)

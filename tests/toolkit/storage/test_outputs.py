@@ -17,6 +17,8 @@ from toolkit.storage.claims import MARKER, FolderOutput, claim_file, claim_folde
 from toolkit.storage.moves import exchange
 from toolkit.storage.outputs import new_file, new_files, new_folder, scratch_folder
 
+pytestmark = pytest.mark.thorough
+
 
 class Interrupted(Exception):
     """Stands for whatever may go wrong while an output is written."""

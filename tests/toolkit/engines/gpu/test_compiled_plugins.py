@@ -28,6 +28,8 @@ from toolkit.precision import Precision
 from toolkit.specs import Submodule, TensorSpec, frame_input
 from toolkit.wiring import join
 
+pytestmark = pytest.mark.thorough
+
 OURS = torch.ops.uniad_gpu
 ROTATION = {"l2g_rotation": torch.tensor([[1.0, -2, 3], [0, 5, -6], [7, 8, 9]])}
 

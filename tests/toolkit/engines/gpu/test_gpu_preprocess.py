@@ -13,6 +13,8 @@ from toolkit.engines.gpu.preprocess import KERNEL, CameraImages, resize_table, r
 from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks
 from toolkit.ops.nvrtc import compile_kernel
 
+pytestmark = pytest.mark.thorough
+
 ROUNDING = 2.0**-21
 """Two units in the last place of values from 1 to 4, which random pixels seldom exceed once normalised."""
 

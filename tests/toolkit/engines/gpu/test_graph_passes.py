@@ -28,6 +28,8 @@ from toolkit.engines.gpu.compiled.passes.split_linears import split_linears
 from toolkit.engines.gpu.compiled.passes.unroll_small_products import unroll_small_products
 from toolkit.nn.attention import MultiheadAttention, mask_logits, merge_heads, split_heads
 
+pytestmark = pytest.mark.thorough
+
 Pass = Callable[[GraphModule], int]
 
 

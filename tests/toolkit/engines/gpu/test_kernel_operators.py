@@ -26,6 +26,8 @@ from toolkit.engines.gpu.compiled.tiles import (
 from toolkit.nn.attention import mask_logits
 from toolkit.precision import Precision
 
+pytestmark = pytest.mark.thorough
+
 NONE_ARRIVED = torch.zeros(0, dtype=torch.int32)
 each_precision = pytest.mark.parametrize("precision", Precision)
 

@@ -21,6 +21,8 @@ from toolkit.engines.gpu.compiled.passes.use_linear import use_linear
 from toolkit.nn.attention import MASKED_LOGIT, MultiheadAttention, mask_logits
 from toolkit.precision import Precision
 
+pytestmark = pytest.mark.thorough
+
 KernelPass = Callable[[GraphModule, Precision], int]
 OURS = torch.ops.uniad_gpu
 TOLERANCE = {Precision.FP32: 2e-6, Precision.TF32: 2e-3, Precision.FP16: 2e-3, Precision.BF16: 2e-2}
