@@ -239,6 +239,11 @@ class Submodule:
         return idle
 
 
+def refinements_of(submodules: Iterable[Submodule]) -> dict[str, Refinement]:
+    """The refinements of all submodules by their options, in the order in which they are applied."""
+    return {refinement.option: refinement for submodule in submodules for refinement in submodule.refinements}
+
+
 def reported_results(results: Iterable[TensorSpec], states: Iterable[StateSpec]) -> tuple[TensorSpec, ...]:
     """Of the outputs that leave a network those that every frame reports: neither state nor on request."""
     recurrent = {state.source for state in states}

@@ -6,10 +6,13 @@ finds the reference's (CasADi's and IPOPT's) optimum without these packages.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from toolkit.runtime.results import FrameResult
 
 ALPHA, SIGMA = 5.0, 1.0
 WEIGHT = ALPHA / (2.507 * SIGMA)
@@ -17,6 +20,8 @@ WEIGHT = ALPHA / (2.507 * SIGMA)
 REACH_METRES = 5.0
 """Obstacles farther away from a step's point do not count."""
 CELL_METRES = 0.5
+FRAMES = 5
+"""Of occupancy: now, and every half a second until 2 s; what comes later is taken to stay as it is then."""
 
 
 def optimise(plan: NDArray[Any], occupancy: NDArray[Any]) -> NDArray[np.float32]:
@@ -29,16 +34,24 @@ def optimise(plan: NDArray[Any], occupancy: NDArray[Any]) -> NDArray[np.float32]
     reference = np.asarray(plan, np.float32)
     frames = np.asarray(occupancy)
     size = frames.shape[-1] if frames.ndim else 0
-    if reference.ndim != 2 or reference.shape[1] != 2 or frames.size != 5 * size * size:
+    if reference.ndim != 2 or reference.shape[1] != 2 or frames.size != FRAMES * size * size:
         raise ValueError(
             f"a plan of shape {reference.shape} and occupancy of {frames.shape} are no [T, 2] and [5, n, n]"
         )
-    frames = frames.reshape(5, size, size)
+    frames = frames.reshape(FRAMES, size, size)
     moved = [
-        _optimise_step(point, obstacles_near(point, frames[min(step, 4)]))
+        _optimise_step(point, obstacles_near(point, frames[min(step, FRAMES - 1)]))
         for step, point in enumerate(reference, start=1)
     ]
     return np.array(moved, np.float32).reshape(reference.shape)
+
+
+def refine(result: FrameResult) -> FrameResult:
+    """A frame's result with its plan optimised; as it is without a plan, or without occupancy of the form it needs."""
+    plan, space = result.plan, result.occupancy
+    if plan is None or space is None or len(space.cells) < FRAMES or len(set(space.cells.shape[1:])) > 1:
+        return result
+    return replace(result, plan=replace(plan, points=optimise(plan.points, space.cells[:FRAMES])))
 
 
 def obstacles_near(point: NDArray[np.float32], occupied: NDArray[Any]) -> NDArray[np.float64]:

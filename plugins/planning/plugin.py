@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from plugins.planning.results import INTERPRETATION
 from toolkit.config.size_rules import layers, rows
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import Role, Submodule, TensorSpec, Tolerance
+from toolkit.specs import Refinement, Role, Submodule, TensorSpec, Tolerance
 
 if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.config.model import ModelConfig
     from toolkit.evaluation.metric import Metric
+    from toolkit.runtime.results import FrameResult
 
 SIZES = (
     rows("planning.steps", lambda c: c.planning.steps, "planning_head.reg_branch.2.weight", per=2),
@@ -30,6 +31,18 @@ def build(config: ModelConfig) -> nn.Module:
     return Planning(config)
 
 
+def optimised(result: FrameResult) -> FrameResult:
+    """The result with a plan that keeps off the cells that vehicles will occupy."""
+    from plugins.planning.collision import refine
+
+    return refine(result)
+
+
+COLLISION_OPTIMISATION = Refinement(
+    option="--collision-optimisation",
+    meaning="Push plans off the cells that vehicles are forecast to occupy, as UniAD does behind its planner.",
+    apply=optimised,
+)
 SUBMODULE = Submodule(
     name="planning",
     checkpoint_prefixes=("planning_head.",),
@@ -48,6 +61,7 @@ SUBMODULE = Submodule(
     interpretation=INTERPRETATION,
     sizes=SIZES,
     results=("plan",),
+    refinements=(COLLISION_OPTIMISATION,),
 )
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from plugins.planning.collision import obstacles_near, optimise
+from plugins.planning.plugin import SUBMODULE
 from tests.evaluation.conftest import Arrays
+from tests.evaluation.judging import result_of
+from toolkit.runtime.results import FrameResult, OccupancyResult, PlanResult
 
 PLAN = np.stack((np.zeros(6), np.arange(1, 7)), -1).astype(np.float32)
 
@@ -62,3 +67,32 @@ def test_axes_of_the_network(shape: tuple[int, ...]) -> None:
 def test_arrays_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"are no \[T, 2\] and \[5, n, n\]"):
         optimise(PLAN, np.zeros((4, 50, 50)))
+
+
+def refined(result: FrameResult) -> FrameResult:
+    """What `--collision-optimisation` makes of a result."""
+    [refinement] = SUBMODULE.refinements
+    assert refinement.option == "--collision-optimisation"
+    return refinement.apply(result)
+
+
+def result_with(plan: np.ndarray, cells: np.ndarray) -> FrameResult:
+    space = OccupancyResult(cells != 0, np.zeros(cells.shape, np.float32), 0.5, (-12.5, 12.5), (-12.5, 12.5))
+    return result_of("moment", plan=PlanResult(plan, 0.5), occupancy=space)
+
+
+@pytest.mark.parametrize("case", range(29))
+def test_refined_results_have_the_plan_of_the_reference(golden_collisions: Arrays, case: int) -> None:
+    """By the cells of the same result; everything else stays."""
+    result = result_with(golden_collisions[f"c{case}.traj"], golden_collisions[f"c{case}.occ"])
+    moved = refined(result)
+    assert moved.plan is not None
+    np.testing.assert_allclose(moved.plan.points, golden_collisions[f"c{case}.out"], rtol=0, atol=1e-3)
+    assert (moved.plan.step_seconds, moved.occupancy) == (0.5, result.occupancy)
+
+
+def test_results_that_lack_something_stay_as_they_are() -> None:
+    """No plan, no occupancy, or one of another form."""
+    result = result_with(PLAN, free())
+    for lacking in (replace(result, plan=None), replace(result, occupancy=None), result_with(PLAN, free()[:3])):
+        assert refined(lacking) is lacking

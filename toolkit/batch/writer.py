@@ -15,13 +15,16 @@ from toolkit.errors import CheckFailed
 from toolkit.runtime.results import write_result
 from toolkit.runtime.run_record import FrameRecord
 from toolkit.runtime.sequence import run_sequence
-from toolkit.specs import Submodule
+from toolkit.specs import Refinement, Submodule
 from toolkit.visualize.frame_picture import draw_result, write_picture
 
 
 @dataclass(frozen=True, eq=False)
 class SceneWriter:
-    """Runs scenes and writes the results of each frame into `folder`, with a picture if `pictures`."""
+    """Runs scenes and writes the results of each frame into `folder`, with a picture if `pictures`.
+
+    `refinements` change the results before that.
+    """
 
     bundle: Bundle
     session: Session
@@ -29,6 +32,7 @@ class SceneWriter:
     first_frame: FirstFrame
     pictures: bool
     folder: Path
+    refinements: Sequence[Refinement] = ()
 
     def run(self, scene: Scene) -> Iterator[FrameRecord]:
         """What became of each frame; those with results that are not finite are left out. InputError for a bad one."""
@@ -37,6 +41,9 @@ class SceneWriter:
         for result in run_sequence(
             self.bundle, self.session, self.submodules, scene.frames, self.first_frame, clock, scene.previous
         ):
+            for refinement in self.refinements:
+                result = refinement.apply(result)
+            clock.lap(Stage.POSTPROCESS)
             left_out = False
             try:
                 write_result(result, self.folder)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from toolkit.cli.plugin_options import plugin_option
 from toolkit.errors import InputError
 from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Asset
@@ -53,18 +54,11 @@ def _pair(text: str) -> tuple[str, Path]:
 
 
 def _parameter(asset: Asset) -> Any:
-    """The option of an asset, which notes the file in the context: the command's function cannot name it."""
+    """The option of an asset, which notes the file in the context."""
+    assert asset.option is not None
 
     def note(context: typer.Context, file: Path | None) -> None:
         if file is not None:
             context.meta.setdefault(_GIVEN, {})[asset.key] = file
 
-    def holder(file: Path | None = None) -> None: ...
-
-    option = typer.Option(asset.option, help=asset.meaning, callback=note, expose_value=False)
-    holder.__annotations__["file"] = Annotated[Path | None, option]
-    application = typer.Typer(add_completion=False)
-    application.command()(holder)
-    parameter = next(p for p in typer.main.get_command(application).params if asset.option in p.opts)
-    parameter.name = asset.key  # the parser keeps values by it
-    return parameter
+    return plugin_option(asset.option, asset.key, asset.meaning, Path, note)

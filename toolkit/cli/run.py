@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from toolkit.cli.console import plain, print_warning, print_written, progress, step
-from toolkit.cli.plugin_command import PluginCommand
+from toolkit.cli.refinements import RefinementCommand, asked_refinements
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, require_precision, used_precision
 from toolkit.errors import CheckFailed
 from toolkit.hookspecs import hookimpl
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @hookimpl
 def uniad_commands(app: typer.Typer) -> None:
     """Add `run`."""
-    app.command("run", cls=PluginCommand)(run_command)
+    app.command("run", cls=RefinementCommand)(run_command)
 
 
 def run_command(
@@ -93,6 +93,7 @@ def run_command(
             plugin_files=tuple(plugins.files),
             disabled_plugins=plugins.disabled,
             threads=threads or threads_each(workers),
+            refinements=asked_refinements(context),
         )
         records = []
         with run_records(job, plugins, scenes, workers) as done:
@@ -100,7 +101,7 @@ def run_command(
                 records.append(record)
                 print_record(record, opened.config.tracking)
         used = used_precision(opened, session, precision, plugins)
-        RunRecord(opened.identity, session, tuple(records), used).write(folder)
+        RunRecord(opened.identity, session, tuple(records), used, job.refinements).write(folder)
     lost = [record.frame for record in records if record.left_out]
     print_written(output, f"{len(records) - len(lost)} frames")
     if lost:

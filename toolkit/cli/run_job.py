@@ -21,13 +21,15 @@ from toolkit.data.ego_motion import FirstFrame
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
 from toolkit.runtime.run_record import FrameRecord
+from toolkit.specs import refinements_of
 
 
 @dataclass(frozen=True)
 class RunJob:
     """How to run scenes, in values that another process understands.
 
-    `threads` are those of the session, and in a worker those of preprocessing too.
+    `threads` are those of the session, and in a worker those of preprocessing too; `refinements` are options of those
+    that are asked for.
     """
 
     bundle: Path
@@ -39,6 +41,7 @@ class RunJob:
     plugin_files: tuple[Path, ...]
     disabled_plugins: tuple[str, ...]
     threads: int | None = None
+    refinements: tuple[str, ...] = ()
 
     def open(self) -> SceneWriter:
         """What runs the scenes, in a process that has no plugins yet."""
@@ -54,7 +57,10 @@ class RunJob:
         """What runs the scenes, in this process."""
         bundle = Bundle.read(self.bundle)
         session = open_session(bundle, self.session, plugins, precision=self.precision, threads=self.threads)
-        return SceneWriter(bundle, session, plugins.submodules(), self.first_frame, self.pictures, self.folder)
+        submodules = plugins.submodules()
+        offered = refinements_of(submodules)
+        refinements = [offered[option] for option in self.refinements]
+        return SceneWriter(bundle, session, submodules, self.first_frame, self.pictures, self.folder, refinements)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def describe_run(bundle: Bundle, results: Path) -> Run:
     totals = [sum(frame.seconds.values()) for frame in frames]
     return Run(
         facts={
-            "session": f"{record.session}, {record.precision}",
+            "session": ", ".join((record.session, record.precision, *record.refinements)),
             "frames": str(len(frames)),
             "scenes": str(len({frame.scene for frame in frames})),
             "objects": f"{sum(frame.boxes for frame in frames)} reported in all frames",

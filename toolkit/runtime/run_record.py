@@ -53,16 +53,20 @@ class FrameRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Which bundle ran (`Bundle.identity`), in what kind of session and what precision, and its frames in order."""
+    """Which bundle ran (`Bundle.identity`), in what kind of session and what precision, and its frames in order.
+
+    `refinements` are the options of those that changed the results.
+    """
 
     bundle: str
     session: str
     frames: tuple[FrameRecord, ...]
     precision: str = "fp32"
+    refinements: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Write the record into a folder of results."""
-        head = {"bundle": self.bundle, "session": self.session, "precision": self.precision}
+        head = asdict(_Run(self.bundle, self.session, self.precision, self.refinements))
         lines = [head, *(asdict(frame) for frame in self.frames)]
         with new_file(folder / RUN_RECORD) as work:
             work.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -78,16 +82,17 @@ class RunRecord:
             head, *frames = [_parsed(line, number) for number, line in enumerate(lines, 1)]
             run = decode(_Run, head, root=_place(1))
             records = tuple(_frame(values, number) for number, values in enumerate(frames, 2))
-        return cls(run.bundle, run.session, records, run.precision)
+        return cls(run.bundle, run.session, records, run.precision, run.refinements)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The first line."""
+    """The first line. Earlier versions knew no refinements."""
 
     bundle: Text
     session: Text
     precision: Text
+    refinements: tuple[Text, ...] = ()
 
 
 def _parsed(line: bytes, number: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,19 @@ from toolkit.errors import InputError
 from toolkit.runtime.run_record import RUN_RECORD, FrameRecord, RunRecord
 
 FRAME = FrameRecord("0001", "monday", 3, 0, 1, "", False, {Stage.NETWORK: 0.5, Stage.WRITE: 0.25})
-RECORD = RunRecord("d" * 64, "cuda", (FRAME,), "fp16")
+RECORD = RunRecord("d" * 64, "cuda", (FRAME,), "fp16", ("--careful",))
 
 
 def test_it_reads_back(tmp_path: Path) -> None:
     RECORD.write(tmp_path)
     assert RunRecord.read(tmp_path) == RECORD
+
+
+def test_one_of_an_earlier_version_has_no_refinements(tmp_path: Path) -> None:
+    RECORD.write(tmp_path)
+    path = tmp_path / RUN_RECORD
+    path.write_text(path.read_text().replace(', "refinements": ["--careful"]', ""))
+    assert RunRecord.read(tmp_path) == replace(RECORD, refinements=())
 
 
 def test_a_folder_without_one(tmp_path: Path) -> None:
@@ -33,6 +41,8 @@ def test_a_folder_without_one(tmp_path: Path) -> None:
         (0, {"session": 5}),
         (1, {"frame": "../../secret"}),
         (0, {"precision": None}),
+        (0, {"refinements": "--careful"}),
+        (0, {"refinements": [""]}),
         (1, {"seconds": {"network": -1}}),
         (1, {"seconds": {"network": None}}),
         (1, {"seconds": {"coffee": 1}}),

@@ -299,7 +299,7 @@ def test_a_changed_document_is_read_or_refused(
 @given(data=st.data(), junk=JUNK)
 def test_a_changed_run_record_is_read_or_refused(data: st.DataObject, junk: Any, tmp_path: Path) -> None:
     frame = FrameRecord("0001", "monday", 3, 0, 1, "", False, {Stage.NETWORK: 0.5})
-    RunRecord("d" * 64, "cuda", (frame,), "fp16").write(tmp_path)
+    RunRecord("d" * 64, "cuda", (frame,), "fp16", ("--careful",)).write(tmp_path)
     lines = (tmp_path / RUN_RECORD).read_text().splitlines()
     number = data.draw(st.sampled_from([0, 1]))
     (tmp_path / "line.json").write_text(lines[number])
