@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.config.model import ModelConfig
+    from toolkit.evaluation.metric import Metric
 
 
 TRACKS = (
@@ -119,3 +120,11 @@ SUBMODULE = Submodule(
 def uniad_submodules() -> Sequence[Submodule]:
     """Multi-object tracking."""
     return (SUBMODULE,)
+
+
+@hookimpl
+def uniad_metrics() -> Sequence[Metric]:
+    """Detection and tracking by nuScenes' benchmarks."""
+    from plugins.tracking.evaluation import DETECTION, TRACKING
+
+    return (DETECTION, TRACKING)

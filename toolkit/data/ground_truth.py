@@ -32,6 +32,8 @@ class Objects:
     """[N], likewise, as a number from 0 on that is its own in the whole data set."""
     label: tuple[str, ...]
     """Class by its name in nuScenes detection, such as "car", or the data set's own name for other things."""
+    attribute: tuple[str, ...]
+    """What it does, by nuScenes' name, such as "vehicle.moving"; empty where unknown, or of no meaning."""
     size: Float64Array
     """[N, 3]: width, length, height (m)."""
     position: Float64Array
@@ -129,6 +131,7 @@ def objects_at(
     lidar_points: NDArray[Any],
     radar_points: NDArray[Any],
     visibility: NDArray[Any],
+    attribute: Sequence[str] | None = None,
 ) -> Objects:
     """Objects as the LiDAR has them that is at these poses.
 
@@ -144,6 +147,7 @@ def objects_at(
         instance=tuple(instance),
         number=np.asarray(number, np.int64),
         label=tuple(label),
+        attribute=("",) * len(label) if attribute is None else tuple(attribute),
         size=size,
         position=position,
         ahead=ahead,

@@ -94,6 +94,7 @@ def _objects(tables: NuScenes, sample: dict[str, Any], lidar2ego: Pose, ego2glob
         instance=[record["instance_token"] for record in records],
         number=np.array([tables.getind("instance", record["instance_token"]) for record in records], np.int64),
         label=[category_to_detection_name(category) or category for category in categories],
+        attribute=[_attribute(tables, record) for record in records],
         size=numbers("size", 3),
         position=numbers("translation", 3),
         quaternion=quaternion,
@@ -102,6 +103,12 @@ def _objects(tables: NuScenes, sample: dict[str, Any], lidar2ego: Pose, ego2glob
         radar_points=np.array([record["num_radar_pts"] for record in records], np.int64),
         visibility=np.array([int(record["visibility_token"] or 0) for record in records], np.int64),
     )
+
+
+def _attribute(tables: NuScenes, record: dict[str, Any]) -> str:
+    """nuScenes allows one."""
+    tokens = record["attribute_tokens"]
+    return str(tables.get("attribute", tokens[0])["name"]) if len(tokens) == 1 else ""
 
 
 def _shown(tables: NuScenes, frame: Frame) -> Iterator[Annotation]:

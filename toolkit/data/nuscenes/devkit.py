@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import SkipTest
 
 from toolkit.errors import InputError
 from toolkit.text import one_line
@@ -34,13 +35,8 @@ def open_tables(dataroot: Path, version: str | None) -> NuScenes:
             f"{dataroot / version}: {len(missing)} of {len(TABLES)} tables are missing: {', '.join(missing)}; "
             f"{_elsewhere(dataroot) or 'unpack the metadata archive again'}"
         )
-    try:
+    with needed_by("nuScenes data"):
         from nuscenes.nuscenes import NuScenes
-    except ImportError as error:
-        raise InputError(
-            f"nuScenes data needs nuscenes-devkit, which cannot be imported ({one_line(error)}); "
-            "pip install 'uniad-toolkit[nuscenes]'"
-        ) from error
     with readable(dataroot / version):
         return NuScenes(version=version, dataroot=str(dataroot), verbose=False)
 
@@ -66,6 +62,18 @@ def _elsewhere(dataroot: Path) -> str:
         return ""
     version = lower.parent
     return f"found {version.name} in {version.parent}; give that, or move {version.name} up into {dataroot}"
+
+
+@contextmanager
+def needed_by(purpose: str) -> Iterator[None]:
+    """Turn a failed import of the devkit, or of what its evaluations use, into InputError."""
+    try:
+        yield
+    except (ImportError, SkipTest) as error:  # the devkit skips what lacks motmetrics or pandas, as if it were a test
+        raise InputError(
+            f"{purpose} needs nuscenes-devkit, which cannot be imported ({one_line(error)}); "
+            "pip install 'uniad-toolkit[nuscenes]'"
+        ) from error
 
 
 @contextmanager

@@ -1,0 +1,114 @@
+"""Detection and tracking by nuScenes' own evaluations: entries and figures of the reference, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
+
+from plugins.tracking.evaluation import DETECTION, TRACKING
+from tests.evaluation.conftest import Located
+from tests.evaluation.golden_results import CLASSES, golden_outputs, golden_result, measured_by
+from toolkit.data.ground_truth import GroundTruth
+from toolkit.evaluation.metric import Metric, Verdict
+from toolkit.runtime.results import FrameResult
+
+METRICS = pytest.mark.parametrize("metric", [DETECTION, TRACKING], ids=lambda metric: metric.name)
+ERRORS = {"trans_err": "ATE", "scale_err": "ASE", "orient_err": "AOE", "vel_err": "AVE", "attr_err": "AAE"}
+
+
+@pytest.fixture(scope="module")
+def results(golden_evaluation: Path, golden_frames: list[Located]) -> list[FrameResult]:
+    outputs = golden_outputs(golden_evaluation)
+    return [golden_result(outputs, located) for located in golden_frames]
+
+
+@pytest.fixture(scope="module")
+def truth(golden_frames: list[Located]) -> GroundTruth:
+    scenes = {located.scene.name: located.scene for located in golden_frames}
+    return GroundTruth(tuple(scenes.values()), lambda location, names: None)
+
+
+def figures_of(verdict: Verdict) -> dict[str, float]:
+    return {figure.name: figure.value for figure in verdict.figures}
+
+
+LAST_DIGIT = 4e-6
+"""Of single precision at 32 to 64 m: the reference adds paths and centres in it, in another order."""
+
+
+def assert_same_entries(found: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]]) -> None:
+    """Equal strings, whole numbers and counts; floats within 1e-6.
+
+    A quaternion and its negative are the same rotation; which of them the reference writes depends on how often a yaw
+    has gone around.
+    """
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in other.items():
+            if isinstance(value, str | int):
+                assert (type(one[name]), one[name]) == (type(value), value)
+            else:
+                sign = np.sign(np.dot(one[name], value)) if name == "rotation" else 1
+                noise = LAST_DIGIT if name == "predict_traj" else 1e-6
+                np.testing.assert_allclose(sign * np.array(one[name]), value, rtol=0, atol=noise, err_msg=name)
+
+
+@METRICS
+def test_file_of_the_reference(
+    golden_evaluation: Path, truth: GroundTruth, results: list[FrameResult], tmp_path: Path, metric: Metric
+) -> None:
+    """Every entry of every frame, in the same order."""
+    assert metric.export is not None
+    (path,) = metric.export(measured_by(metric, truth, results), tmp_path)
+    wanted = json.loads((golden_evaluation / "results" / path.name).read_text())
+    found = json.loads(path.read_text())
+    assert found["meta"] == wanted["meta"]
+    assert list(found["results"]) == list(wanted["results"])
+    for token, entries in wanted["results"].items():
+        assert_same_entries(found["results"][token], entries)
+
+
+@pytest.mark.slow
+def test_detection_of_the_reference(golden_evaluation: Path, truth: GroundTruth, results: list[FrameResult]) -> None:
+    """NDS, mAP, errors, each class: as the official evaluation of the official files."""
+    verdict = DETECTION.compute(measured_by(DETECTION, truth, results), Path())
+    figures = figures_of(verdict)
+    wanted = json.loads((golden_evaluation / "results/det_metrics_summary.json").read_text())
+    close = {"abs": 1e-7, "nan_ok": True}
+    assert figures["NDS"] == pytest.approx(wanted["nd_score"], **close)
+    assert figures["mAP"] == pytest.approx(wanted["mean_ap"], **close)
+    bars = {series.label: dict(zip(series.x, series.y, strict=True)) for series in verdict.plots[1].series}
+    for key, name in ERRORS.items():
+        assert figures[f"m{name}"] == pytest.approx(wanted["tp_errors"][key], **close)
+    for label in CLASSES:
+        assert figures[f"AP/{label}"] == pytest.approx(wanted["mean_dist_aps"][label], **close)
+        for distance, ap in wanted["label_aps"][label].items():
+            assert bars[f"{float(distance):g} m"][label] == pytest.approx(ap, **close)
+        for key, name in ERRORS.items():
+            error = wanted["label_tp_errors"][label][key]
+            assert figures[f"{name}/{label}"] == pytest.approx(math.nan if error is None else error, **close)
+    assert not verdict.notes
+
+
+@pytest.mark.slow
+def test_tracking_of_the_reference(golden_evaluation: Path, truth: GroundTruth, results: list[FrameResult]) -> None:
+    """AMOTA, AMOTP and all others, over all classes and of each."""
+    verdict = TRACKING.compute(measured_by(TRACKING, truth, results), Path())
+    (wanted,) = json.loads((golden_evaluation / "eval_metrics.json").read_text())["tracking"]
+    for name, value in figures_of(verdict).items():
+        kind, _, label = name.partition("/")
+        stored = wanted["label_metrics"][kind.lower()][label] if label else wanted[kind.lower()]
+        assert value == pytest.approx(stored, abs=1e-7), name
+    assert {"AMOTA", "AMOTP", "recall", "MOTA", "MOTP", "ids", "frag", "fp", "fn", "mt", "ml"} <= figures_of(
+        verdict
+    ).keys()
+    assert not verdict.notes
