@@ -28,7 +28,6 @@ from plugins.tracking.submission import (
 )
 from toolkit.data.ground_truth import AnnotatedFrame, Gap, GroundTruth, counted
 from toolkit.data.nuscenes.devkit import needed_by
-from toolkit.errors import InputError
 from toolkit.evaluation.metric import JudgedFrame, Measure, Measured, Metric, Ranking, Verdict
 from toolkit.runtime.results import Detections
 from toolkit.text import shown
@@ -70,16 +69,13 @@ def export_tracking(measured: Measured, folder: Path) -> Sequence[Path]:
 
 
 def compute_detection(measured: Measured, folder: Path) -> Verdict:
-    """NDS, mAP, errors and curves, and in which frames objects are missed."""
+    """NDS, mAP, errors and curves, and in which frames objects are missed. Raises InputError without the devkit."""
     frames, notes = _judged(measured, global_boxes)
     notes += _strangers(value.classes for value in measured.values)
     if not frames:
         return Verdict(notes=notes)
-    try:
-        with needed_by("detection"):
-            from plugins.tracking.official import evaluate_detection
-    except InputError as error:
-        return Verdict(notes=[*notes, str(error)])
+    with needed_by("detection"):
+        from plugins.tracking.official import evaluate_detection
     metrics, curves = evaluate_detection(frames, DETECTION_RULES)
     present, absent = _present(frames, metrics.cfg.class_names)
     if absent:
@@ -96,16 +92,13 @@ def compute_detection(measured: Measured, folder: Path) -> Verdict:
 
 
 def compute_tracking(measured: Measured, folder: Path) -> Verdict:
-    """AMOTA, AMOTP, and the figures of the score at which MOTA is best."""
+    """AMOTA, AMOTP, and the figures of the score at which MOTA is best. Raises InputError without the devkit."""
     frames, notes = _judged(measured, track_boxes)
     notes += _strangers(value.boxes.classes for value in measured.values)
     if not frames:
         return Verdict(notes=notes)
-    try:
-        with needed_by("tracking"):
-            from plugins.tracking.official import evaluate_tracking
-    except InputError as error:
-        return Verdict(notes=[*notes, str(error)])
+    with needed_by("tracking"):
+        from plugins.tracking.official import evaluate_tracking
     metrics, curves = evaluate_tracking(frames, TRACKING_RULES)
     present, absent = _present(frames, metrics.class_names)
     if absent:

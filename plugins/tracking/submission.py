@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from plugins.motion.judged import RANGES
+from plugins.motion.judged import RANGES, TRACKED
 from toolkit.data.frames import Float64Array
 from toolkit.data.ground_truth import AnnotatedFrame
 from toolkit.runtime.results import Detections, MotionModes, TrackedBox
@@ -19,7 +19,6 @@ from toolkit.storage.outputs import new_file
 
 META = {"use_camera": True, "use_lidar": False, "use_radar": False, "use_map": False, "use_external": True}
 """What UniAD looks at, as its own files say."""
-TRACKED_CLASSES = ("car", "truck", "bus", "trailer", "motorcycle", "bicycle", "pedestrian")
 MOVING_SPEED = 0.2
 """Of objects faster than this (m/s) the first of their attributes below is said, of others the second."""
 ATTRIBUTES: Mapping[str, tuple[str, str]] = {
@@ -142,7 +141,7 @@ def track_entries(tracks: Tracks, frame: AnnotatedFrame) -> list[dict[str, Any]]
     Their paths lie in the LiDAR frame, not in the global one; their scores are logarithms of probabilities.
     """
     boxes = track_boxes(tracks, frame)
-    boxes = boxes.where(np.isin(boxes.label, TRACKED_CLASSES))
+    boxes = boxes.where(np.isin(boxes.label, TRACKED))
     entries = _entries(frame.token, boxes)
     for entry, row, identity in zip(entries, boxes.rows, boxes.identity, strict=True):
         entry["tracking_name"] = entry["detection_name"]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 
 from tests.evaluation.conftest import Arrays, Located
+from tests.evaluation.judging import result_of
 from toolkit.config.model import YawConvention
-from toolkit.data.frames import Command
-from toolkit.data.ground_truth import GroundTruth
-from toolkit.evaluation.metric import JudgedFrame, Measured, Metric
 from toolkit.runtime.heading import heading_of
 from toolkit.runtime.results import Detections, FrameResult, MotionModes, TrackedBox
 
@@ -51,27 +46,4 @@ def golden_result(outputs: Arrays, located: Located) -> FrameResult:
         )
     labels, scores = golden["det_labels"].astype(np.int32), golden["det_scores"]
     detections = Detections(CLASSES, labels, scores, typed_boxes(golden["det_boxes"]))
-    return FrameResult(
-        frame=f"{located.index:05d}_{located.frame.token}",
-        scene=located.scene.name,
-        timestamp=0.5 * located.index,
-        command=Command.STRAIGHT,
-        boxes=tuple(tracked),
-        detections=detections,
-    )
-
-
-def measured_by(metric: Metric, truth: GroundTruth, results: Sequence[FrameResult]) -> Measured:
-    """What a metric measures of results, in the order of the ground truth."""
-    by_token = {result.frame.partition("_")[2]: result for result in results}
-    places = [
-        (scene, index) for scene in truth.scenes for index, frame in enumerate(scene.frames) if frame.token in by_token
-    ]
-    measure = metric.open(truth)
-    values = [measure(JudgedFrame(by_token[scene.frames[i].token], scene, i)) for scene, i in places]
-    return Measured(truth, places, values)
-
-
-def golden_outputs(folder: Path) -> Arrays:
-    """The arrays of the reference's network, by frame."""
-    return dict(np.load(folder / "network_outputs.npz"))
+    return result_of(located.frame.token, boxes=tuple(tracked), detections=detections)

@@ -23,20 +23,27 @@ def truth_of(*scenes: AnnotatedScene) -> GroundTruth:
     return GroundTruth(scenes, lambda location, layers: None)
 
 
-def judge(metric: Metric, truth: GroundTruth, results: Iterable[FrameResult]) -> tuple[Verdict, list[Gap]]:
-    """What the metric says of the frames that it can judge, and why it cannot judge the others."""
-    measure = metric.open(truth)
+def measure(metric: Metric, truth: GroundTruth, results: Iterable[FrameResult]) -> tuple[Measured, list[Gap]]:
+    """What the metric measures in the frames with results that it can judge, and why it cannot judge the others."""
+    measuring = metric.open(truth)
     by_token = {result.frame.partition("_")[2]: result for result in results}
-    frames, values, gaps = [], [], []
+    places, values, gaps = [], [], []
     for scene in truth.scenes:
         for index, frame in enumerate(scene.frames):
-            value = measure(JudgedFrame(by_token[frame.token], scene, index))
-            if isinstance(value, Gap):
-                gaps.append(value)
-            else:
-                frames.append((scene, index))
-                values.append(value)
-    return metric.compute(Measured(truth, frames, values), Path()), gaps
+            if frame.token in by_token:
+                value = measuring(JudgedFrame(by_token[frame.token], scene, index))
+                if isinstance(value, Gap):
+                    gaps.append(value)
+                else:
+                    places.append((scene, index))
+                    values.append(value)
+    return Measured(truth, places, values), gaps
+
+
+def judge(metric: Metric, truth: GroundTruth, results: Iterable[FrameResult]) -> tuple[Verdict, list[Gap]]:
+    """What the metric says of the frames that it can judge, and why it cannot judge the others."""
+    measured, gaps = measure(metric, truth, results)
+    return metric.compute(measured, Path()), gaps
 
 
 def verdict_on(metric: Metric, values: Sequence[Any]) -> Verdict:

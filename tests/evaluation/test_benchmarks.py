@@ -15,9 +15,10 @@ pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
 
 from plugins.tracking.evaluation import DETECTION, TRACKING
 from tests.evaluation.conftest import Located
-from tests.evaluation.golden_results import CLASSES, golden_outputs, golden_result, measured_by
+from tests.evaluation.golden_results import CLASSES, golden_result
+from tests.evaluation.judging import figures_of, judge, measure, truth_of
 from toolkit.data.ground_truth import GroundTruth
-from toolkit.evaluation.metric import Metric, Verdict
+from toolkit.evaluation.metric import Metric
 from toolkit.runtime.results import FrameResult
 
 METRICS = pytest.mark.parametrize("metric", [DETECTION, TRACKING], ids=lambda metric: metric.name)
@@ -26,23 +27,18 @@ ERRORS = {"trans_err": "ATE", "scale_err": "ASE", "orient_err": "AOE", "vel_err"
 
 @pytest.fixture(scope="module")
 def results(golden_evaluation: Path, golden_frames: list[Located]) -> list[FrameResult]:
-    outputs = golden_outputs(golden_evaluation)
+    outputs = dict(np.load(golden_evaluation / "network_outputs.npz"))
     return [golden_result(outputs, located) for located in golden_frames]
 
 
 @pytest.fixture(scope="module")
 def truth(golden_frames: list[Located]) -> GroundTruth:
-    scenes = {located.scene.name: located.scene for located in golden_frames}
-    return GroundTruth(tuple(scenes.values()), lambda location, names: None)
+    return truth_of(*{located.scene.name: located.scene for located in golden_frames}.values())
 
 
 def close_to(value: float) -> Any:
     """Equal but for the order of sums."""
     return pytest.approx(value, abs=1e-7, nan_ok=True)
-
-
-def figures_of(verdict: Verdict) -> dict[str, float]:
-    return {figure.name: figure.value for figure in verdict.figures}
 
 
 LAST_DIGIT = 4e-6
@@ -73,7 +69,7 @@ def test_file_of_the_reference(
 ) -> None:
     """Every entry of every frame, in the same order."""
     assert metric.export is not None
-    (path,) = metric.export(measured_by(metric, truth, results), tmp_path)
+    (path,) = metric.export(measure(metric, truth, results)[0], tmp_path)
     wanted = json.loads((golden_evaluation / "results" / path.name).read_text())
     found = json.loads(path.read_text())
     assert found["meta"] == wanted["meta"]
@@ -85,7 +81,7 @@ def test_file_of_the_reference(
 @pytest.mark.slow
 def test_detection_of_the_reference(golden_evaluation: Path, truth: GroundTruth, results: list[FrameResult]) -> None:
     """NDS, mAP, errors, each class: as the official evaluation of the official files."""
-    verdict = DETECTION.compute(measured_by(DETECTION, truth, results), Path())
+    verdict, _ = judge(DETECTION, truth, results)
     figures = figures_of(verdict)
     wanted = json.loads((golden_evaluation / "results/det_metrics_summary.json").read_text())
     assert figures["NDS"] == close_to(wanted["nd_score"])
@@ -106,7 +102,7 @@ def test_detection_of_the_reference(golden_evaluation: Path, truth: GroundTruth,
 @pytest.mark.slow
 def test_tracking_of_the_reference(golden_evaluation: Path, truth: GroundTruth, results: list[FrameResult]) -> None:
     """AMOTA, AMOTP and all others, over all classes and of each."""
-    verdict = TRACKING.compute(measured_by(TRACKING, truth, results), Path())
+    verdict, _ = judge(TRACKING, truth, results)
     (wanted,) = json.loads((golden_evaluation / "eval_metrics.json").read_text())["tracking"]
     for name, value in figures_of(verdict).items():
         kind, _, label = name.partition("/")

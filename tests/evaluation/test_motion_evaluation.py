@@ -13,11 +13,10 @@ from plugins.motion.evaluation import GROUPINGS, METRIC
 from plugins.motion.judged import judged_forecasts
 from plugins.motion.metrics import MOTION_CATEGORIES, Forecasts
 from tests.evaluation.conftest import Located
+from tests.evaluation.golden_results import golden_result
 from tests.evaluation.judging import figures_of, judge, result_of, truth_of
 from tests.evaluation.scenes import Thing, frame_at, scene_with
-from toolkit.config.model import ModelConfig, YawConvention
 from toolkit.data.ground_truth import AnnotatedScene, Gap
-from toolkit.runtime.heading import heading_of
 from toolkit.runtime.results import FrameResult, MotionModes, TrackedBox
 
 PREFIXES = {"standard": "", "motion_map": "motion-map/", "epa": "epa/"}
@@ -30,28 +29,8 @@ ROUNDING = 2e-6
 @pytest.fixture(scope="module")
 def golden_results(golden_evaluation: Path, golden_frames: list[Located]) -> list[FrameResult]:
     """What the network gave, as results."""
-    outputs, classes = np.load(golden_evaluation / "network_outputs.npz"), ModelConfig().class_names
-    results = []
-    for located in golden_frames:
-        names = ("boxes", "labels", "scores", "track_ids", "traj", "traj_scores")
-        boxes = [
-            TrackedBox(
-                track_id=int(number),
-                label=classes[label],
-                score=float(score),
-                center=(x, y, z + height / 2),
-                size=(width, length, height),
-                heading=heading_of(yaw, YawConvention.CLOCKWISE),
-                velocity=(vx, vy),
-                motion=MotionModes(path[..., :2] + np.array([x, y], np.float32), np.exp(shares), 0.5),
-            )
-            for (x, y, z, width, length, height, yaw, vx, vy), label, score, number, path, shares in zip(
-                *(outputs[f"{located.prefix}.{name}"].tolist() if name == "boxes" else
-                  outputs[f"{located.prefix}.{name}"] for name in names), strict=True
-            )
-        ]  # fmt: skip
-        results.append(result_of(located.frame.token, boxes=tuple(boxes), ego_motion=EGO))
-    return results
+    outputs = dict(np.load(golden_evaluation / "network_outputs.npz"))
+    return [replace(golden_result(outputs, located), ego_motion=EGO) for located in golden_frames]
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,11 @@ import plugins.tracking.official
 from plugins.tracking.evaluation import DETECTION, TRACKING
 from plugins.tracking.judged import judged_boxes, missed_objects
 from plugins.tracking.submission import global_boxes
-from tests.evaluation.golden_results import CLASSES, measured_by
+from tests.evaluation.golden_results import CLASSES
+from tests.evaluation.judging import figures_of, judge, measure, result_of, truth_of
 from tests.evaluation.scenes import Thing, frame_at, scene_with
-from toolkit.data.frames import Command
 from toolkit.data.ground_truth import AnnotatedFrame, GroundTruth
+from toolkit.errors import InputError
 from toolkit.evaluation.metric import Metric, Verdict
 from toolkit.runtime.results import Detections, FrameResult, MotionModes, TrackedBox
 
@@ -38,11 +39,7 @@ def seen_frame(seconds: float, things: Sequence[Thing] = CARS) -> AnnotatedFrame
     return replace(frame, objects=replace(frame.objects, attribute=parked, lidar_points=points))
 
 
-def truth_of(frames: Sequence[AnnotatedFrame]) -> GroundTruth:
-    return GroundTruth((scene_with(frames),), lambda location, names: None)
-
-
-TRUTH = truth_of([seen_frame(0.5 * step) for step in range(6)])
+TRUTH = truth_of(scene_with([seen_frame(0.5 * step) for step in range(6)]))
 
 
 def perfect(frame: AnnotatedFrame, *, shift: float = 0.0) -> FrameResult:
@@ -53,7 +50,7 @@ def perfect(frame: AnnotatedFrame, *, shift: float = 0.0) -> FrameResult:
     boxes = np.concatenate((center, objects.size, objects.heading[:, None], objects.velocity), -1)
     labels = np.array([CLASSES.index(label) for label in objects.label], np.int32)
     detections = Detections(CLASSES, labels, np.full(len(labels), 0.9, np.float32), boxes.astype(np.float32))
-    return FrameResult(f"00000_{frame.token}", "scene", 0.0, Command.STRAIGHT, tracked(detections), detections)
+    return result_of(frame.token, boxes=tracked(detections), detections=detections)
 
 
 def tracked(detections: Detections) -> tuple[TrackedBox, ...]:
@@ -81,11 +78,11 @@ def frames_of(truth: GroundTruth) -> list[AnnotatedFrame]:
 
 
 def judged(metric: Metric, results: Sequence[FrameResult], truth: GroundTruth = TRUTH) -> Verdict:
-    return metric.compute(measured_by(metric, truth, results), Path())
+    return judge(metric, truth, results)[0]
 
 
 def figures(metric: Metric, results: Sequence[FrameResult], truth: GroundTruth = TRUTH) -> dict[str, float]:
-    return {figure.name: figure.value for figure in judged(metric, results, truth).figures}
+    return figures_of(judged(metric, results, truth))
 
 
 def test_the_truth_is_perfect() -> None:
@@ -155,14 +152,15 @@ def test_frames_without_results_are_neither_found_nor_missed(metric: Metric) -> 
 def test_nothing_is_found(metric: Metric) -> None:
     nothing = Detections(CLASSES, np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros((0, 9), np.float32))
     verdict = judged(metric, [replace(perfect(f), boxes=(), detections=nothing) for f in frames_of(TRUTH)])
-    values = {figure.name: figure.value for figure in verdict.figures}
+    values = figures_of(verdict)
     assert values["mAP" if metric is DETECTION else "AMOTA"] == 0
 
 
 @METRICS
 def test_a_test_split_is_exported_but_not_judged(metric: Metric, tmp_path: Path) -> None:
     seen, bare = frames_of(TRUTH)[0], frame_at(0.5, None)
-    measured = measured_by(metric, truth_of([bare]), [replace(perfect(seen), frame=f"00000_{bare.token}")])
+    result = replace(perfect(seen), frame=f"00000_{bare.token}")
+    measured, _ = measure(metric, truth_of(scene_with([bare])), [result])
     assert metric.export is not None
     (path,) = metric.export(measured, tmp_path)
     assert len(json.loads(path.read_text())["results"][bare.token]) == 5
@@ -187,7 +185,7 @@ def test_classes_of_other_data_sets_are_left_out(metric: Metric, tmp_path: Path)
         assert detections is not None
         vans = Detections(("van",), np.zeros(5, np.int32), detections.scores, detections.boxes)
         results.append(replace(perfect(frame), detections=vans, boxes=tracked(vans)))
-    measured = measured_by(metric, TRUTH, results)
+    measured, _ = measure(metric, TRUTH, results)
     assert "none of nuScenes' classes, and so left out: van" in metric.compute(measured, tmp_path).notes
     assert metric.export is not None
     (path,) = metric.export(measured, tmp_path)
@@ -200,8 +198,8 @@ def test_without_attributes_their_error_is_one() -> None:
         replace(frame, objects=frame.objects and replace(frame.objects, attribute=("",) * 5))
         for frame in frames_of(TRUTH)
     ]
-    verdict = judged(DETECTION, [perfect(frame) for frame in unknown], truth_of(unknown))
-    assert {figure.name: figure.value for figure in verdict.figures}["AAE/car"] == 1
+    verdict = judged(DETECTION, [perfect(frame) for frame in unknown], truth_of(scene_with(unknown)))
+    assert figures_of(verdict)["AAE/car"] == 1
     assert verdict.notes[-1].startswith("the data set knows no attributes")
 
 
@@ -209,7 +207,7 @@ def test_forecasts_are_written_where_there_are_any(tmp_path: Path) -> None:
     """Logarithms of probabilities, that of 0 as well."""
     frame = frames_of(TRUTH)[0]
     assert TRACKING.export is not None
-    (path,) = TRACKING.export(measured_by(TRACKING, TRUTH, [perfect(frame)]), tmp_path)
+    (path,) = TRACKING.export(measure(TRACKING, TRUTH, [perfect(frame)])[0], tmp_path)
     first, *others = json.loads(path.read_text())["results"][frame.token]
     assert np.shape(first["predict_traj"]) == (2, 3, 2)
     assert first["predict_traj_score"] == pytest.approx([0, np.log(1e-6)])
@@ -220,15 +218,15 @@ def test_forecasts_are_written_where_there_are_any(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lost", ["nuscenes.eval.common.config", "motmetrics"])
 def test_a_missing_devkit_is_said(metric: Metric, lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The devkit takes missing motmetrics for a reason to skip its own tests."""
-    for name in [
-        name for name in sys.modules if name.startswith((plugins.tracking.official.__name__, "nuscenes.eval"))
-    ]:
+    owners = (plugins.tracking.official.__name__, "nuscenes.eval")
+    for name in [name for name in sys.modules if name.startswith(owners)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, lost, None)
-    verdict = judged(metric, [perfect(frame) for frame in frames_of(TRUTH)])
-    assert not verdict.figures
-    assert verdict.notes[0].startswith(f"{metric.name} needs nuscenes-devkit, which cannot be imported")
-    assert verdict.notes[0].endswith("pip install 'uniad-toolkit[nuscenes]'")
+    message = (
+        rf"^{metric.name} needs nuscenes-devkit, which cannot be imported.*pip install 'uniad-toolkit\[nuscenes\]'$"
+    )
+    with pytest.raises(InputError, match=message):
+        judged(metric, [perfect(frame) for frame in frames_of(TRUTH)])
 
 
 @METRICS
