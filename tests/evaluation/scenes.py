@@ -32,9 +32,15 @@ def turn(angle: float) -> np.ndarray:
 
 
 def frame_at(
-    seconds: float, things: Sequence[Thing] | None, *, x: float = 0.0, y: float = 0.0, yaw: float = 0.0
+    seconds: float,
+    things: Sequence[Thing] | None,
+    *,
+    x: float = 0.0,
+    y: float = 0.0,
+    yaw: float = 0.0,
+    points: int = 0,
 ) -> AnnotatedFrame:
-    """The ego at x, y of the world; it heads by `yaw`."""
+    """The ego at x, y of the world; it heads by `yaw`. The LiDAR has hit each thing with so many points."""
     ego = Pose(turn(yaw), np.array([x, y, 0.0]))
     count = len(things or ())
     objects = None if things is None else objects_at(
@@ -47,7 +53,7 @@ def frame_at(
         position=np.array([(thing.x, thing.y, 1.0) for thing in things]).reshape(-1, 3),
         quaternion=np.array([turn(thing.heading) for thing in things]).reshape(-1, 4),
         velocity=np.zeros((count, 2)),
-        lidar_points=np.zeros(count),
+        lidar_points=np.full(count, points),
         radar_points=np.zeros(count),
         visibility=np.full(count, 4),
     )  # fmt: skip

@@ -69,10 +69,7 @@ def drive() -> AnnotatedScene:
     def cars(step: int) -> list[Thing]:
         return [Thing(i, x=i - 20 + 2.0 * step, y=10.0 + i) for i in range(20)]
 
-    frames = [frame_at(0.5 * step, cars(step)) for step in range(14)]
-    hit = [replace(frame, objects=replace(frame.objects, lidar_points=np.ones(20, np.int64))) for frame in frames
-           if frame.objects is not None]  # fmt: skip
-    return scene_with(hit)
+    return scene_with([frame_at(0.5 * step, cars(step), points=1) for step in range(14)])
 
 
 def forecast(scene: AnnotatedScene, index: int, *, off: float = 0.0, label: str = "car") -> FrameResult:

@@ -56,7 +56,7 @@ def test_help_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(["run", "--help", "--plugin", str(tmp_path / "mover.py")]) == 0
     printed = capsys.readouterr().out
     assert "--collision-opt" in printed, "names may be cut off in a narrow window"
-    assert "Move plans by a metre." in printed
+    assert "Double plans." in printed
 
 
 @pytest.mark.slow
