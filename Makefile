@@ -37,7 +37,7 @@ $(LOWEST)/.installed: setup.py constraints.txt
 	touch $@
 
 test-lowest: $(LOWEST)/.installed
-	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) -m 'parity or not slow and not gpu'
+	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) -m 'parity or not converts and not thorough and not slow and not gpu'
 
 # Types to check against: those of NumPy 2, whichever is installed (the nuScenes devkit asks for NumPy 1), and those of
 # TensorRT, whose package requires TensorRT itself and names parameters `in`, which is no Python.

@@ -39,7 +39,9 @@ def stops_interrupt() -> Iterator[Stop]:
 
     What then leaves the block, an interrupt or an error that came of it, ends there, and no error is shown any more.
     Some places lose an exception that comes out of nowhere, such as a `__del__` or an import in C: it is raised again
-    until somebody handles it. After the block a stop ends the process at once, for there is nothing left to tidy up.
+    until somebody handles it. While a library in C is being loaded it waits: one in C++ would abort the process, for it
+    cannot do with an exception of Python. After the block a stop ends the process at once, for there is nothing left to
+    tidy up.
 
     A signal that is ignored when the block begins, as under nohup, stays ignored.
     """
@@ -52,7 +54,7 @@ def stops_interrupt() -> Iterator[Stop]:
             stop.number = number
             os.dup2(os.open(os.devnull, os.O_WRONLY), STANDARD_ERROR)
             signal.setitimer(signal.ITIMER_REAL, REMINDER_SECONDS, REMINDER_SECONDS)
-        if not is_interrupted(sys.exc_info()[1]):
+        if not is_interrupted(sys.exc_info()[1]) and not loads_extension(frame):
             raise KeyboardInterrupt
 
     for number in (REMINDER, *STOPS):
@@ -73,6 +75,17 @@ def is_interrupted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
+
+
+def loads_extension(frame: FrameType | None) -> bool:
+    """Whether the frame was called, by however many others, by a library in C that is just being loaded."""
+    while frame is not None:
+        if frame.f_code.co_name in ("create_module", "exec_module"):
+            loader = frame.f_locals.get("self")
+            if type(loader).__name__ == "ExtensionFileLoader":
+                return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

@@ -71,6 +71,25 @@ except KeyboardInterrupt:
 """) == (143, ["over 15"], "")
 
 
+def test_stop_waits_until_a_library_in_c_is_loaded() -> None:
+    """One in C++ that imports modules of Python would abort the process if an interrupt came out of them."""
+    status, printed, errors = run("""
+import importlib._bootstrap_external as bootstrap
+from importlib.machinery import ExtensionFileLoader
+class Imp:
+    def exec_dynamic(self, module):
+        send()
+        print("loaded")
+bootstrap._imp = Imp()
+try:
+    ExtensionFileLoader("library", "library.so").exec_module(None)
+    time.sleep(10)
+except KeyboardInterrupt:
+    print("stopped")
+""")
+    assert (status, printed, errors) == (143, ["loaded", "stopped", "over 15"], "")
+
+
 @pytest.mark.parametrize(
     "loses",
     ["try:\n    send()\nexcept BaseException:\n    pass", "class Loser:\n    __del__ = lambda self: send()\nLoser()"],
