@@ -43,6 +43,8 @@ class Role(StrEnum):
     """[n]: index into the class names."""
     OBJECT_BOXES = "object boxes"
     """[n, 3 or more]: begins with the place, x, y, z in metres, LiDAR frame."""
+    OBJECT_GRID = "object grid"
+    """Grid of cells; 1 + the row of the object tensors that is there, 0 where none is."""
     OCCUPANCY = "occupancy"
     """Grid of cells; not 0 where something is."""
     PLAN = "plan"
@@ -69,7 +71,8 @@ class TensorSpec:
     """A named tensor: `shape` with symbolic dimensions, numpy `dtype` name, and what it means.
 
     `ranked_by` names the scores by which its rows are sorted, if they are: rows whose scores are equal within rounding
-    may trade places between two implementations. A large result that few need may be `on_request`: it leaves the graph,
+    may trade places between two implementations. Of an `OBJECT_GRID` it names the scores by which the rows are sorted
+    that its values mean. A large result that few need may be `on_request`: it leaves the graph,
     but a frame's results have it only if it is asked for by name.
 
     `verify` compares `angles` modulo a full turn, and judges by `tolerance` in place of what it allows any tensor of

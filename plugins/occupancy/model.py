@@ -91,11 +91,12 @@ class OccupancyHead(nn.Module):
         label: Tensor,
         score: Tensor,
         valid: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Occupied cells, their scores and the occupancy of each instance, from the agents without the ego.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Occupied cells, their scores, the occupancy of each instance and whose a cell is, for agents but the ego.
 
         bev [cells, C]; motion_query [A, modes, C]; embedding and position [A, C]; label [A] int32; score [A];
-        valid [A] bool -> occupancy [T, H, W] int32, scores [T, H, W], instances [A, T, H, W].
+        valid [A] bool -> occupancy [T, H, W] int32, scores [T, H, W], instances [A, T, H, W],
+        owners [T, H, W] int32: 1 + the agent's row, 0 where free.
         """
         vehicle = valid & (label.unsqueeze(-1) == label.new_tensor(self.config.vehicle_classes)).any(-1)
         query = self.instance_query(motion_query, embedding, position)
@@ -110,7 +111,8 @@ class OccupancyHead(nn.Module):
         )
         # A vehicle's score is never negative, so this is also the maximum with one more instance at -0.9.
         scores = instances.amax(0)
-        return (scores > self.config.score_threshold).int(), scores, instances
+        occupied = scores > self.config.score_threshold
+        return occupied.int(), scores, instances, torch.where(occupied, instances.argmax(0).int() + 1, 0)
 
     def instance_query(self, motion_query: Tensor, embedding: Tensor, position: Tensor) -> Tensor:
         """Fuse motion_query [A, modes, C], embedding [A, C] and position [A, C] -> [A, C]."""
@@ -164,7 +166,7 @@ class Occupancy(nn.Module):
         super().__init__()
         self.occ_head = OccupancyHead(config)
 
-    def forward(self, bev: Tensor, *agents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, bev: Tensor, *agents: Tensor) -> tuple[Tensor, ...]:
         """From bev [cells, C] and the motion_query, embedding, position, label, score and valid of agents and ego."""
-        out: tuple[Tensor, Tensor, Tensor] = self.occ_head(bev, *(rows[:-1] for rows in agents))
+        out: tuple[Tensor, ...] = self.occ_head(bev, *(rows[:-1] for rows in agents))
         return out

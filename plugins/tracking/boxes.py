@@ -1,4 +1,4 @@
-"""Decoded boxes, which of them are reported, and the agents handed to the prediction heads."""
+"""Decoded boxes, which of them are detections, which are reported, and the agents handed to the prediction heads."""
 
 from __future__ import annotations
 
@@ -55,12 +55,47 @@ def select_reports(box: Tensor, scores: Tensor, active: Tensor, config: Tracking
     is_active = first_valid(reports, active_count)
     active_rank = where_valid(is_active, take(active.cumsum(0, dtype=torch.int32), rows) - 1)
 
-    best = take(box, rows)
-    center = torch.cat((best[:, :2], best[:, 4:5]), -1)
+    return Selection(*in_range(box, rows, is_active, config), active_rank, active_count)
+
+
+def in_range(box: Tensor, rows: Tensor, valid: Tensor, config: TrackingConfig) -> tuple[Tensor, Tensor]:
+    """The valid ones of `rows` [R] whose centre (x, y, bottom z) lies in the range, bounds included, before the others.
+
+    They keep their order. Also how many they are, [1] int32. box [N, 10] coded, valid: bool [R].
+    """
+    boxes = take(box, rows)
+    center = torch.cat((boxes[:, :2], boxes[:, 4:5]), -1)
     low, high = center.new_tensor(config.report_range).chunk(2)
-    inside = is_active & (torch.minimum(center - low, high - center).amin(-1) >= 0)
-    order = valid_first(torch.arange(reports, device=rows.device), inside)
-    return Selection(take(rows, order), count(inside), active_rank, active_count)
+    inside = valid & (torch.minimum(center - low, high - center).amin(-1) >= 0)
+    order = valid_first(torch.arange(len(rows), device=rows.device), inside)
+    return take(rows, order), count(inside)
+
+
+class DecodedRows(NamedTuple):
+    """Boxes [R, 9], scores [R] and labels [R] of some rows; zero where not valid."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+def decode_rows(detections: Detections, rows: Tensor, valid: Tensor) -> DecodedRows:
+    """The rows of the given indices [R]; valid: bool [R]."""
+    return DecodedRows(
+        boxes=where_valid(valid, decode_boxes(take(detections.box, rows))),
+        scores=where_valid(valid, take(detections.score, rows)),
+        labels=where_valid(valid, take(detections.label, rows)),
+    )
+
+
+def best_detections(detections: Detections, valid: Tensor, config: TrackingConfig) -> tuple[DecodedRows, Tensor]:
+    """What the frame shows, tracked or not, the ego's row included: the best of all valid rows (bool [N]), in range.
+
+    As many rows as can be reported, best first; also how many of them are valid, [1] int32.
+    """
+    rows = best_rows(detections.score, valid, config.max_reports)
+    rows, row_count = in_range(detections.box, rows, first_valid(config.max_reports, count(valid)), config)
+    return decode_rows(detections, rows, first_valid(config.max_reports, row_count)), row_count
 
 
 class Reports(NamedTuple):
@@ -96,9 +131,7 @@ def gather_reports(
     ego = selection.rows.new_tensor([config.queries - 1])
     rows = torch.cat((selection.rows, ego))
     valid = torch.cat((first_valid(config.max_reports, selection.row_count), ego >= 0))
-    boxes = where_valid(valid, decode_boxes(take(detections.box, rows)))
-    scores = where_valid(valid, take(detections.score, rows))
-    labels = where_valid(valid, take(detections.label, rows))
+    boxes, scores, labels = decode_rows(detections, rows, valid)
     ids = where_valid(valid, take(ids, rows))
 
     agents = config.agent_capacity

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from plugins.tracking.boxes import gather_reports, select_reports
+from plugins.tracking.boxes import best_detections, gather_reports, select_reports
 from plugins.tracking.decoder import DetectionHead, Detections
 from plugins.tracking.lifecycle import Lifecycle, update_lifecycle
 from plugins.tracking.memory_bank import MemoryBank
@@ -72,6 +72,7 @@ class Tracking(nn.Module):
         life = update_lifecycle(tracks.id, tracks.missed, detections.score, next_id, tracking)
         selection = select_reports(detections.box, detections.score, life.active, tracking)
         reports, agents = gather_reports(selection, detections, life.id, tracking)
+        detected, detection_count = best_detections(detections, valid, tracking)
         survivors, survivor_count = self.survive(tracks, life, detections)
         return (
             *fresh.append(survivors),
@@ -83,6 +84,8 @@ class Tracking(nn.Module):
             selection.active_count,
             (survivor_count - self.slots).clamp(min=0),
             (selection.row_count - tracking.agent_capacity).clamp(min=0),
+            *detected,
+            detection_count,
             *agents,
         )
 

@@ -59,6 +59,21 @@ RESULTS = (
     TensorSpec("dropped_agents", (1,), "int32", "reported boxes without a place among the agents"),
 )  # fmt: skip
 
+DETECTION_RANKING = "detection_scores"
+
+DETECTIONS = (
+    TensorSpec("detection_boxes", ("reports", 9), "float32",
+               "as `boxes`, of the best of all track rows, whether they carry an object or not; best first, then zeros",
+               DETECTION_RANKING, tolerance=Tolerance(norm=1e-3), angles=(6,)),
+    TensorSpec("detection_scores", ("reports",), "float32", "highest class probability, descending", DETECTION_RANKING,
+               tolerance=Tolerance(norm=1e-3, largest=5e-3)),
+    # Most rows are no object, and some of them lie between two classes.
+    TensorSpec("detection_labels", ("reports",), "int32", "index into the class names", DETECTION_RANKING,
+               tolerance=Tolerance(share=1e-2)),
+    TensorSpec("detection_count", (1,), "int32", "valid rows of the detections"),
+)  # fmt: skip
+"""What the frame shows, for detection metrics; tracks are another list."""
+
 AGENTS = (
     TensorSpec("agent_embedding", ("agents_and_ego", "embed"), "float32",
                "decoder embedding of the first reported boxes in their order, then zeros; the last row is the ego",
@@ -103,11 +118,11 @@ SUBMODULE = Submodule(
         "pts_bbox_head.code_weights",
     ),
     inputs=("bev", "use_previous", *POSE, *(f"prev_{name}" for name in CARRIED)),
-    outputs=(*TRACKS, *RESULTS, *AGENTS),
+    outputs=(*TRACKS, *RESULTS, *DETECTIONS, *AGENTS),
     build=build,
     interpretation=INTERPRETATION,
     sizes=SIZES,
-    results=(*(spec.name for spec in (*TRACKS, *RESULTS)), "agent_center"),
+    results=(*(spec.name for spec in (*TRACKS, *RESULTS, *DETECTIONS)), "agent_center"),
     states=tuple(StateSpec(f"prev_{name}", name) for name in CARRIED),
     unused=("*.code_weights", "pts_bbox_head.past_traj_reg_branches.*"),
     supervised=("pts_bbox_head.cls_branches.",),

@@ -1,4 +1,4 @@
-"""Boxes as tracked objects."""
+"""Boxes as tracked objects, and as detections."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from dataclasses import replace
 
 from toolkit.config.model import ModelConfig
 from toolkit.runtime.heading import heading_of
-from toolkit.runtime.results import FrameResult, TrackedBox
+from toolkit.runtime.results import Detections, FrameResult, TrackedBox
 from toolkit.specs import Interpretation, Tensors
+
+DETECTIONS = ("detection_boxes", "detection_scores", "detection_labels", "detection_count")
+"""Networks of earlier versions give none."""
 
 
 def add_boxes(result: FrameResult, tensors: Tensors, config: ModelConfig) -> FrameResult:
-    """The result with all valid boxes, and what was dropped."""
+    """The result with all valid boxes, and what was dropped; with detections where the network gives them."""
     count = int(tensors["box_count"][0])
     rows = (tensors[name][:count].tolist() for name in ("boxes", "box_ids", "box_labels", "box_scores"))
     boxes = []
@@ -32,13 +35,23 @@ def add_boxes(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Fra
     return replace(
         result,
         boxes=tuple(boxes),
+        detections=_detections(tensors, config) if tensors.keys() >= set(DETECTIONS) else None,
         dropped_tracks=int(tensors["dropped_tracks"][0]),
         dropped_agents=int(tensors["dropped_agents"][0]),
     )
 
 
+def _detections(tensors: Tensors, config: ModelConfig) -> Detections:
+    count = int(tensors["detection_count"][0])
+    boxes, scores, labels = (tensors[name][:count] for name in DETECTIONS[:3])
+    boxes = boxes.copy()
+    boxes[:, 2] += boxes[:, 5] / 2
+    boxes[:, 6] = [heading_of(yaw, config.yaw_convention) for yaw in boxes[:, 6].tolist()]
+    return Detections(classes=config.class_names, labels=labels, scores=scores, boxes=boxes)
+
+
 INTERPRETATION = Interpretation(
     needs=("boxes", "box_ids", "box_labels", "box_scores", "box_count", "dropped_tracks", "dropped_agents"),
     add=add_boxes,
-    also=("box_rows", "box_row_count", "agent_center"),
+    also=("box_rows", "box_row_count", "agent_center", *DETECTIONS),
 )

@@ -109,7 +109,7 @@ def test_instance_logits_equal_the_reference(
 def test_occupied_cells_equal_the_reference(
     trace: dict[str, Any], close: Callable[..., None], intermediates: dict[str, np.ndarray]
 ) -> None:
-    occupancy, scores, _ = trace["outputs"]
+    occupancy, scores, *_ = trace["outputs"]
     close("occ.seg_score_max", scores)
     different = occupancy.numpy() != intermediates["out.seg_out"].reshape(occupancy.shape)
     undecided = np.abs(intermediates["occ.seg_score_max"][0] - CONFIG.occupancy.score_threshold) < 2e-4
@@ -118,10 +118,27 @@ def test_occupied_cells_equal_the_reference(
 
 
 def test_instances_are_the_vehicles_among_the_agents(trace: dict[str, Any], inputs: tuple[Tensor, ...]) -> None:
-    _, scores, instances = trace["outputs"]
+    _, scores, instances, _ = trace["outputs"]
     has_instance = (instances > NO_INSTANCE_SCORE).flatten(1).any(1)
     assert has_instance.nonzero().flatten().tolist() == VEHICLES
     assert torch.equal(instances.amax(0), scores)
+
+
+def test_a_cell_belongs_to_its_best_instance(
+    trace: dict[str, Any], intermediates: dict[str, np.ndarray], inputs: tuple[Tensor, ...]
+) -> None:
+    """1 + the row among the agents, as the reference's logits say; 0 where nothing is."""
+    occupancy, _, _, owners = trace["outputs"]
+    scores = inputs[5][VEHICLES].numpy()[:, None, None, None] / (1 + np.exp(-intermediates["occ.ins_occ_logits"][0]))
+    second, best = np.sort(scores, axis=0)[-2:]
+    over = best - CONFIG.occupancy.score_threshold
+    decided = (np.abs(over) > 2e-4) & ((over < 0) | (best - second > 2e-4))
+    expected = np.where(over > 0, 1 + np.array(VEHICLES)[scores.argmax(0)], 0)
+    np.testing.assert_array_equal(owners.numpy()[decided], expected[decided])
+    assert decided.mean() > 0.99
+    assert expected.any()
+    assert torch.equal(owners > 0, occupancy > 0)
+    assert owners.dtype == torch.int32
 
 
 def test_rows_without_an_instance_have_no_influence(module: Occupancy, inputs: tuple[Tensor, ...]) -> None:
@@ -151,11 +168,25 @@ def small() -> tuple[Occupancy, list[Tensor]]:
     return Occupancy(config).eval(), [torch.randn(100, 16), *agents, label, score, valid]
 
 
+@pytest.mark.parametrize(("surest", "row"), [(0, 1), (2, 3)])
+def test_cells_name_the_row_of_their_best_instance(
+    surest: int, row: int, small: tuple[Occupancy, list[Tensor]]
+) -> None:
+    """Counted from 1, rows without a vehicle included."""
+    module, inputs = small
+    inputs[5][:] = 0.05  # too little for any cell
+    inputs[5][surest] = 0.9
+    occupancy, _, _, owners = module(*inputs)
+    assert occupancy.any()
+    assert torch.equal(owners, occupancy * row)
+
+
 def test_without_vehicles_nothing_is_occupied(small: tuple[Occupancy, list[Tensor]]) -> None:
     module, inputs = small
     inputs[4].fill_(8)
-    occupancy, scores, instances = module(*inputs)
+    occupancy, scores, instances, owners = module(*inputs)
     assert not occupancy.any()
+    assert not owners.any()
     assert (scores == NO_INSTANCE_SCORE).all()
     assert (instances == NO_INSTANCE_SCORE).all()
 
@@ -168,12 +199,14 @@ def test_state_stays_finite_without_vehicles(small: tuple[Occupancy, list[Tensor
 
 def test_agent_rows_may_be_in_any_order(small: tuple[Occupancy, list[Tensor]]) -> None:
     module, inputs = small
-    occupancy, scores, instances = module(*inputs)
+    occupancy, scores, instances, owners = module(*inputs)
     order = torch.tensor([3, 2, 1, 0, 4])
     permuted = module(inputs[0], *(rows[order] for rows in inputs[1:]))
     assert torch.equal(permuted[0], occupancy)
     torch.testing.assert_close(permuted[1], scores)
     torch.testing.assert_close(permuted[2], instances[order[:-1]])
+    rows = torch.tensor([0, *(1 + order[:-1].argsort())])
+    assert torch.equal(permuted[3], rows[owners.long()].int())
 
 
 def test_pixels_of_no_instance_attend_to_every_vehicle_and_to_nothing_else() -> None:

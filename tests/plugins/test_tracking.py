@@ -228,10 +228,31 @@ def check_frame(outputs: dict[str, Tensor], golden: Golden, noise: dict[str, Any
         check(official, outputs[name][:boxes])
         assert not outputs[name][boxes:].any(), f"padding of {name} is not zero"
     check("out.bbox_index", outputs["box_rows"][:ranked])
+    check_detections(outputs, golden, 10 * noise["aux.t2m.all.scores"]["max_abs"])
     check("aux.t2m.active.gravity_center", outputs["agent_center"][:boxes])
     check("aux.t2m.active.yaw", outputs["agent_yaw"][:boxes])
     assert not outputs["dropped_tracks"].any()
     assert not outputs["dropped_agents"].any()
+
+
+def check_detections(outputs: dict[str, Tensor], golden: Golden, tolerance: float) -> None:
+    """The best rows by the reference's scores, the reported boxes among them."""
+    most = CONFIG.tracking.max_reports
+    assert outputs["detection_count"].tolist() == [most]
+    best = np.sort(golden["aux.t2m.all.scores"])[::-1][:most]
+    np.testing.assert_allclose(outputs["detection_scores"], best, rtol=0, atol=tolerance)
+    listed = {tuple(box): (score, label) for box, score, label in rows_of(outputs, "detection")}
+    for box, score, label in rows_of(outputs, "box"):
+        assert listed[tuple(box)] == (score, label)
+
+
+def rows_of(outputs: dict[str, Tensor], kind: str) -> Iterator[tuple[list[float], float, int]]:
+    """Box, score and label of the valid rows of a list of boxes."""
+    count = int(outputs[f"{kind}_count"])
+    boxes = outputs["boxes" if kind == "box" else f"{kind}_boxes"]
+    yield from zip(
+        *(rows[:count].tolist() for rows in (boxes, outputs[f"{kind}_scores"], outputs[f"{kind}_labels"])), strict=True
+    )
 
 
 def test_sequence_with_its_own_state(module: Tracking, golden: Path) -> None:

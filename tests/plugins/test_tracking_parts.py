@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from plugins.tracking.boxes import Selection, decode_boxes, decode_yaw, gather_reports, gravity_centers, select_reports
+from plugins.tracking.boxes import (
+    Selection,
+    best_detections,
+    decode_boxes,
+    decode_yaw,
+    gather_reports,
+    gravity_centers,
+    select_reports,
+)
 from plugins.tracking.decoder import Detections
 from plugins.tracking.lifecycle import Lifecycle, update_lifecycle
 from plugins.tracking.memory_bank import MemoryBank
@@ -141,6 +149,30 @@ def test_agents_beyond_the_capacity_are_reported_all_the_same() -> None:
     assert not reports.boxes[4:].any()
     assert agents.center[:, 0].tolist() == [1, 4, 3]
     assert agents.valid.all()
+
+
+def test_detections_are_the_best_rows_whether_they_carry_an_object_or_not() -> None:
+    """The ego's row (3) too, and padding (7) whatever it holds not; a box outside the range (1) uses up a place."""
+    boxes = boxes_at((0, 0, 0), (99, 0, 0), *[(float(row), 0, 0) for row in range(2, 8)])
+    scores = torch.tensor([0.05, 0.9, 0.2, 0.8, 0.7, 0.01, 0.3, 0.95])
+    detections = Detections(boxes, boxes, boxes, scores, ints(*range(8)))
+    valid = torch.tensor([True] * 7 + [False])
+    detected, detection_count = best_detections(detections, valid, CONFIG)
+    assert detection_count.tolist() == [5]
+    assert detected.labels.tolist() == [3, 4, 6, 2, 0, 0]
+    assert detected.scores.tolist() == pytest.approx([0.8, 0.7, 0.3, 0.2, 0.05, 0])
+    assert detected.boxes[:, 0].tolist() == [3, 4, 6, 2, 0, 0]
+    assert detected.boxes[:5, 3:6].tolist() == [[1, 1, 1]] * 5
+    assert not detected.boxes[5].any()
+
+
+def test_fewer_rows_than_detections_are_all_detected() -> None:
+    boxes = boxes_at(*[(float(row), 0, 0) for row in range(8)])
+    detections = Detections(boxes, boxes, boxes, torch.zeros(8), ints(*range(8)))
+    valid = torch.tensor([True] * 4 + [False] * 4)
+    detected, detection_count = best_detections(detections, valid, CONFIG)
+    assert detection_count.tolist() == [4]
+    assert sorted(detected.labels[:4].tolist()) == [0, 1, 2, 3]
 
 
 # Selection

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from toolkit.bundle import Bundle
-from toolkit.specs import TensorSpec, Tolerance
+from toolkit.specs import Role, TensorSpec, Tolerance
 from toolkit.verification.metrics import Errors, measure
 from toolkit.verification.policy import Policy
 from toolkit.verification.ranking import RowOrder, match_rows
@@ -69,7 +69,8 @@ def compare(bundle: Bundle, policy: Policy, frame: int, expected: Arrays, actual
     for submodule, spec in shown:
         pair = expected[spec.name], actual[spec.name]
         if spec.ranked_by in orders and spec.ranked_by != spec.name:
-            pair = orders[spec.ranked_by].pair(*pair)
+            order = orders[spec.ranked_by]
+            pair = order.renumbered(*pair) if spec.role is Role.OBJECT_GRID else order.pair(*pair)
         errors = measure(*pair, angles=spec.angles)
         comparisons.append(Comparison(frame, submodule, spec.name, errors, policy.tolerance(spec)))
     return tuple(comparisons)
@@ -82,6 +83,10 @@ def row_orders(specs: list[TensorSpec], gap: float, expected: Arrays, actual: Ar
     for ranking in {spec.ranked_by for spec in specs} & names:
         assert ranking is not None
         scores = expected[ranking]
-        ranked = [s.name for s in specs if s.ranked_by == ranking and len(expected[s.name]) == len(scores)]
+        ranked = [
+            s.name
+            for s in specs
+            if s.ranked_by == ranking and s.role is not Role.OBJECT_GRID and len(expected[s.name]) == len(scores)
+        ]
         orders[ranking] = match_rows(scores, [expected[n] for n in ranked], [actual[n] for n in ranked], gap)
     return orders

@@ -31,6 +31,14 @@ class RowOrder:
             keep &= ~moved | (np.maximum(partner, np.arange(rows)) < rows - 1)
         return expected[keep], actual[partner[keep]]
 
+    def renumbered(self, expected: np.ndarray, actual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Grids of 1 + a row or 0: in the actual one every row becomes the one that it stands for."""
+        rows = len(self.order)
+        numbers = np.zeros(rows + 1, actual.dtype)
+        numbers[1 + self.order] = np.arange(1, rows + 1)
+        known = (actual >= 0) & (actual <= rows)
+        return expected, np.where(known, numbers[np.where(known, actual, 0)], actual)
+
 
 def match_rows(
     scores: np.ndarray, expected: Sequence[np.ndarray], actual: Sequence[np.ndarray], gap: float

@@ -46,6 +46,8 @@ def tensors() -> dict[str, np.ndarray]:
     centers[:2, :2], centers[-1] = boxes[:2, :2], (0.5, -1, 0)
     masks = np.zeros((100, 50, 50), np.bool_)
     masks[0, 10:20, 5] = True
+    detections = boxes.copy()
+    detections[3] = (7, 7, -2, 1, 2, 4, 0.25 * math.pi, 1, 2)
     occupancy = np.zeros((5, 50, 50), np.int32)
     occupancy[0, 40, 3] = 1
     merge_scores = np.zeros(100, np.float32)
@@ -56,6 +58,10 @@ def tensors() -> dict[str, np.ndarray]:
         "box_labels": np.array([0, 8, 1] + [0] * 297, np.int32),
         "box_ids": np.arange(40, 340, dtype=np.int32),
         "box_count": np.array([3], np.int32),
+        "detection_boxes": detections,
+        "detection_scores": np.linspace(0.9, 0.1, 300, dtype=np.float32),
+        "detection_labels": np.array([0, 8, 1, 9] + [0] * 296, np.int32),
+        "detection_count": np.array([4], np.int32),
         "dropped_tracks": np.array([0], np.int32),
         "dropped_agents": np.array([1], np.int32),
         "agent_center": centers,
@@ -70,6 +76,7 @@ def tensors() -> dict[str, np.ndarray]:
         "map_instance_masks": masks,
         "occupancy": occupancy,
         "occupancy_scores": np.where(occupancy, 0.8, -0.9).astype(np.float32),
+        "occupancy_instances": 3 * occupancy,
         "plan": np.arange(12, dtype=np.float32).reshape(6, 2),
     }
 
@@ -94,6 +101,40 @@ def test_a_heading_follows_the_yaw_convention(tensors: dict[str, np.ndarray], tm
         assert [box.heading for box in result.boxes] == pytest.approx(headings, abs=1e-6)
         written = read(write_result(result, tmp_path / convention))
         assert [box["heading"] for box in written["boxes"]] == pytest.approx(headings, abs=1e-6)
+
+
+def test_detections_are_another_list_than_boxes(tensors: dict[str, np.ndarray]) -> None:
+    """With gravity centres and headings like those; what follows the valid rows is left out."""
+    result = interpreted(tensors)
+    detections = result.detections
+    assert detections is not None
+    assert detections.classes == CONFIG.class_names
+    assert detections.labels.tolist() == [0, 8, 1, 9]
+    assert detections.scores.tolist() == pytest.approx([0.9, 0.9 - 0.8 / 299, 0.9 - 1.6 / 299, 0.9 - 2.4 / 299])
+    assert detections.boxes[3].tolist() == pytest.approx([7, 7, 0, 1, 2, 4, -0.75 * math.pi, 1, 2])
+    for box, detected in zip(result.boxes, detections.boxes.tolist(), strict=False):
+        assert detected == pytest.approx([*box.center, *box.size, box.heading, *box.velocity])
+    assert {array.dtype.name for array in (detections.boxes, detections.scores)} == {"float32"}
+    assert tensors["detection_boxes"][3, 2] == -2
+
+
+def test_networks_of_earlier_versions_have_neither_detections_nor_instances(tensors: dict[str, np.ndarray]) -> None:
+    earlier = {k: v for k, v in tensors.items() if not k.startswith("detection") and k != "occupancy_instances"}
+    result = interpreted(earlier)
+    assert len(result.boxes) == 3
+    assert result.detections is None
+    assert result.occupancy is not None
+    assert result.occupancy.instances is None
+
+
+def test_instances_are_told_where_the_boxes_are(tensors: dict[str, np.ndarray]) -> None:
+    told = interpreted(tensors).occupancy
+    assert told is not None
+    assert told.instances is not None
+    np.testing.assert_array_equal(told.instances, tensors["occupancy_instances"])
+    untold = interpreted({k: v for k, v in tensors.items() if not k.startswith("box")}).occupancy
+    assert untold is not None
+    assert untold.instances is None
 
 
 def test_motion_is_absolute_and_belongs_to_the_first_boxes(tensors: dict[str, np.ndarray]) -> None:
@@ -147,11 +188,13 @@ def test_results_are_written_as_json_and_npz(tensors: dict[str, np.ndarray], tmp
     assert values["boxes"][0]["center"] == pytest.approx([10, 20, -0.7])
     assert values["boxes"][0]["motion"]["probabilities"][0] == 0.5
     assert values["boxes"][2]["motion"] is None
+    assert values["detections"] == {"classes": list(CONFIG.class_names)}
     assert values["plan"] == {"step_seconds": 0.5, "points": tensors["plan"].tolist()}
     assert values["map"]["instances"][0]["label"] == "boundary"
     with np.load(path.parent / values["grids"]) as grids:
-        assert sorted(grids) == ["map_drivable", "map_instance_masks", "map_lane_scores", "map_lanes",
-                                 "occupancy", "occupancy_scores"]  # fmt: skip
+        assert sorted(grids) == ["detection_boxes", "detection_labels", "detection_scores", "map_drivable",
+                                 "map_instance_masks", "map_lane_scores", "map_lanes",
+                                 "occupancy", "occupancy_instances", "occupancy_scores"]  # fmt: skip
         np.testing.assert_array_equal(grids["map_instance_masks"], tensors["map_instance_masks"][:1])
         np.testing.assert_array_equal(grids["occupancy"], tensors["occupancy"] == 1)
     assert sorted(file.name for file in path.parent.iterdir()) == ["0007.json", "0007.npz"]

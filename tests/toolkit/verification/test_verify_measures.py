@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from toolkit.bundle import Bundle, SubmoduleRecord
-from toolkit.specs import TensorSpec, Tolerance
+from toolkit.specs import Role, TensorSpec, Tolerance
 from toolkit.verification.comparison import Comparison, compare
 from toolkit.verification.metrics import Errors, measure
 from toolkit.verification.policy import FP32
@@ -20,6 +20,7 @@ SCORE = TensorSpec("box_scores", (4,), "float32", "descending", ranked_by="box_s
 IDENTITY = TensorSpec("box_ids", (4,), "int32", "whose score it is", ranked_by="box_scores")
 BOX = TensorSpec("boxes", (4, 9), "float32", "where it is", ranked_by="box_scores")
 AGENT = TensorSpec("agent_label", (3,), "int32", "the best two, then the ego", ranked_by="box_scores")
+CELLS = TensorSpec("cells", (4, 1, 3), "int32", "whose a cell is", ranked_by="box_scores", role=Role.OBJECT_GRID)
 
 
 def floats(*values: float) -> np.ndarray:
@@ -125,6 +126,22 @@ def test_rows_of_equal_scores_may_trade_places(ranked: Bundle) -> None:
 def test_rows_of_other_scores_may_not(ranked: Bundle) -> None:
     expected = objects([0.95, 0.9, 0.5, 0], [7, 8, 9, 0])
     assert failed(ranked, expected, objects([0.95, 0.9, 0.5, 0], [8, 7, 9, 0])) == {"box_ids", "boxes", "agent_label"}
+
+
+def test_grids_of_rows_follow_rows_that_trade_places(ranked: Bundle) -> None:
+    """Cells of an object stay its own at whatever place among equals it comes; of another object they fail."""
+    ranked = replace(ranked, submodules=(replace(ranked.submodules[0], outputs=("box_scores", "box_ids", "cells")),))
+    ranked = replace(ranked, results=(SCORE, IDENTITY, CELLS))
+
+    def with_cells(ids: list[int], *rows: int) -> dict[str, np.ndarray]:
+        return objects([0.9001, 0.9, 0.5, 0], ids) | {"cells": np.array([[rows]] * 4, np.int32)}
+
+    expected = with_cells([7, 8, 9, 0], 1, 0, 3)
+    assert failed(ranked, expected, expected) == set()
+    assert failed(ranked, expected, with_cells([8, 7, 9, 0], 2, 0, 3)) == set()
+    assert failed(ranked, expected, with_cells([8, 7, 9, 0], 1, 0, 3)) == {"cells"}
+    assert failed(ranked, expected, with_cells([7, 8, 9, 0], 2, 0, 3)) == {"cells"}
+    assert failed(ranked, expected, with_cells([7, 8, 9, 0], 1, 0, 99)) == {"cells"}
 
 
 def test_what_a_row_holds_stays_together(ranked: Bundle) -> None:
