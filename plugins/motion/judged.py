@@ -64,11 +64,10 @@ def judged_forecasts(
         return Gap(frame.token, "annotations")
     submitted = [(box, box.motion) for box in boxes if box.motion is not None and box.label in TRACKED]
     mount, ego = frame.lidar2ego, frame.ego2global
-    centers = np.array([box.center for box, _ in submitted]).reshape(-1, 3) @ mount.rotation.T + mount.translation
-    ranges = np.array([RANGES[box.label] for box, _ in submitted])
+    in_ego = np.array([box.center for box, _ in submitted]).reshape(-1, 3) @ mount.rotation.T + mount.translation
+    near = within_reach([box.label for box, _ in submitted], in_ego)
     labels = np.array([categories[box.label] for box, _ in submitted], np.str_)
-    places = centers @ ego.rotation.T + ego.translation
-    near = np.linalg.norm(centers[:, :2], axis=-1) <= ranges
+    places = in_ego @ ego.rotation.T + ego.translation
     rows = np.flatnonzero(near & counts(frame, frame.objects, labels, places))
     return Forecasts(
         sample=np.full(len(rows), frame.token),
@@ -77,6 +76,13 @@ def judged_forecasts(
         score=np.array([submitted[row][0].score for row in rows]),
         path=np.array([submitted[row][1].trajectories for row in rows], np.float64),
     )
+
+
+def within_reach(labels: Sequence[str], in_ego: Float64Array) -> NDArray[np.bool_]:
+    """Which of K boxes a submission holds: classes [K], centres [K, 3] in the ego frame; none of an unknown class."""
+    reach = np.array([RANGES.get(label, -np.inf) for label in labels])
+    within: NDArray[np.bool_] = np.hypot(in_ego[:, 0], in_ego[:, 1]) <= reach
+    return within
 
 
 def counts(

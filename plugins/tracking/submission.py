@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from plugins.motion.judged import RANGES, TRACKED
+from plugins.motion.judged import TRACKED, within_reach
 from toolkit.data.frames import Float64Array
 from toolkit.data.ground_truth import AnnotatedFrame
 from toolkit.runtime.results import Detections, MotionModes, TrackedBox
@@ -98,8 +98,7 @@ def global_boxes(boxes: Detections, frame: AnnotatedFrame, identity: NDArray[np.
     """
     values = boxes.boxes.astype(np.float64)
     in_ego = values[:, :3] @ frame.lidar2ego.rotation.T + frame.lidar2ego.translation
-    reach = np.array([RANGES.get(name, -np.inf) for name in boxes.classes])
-    rows = np.flatnonzero(np.hypot(in_ego[:, 0], in_ego[:, 1]) <= reach[boxes.labels])
+    rows = np.flatnonzero(within_reach([boxes.classes[i] for i in boxes.labels], in_ego))
     to_global = frame.ego2global.rotation @ frame.lidar2ego.rotation
     velocity = values[rows, 7:] @ to_global[:2, :2].T
     label = tuple(boxes.classes[i] for i in boxes.labels[rows])

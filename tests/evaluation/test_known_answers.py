@@ -18,6 +18,7 @@ from plugins.motion.judged import true_motions
 from plugins.motion.metrics import TrueMotions
 from plugins.occupancy.evaluation import METRIC as OCCUPANCY
 from plugins.planning.evaluation import METRIC as PLANNING
+from plugins.tracking.evaluation import DETECTION, TRACKING
 from tests.evaluation.judging import figures_of, judge, truth_of
 from tests.evaluation.scenes import Thing, frame_at, scene_with
 from toolkit.data.ground_truth import GroundTruth
@@ -95,6 +96,19 @@ def test_the_truth_forecasts_motions_perfectly(drive: GroundTruth, ideal: list[F
     known = np.concatenate([each.steps > 0 for each in motions if isinstance(each, TrueMotions)])
     assert 0.8 < known.mean() < 1
     assert found["EPA/pedestrian"] == near(known.mean())
+
+
+def test_the_truth_is_detected_and_tracked_perfectly(drive: GroundTruth, ideal: list[FrameResult]) -> None:
+    """Each class that there is; nuScenes takes an AP of 0 for the others, and samples recalls and scores."""
+    found = figures(DETECTION, drive, ideal, unchanged)
+    present = {name.partition("/")[2] for name in found if name.startswith("AP/") and found[name] > 0}
+    assert {"car", "pedestrian", "bicycle"} <= present
+    for label in present:
+        assert found[f"AP/{label}"] > 0.98
+        assert found[f"ATE/{label}"] == near(0)
+    tracked = figures(TRACKING, drive, ideal, unchanged)
+    assert (tracked["AMOTA/car"], tracked["MOTA/car"]) == (1, 1)
+    assert (tracked["ids"], tracked["fp"], tracked["fn"]) == (0, 0, 0)
 
 
 def test_the_truth_can_be_written_and_read(drive: GroundTruth, ideal: list[FrameResult], tmp_path: Path) -> None:
