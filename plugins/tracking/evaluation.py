@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from plugins.motion.judged import RANGES
 from plugins.tracking.figures import (
     DETECTION_RULES,
     TRACKING_RULES,
@@ -16,6 +15,7 @@ from plugins.tracking.figures import (
     tracking_plots,
 )
 from plugins.tracking.judged import JudgedBoxes, judged_boxes, missed_objects
+from plugins.tracking.rules import RANGES
 from plugins.tracking.submission import (
     GlobalBoxes,
     Tracks,

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial.distance import cdist
 
-from plugins.motion.judged import RANGES, counts
+from plugins.tracking.rules import RANGES, counts
 from plugins.tracking.submission import LEAST_SIZE, GlobalBoxes, upright
 from toolkit.data.ground_truth import AnnotatedFrame, Objects
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from plugins.motion.judged import TRACKED, within_reach
+from plugins.tracking.rules import TRACKED, within_reach
 from toolkit.data.frames import Float64Array
 from toolkit.data.ground_truth import AnnotatedFrame
 from toolkit.runtime.results import Detections, MotionModes, TrackedBox

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plugins.motion.judged import DETECTION_CATEGORIES, counts, true_motions
+from plugins.motion.judged import DETECTION_CATEGORIES, true_motions
 from plugins.motion.metrics import (
     ERRORS,
     FINAL_METRES,
@@ -22,6 +22,7 @@ from plugins.motion.metrics import (
     motion_metrics,
     path_errors,
 )
+from plugins.tracking.rules import counts
 from tests.evaluation.conftest import Located
 from tests.evaluation.scenes import Thing, frame_at, scene_with
 from toolkit.data.frames import Pose
