@@ -27,9 +27,11 @@ from tests.corpus.mutations import (
     altered_zip,
     damaged,
 )
+from tests.evaluation.evaluations import evaluation
 from tests.toolkit.config.official_style import STAGE2
 from toolkit.bundle import MANIFEST, content_digest
 from toolkit.config.model import CAMERAS
+from toolkit.evaluation.evaluation_file import EVALUATION, write_evaluation
 
 Vary = Callable[[Path, Sample, random.Random], object]
 """Writes an input into an empty folder."""
@@ -37,6 +39,7 @@ RUN = "run {sample}/bundle frames -o out --no-pictures"
 RUN_BUNDLE = "run bundle {sample}/frames -o out --no-pictures"
 VISUALIZE = "visualize results -o out"
 REPORT_RUN = "report {sample}/bundle --run results -o out.html"
+EVALUATE = "evaluate {sample}/results --data infos:x --against bad.json -o out"
 REPLAY = "replay {sample}/bundle bad.npz -o out.npz"
 INSPECT = "inspect bad.pth --json out.json"
 ANCHORS = "convert {sample}/model.pth --motion-anchors bad.pkl -o out"
@@ -64,6 +67,7 @@ def generated() -> Iterator[Malformed]:
     yield from series("run record", 30, [REPORT_RUN], run_record, "results")
     yield from series("drawn picture", 10, [REPORT_RUN], drawn_picture, "results")
     yield from series("verification", 30, ["report {sample}/bundle --verify bad.json -o out.html"], verification, "bad")
+    yield from series("evaluation", 30, [EVALUATE], judgement)
     yield from series("infos", 50, ["run {sample}/bundle infos:bad.pkl -o out --no-pictures"], infos, "bad.pkl")
 
 
@@ -233,6 +237,14 @@ def drawn_picture(folder: Path, sample: Sample, rng: random.Random) -> None:
 
 def verification(folder: Path, sample: Sample, rng: random.Random) -> None:
     (folder / "bad.json").write_bytes(altered_json(sample.verification.read_bytes(), rng))
+
+
+def judgement(folder: Path, sample: Sample, rng: random.Random) -> None:
+    """metrics.json of an evaluation."""
+    write_evaluation(evaluation(), folder / EVALUATION)
+    data = (folder / EVALUATION).read_bytes()
+    (folder / EVALUATION).unlink()
+    (folder / "bad.json").write_bytes(altered_json(data, rng))
 
 
 def infos(folder: Path, sample: Sample, rng: random.Random) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.corpus.case import Malformed, Sample, link_tree
-from tests.corpus.generated import ANCHORS, REPLAY, REPORT_RUN, RUN, RUN_BUNDLE, VISUALIZE
+from tests.corpus.generated import ANCHORS, EVALUATE, REPLAY, REPORT_RUN, RUN, RUN_BUNDLE, VISUALIZE
 from toolkit.bundle import MANIFEST
 
 Make = Callable[[Path, Sample], object]
@@ -29,6 +29,8 @@ OPENINGS = (
     ("bad.npz", REPLAY),
     ("bad.npz", "verify {sample}/bundle --inputs bad.npz"),
     ("bad.json", "report {sample}/bundle --verify bad.json -o out.html"),
+    ("bad.json", EVALUATE),
+    ("bad.toml", "evaluate {sample}/results --data infos:x --against bad.toml -o out"),
     ("bad.infos", "run {sample}/bundle infos:bad.infos -o out"),
     ("info.txt", "run {sample}/bundle trt-input:. -o out"),
     ("frames/001.json", RUN),

@@ -11,6 +11,7 @@ import torch
 
 from custom_ops.rotate.op import ROTATE
 from tests.corpus.sample import make_frame
+from tests.evaluation.hand_made_results import write_results
 from tests.tensorrt.cases import CASES, write_model
 from tests.toolkit.conftest import ODOMETRY, PLANNER
 from toolkit.cli.main import run
@@ -51,6 +52,10 @@ QUICK = (
     WritingCommand("replay", "replay {sample}/bundle {sample}/inputs.npz -o out.npz"),
     WritingCommand("verify", "verify {sample}/bundle --length 1 --json v.json"),
     WritingCommand("report", "report {sample}/bundle --run {material}/results -o r.html"),
+    WritingCommand(
+        "evaluate",
+        "evaluate {material}/judged --data hand:val --metrics ends,cars -o out --force --plugin {material}/judging.py",
+    ),
     WritingCommand("benchmark", "benchmark {sample}/bundle --frames 1 --json b.json"),
     WritingCommand(
         "visualize", "visualize {material}/results -o out --video v.gif --rerun r.rrd --force", needs=("rerun",)
@@ -110,5 +115,7 @@ def make_material(folder: Path, sample: Path) -> None:
     for number in range(2):
         write_frame(replace(make_frame(number), scene=f"scene{number}"), folder / "frames")
     assert run(["run", str(sample / "bundle"), str(folder / "frames"), "-o", str(folder / "results")]) == 0
+    (folder / "judging.py").write_text("from tests.evaluation.judging_plugin import uniad_frame_sources, uniad_metrics")
+    write_results(folder / "judged")
     for _ in synthesize(folder / "drive", DriveSettings(scenes=1, keyframes=1, image_scale=0.05)):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,11 +15,14 @@ from toolkit.errors import CheckFailed
 from toolkit.hookspecs import hookimpl
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
-from toolkit.storage.claims import claim_folder, keep_apart
+from toolkit.storage.claims import FolderOutput, claim_folder, keep_apart
 
 if TYPE_CHECKING:
+    from toolkit.batch.scenes import Scene
+    from toolkit.bundle import Bundle
+    from toolkit.cli.run_job import RunJob
     from toolkit.config.model import TrackingConfig
-    from toolkit.runtime.run_record import FrameRecord
+    from toolkit.runtime.run_record import FrameRecord, RunRecord
 
 
 @hookimpl
@@ -62,12 +66,10 @@ def run_command(
     Example: [bold]uniad-toolkit run bundle frames -o results[/] or
     [bold]uniad-toolkit run bundle 'nuscenes:data/nuscenes?version=v1.0-mini&split=mini_val' -o results[/]
     """
-    from toolkit.batch.scenes import Shard, split_scenes
+    from toolkit.batch.scenes import Shard
     from toolkit.bundle import Bundle
-    from toolkit.cli.run_job import RunJob, run_records, threads_each
-    from toolkit.data.ego_motion import warn_of_other_rotation
-    from toolkit.data.sources import address_paths, image_files, open_frames
-    from toolkit.runtime.run_record import RunRecord
+    from toolkit.cli.run_job import RunJob, threads_each
+    from toolkit.data.sources import address_paths
     from toolkit.storage.outputs import new_folder
 
     plugins: PluginManager = context.obj
@@ -76,11 +78,7 @@ def run_command(
     require_precision(precision, (session,), plugins)  # before workers start
     chosen = Shard.parse(shard) if shard is not None else Shard(0, 1)
     opened = Bundle.read(bundle, print_warning)
-    with step("read frames"):
-        source = list(open_frames(frames, opened.config.image, plugins.frame_sources(), print_warning))
-    warn_of_other_rotation(source, opened.config.can_bus_rotation, print_warning)
-    keep_apart(target, image_files(source))
-    scenes = chosen.of(list(split_scenes(source)))
+    scenes = chosen.of(read_scenes(opened, frames, plugins, target))
     workers = max(1, min(workers, len(scenes)))
     with new_folder(target) as folder:
         job = RunJob(
@@ -95,19 +93,46 @@ def run_command(
             threads=threads or threads_each(workers),
             refinements=asked_refinements(context),
         )
-        records = []
-        with run_records(job, plugins, scenes, workers) as done:
-            for record in done:
-                records.append(record)
-                print_record(record, opened.config.tracking)
-        used = used_precision(opened, session, precision, plugins)
-        RunRecord(opened.identity, session, tuple(records), used, job.refinements).write(folder)
-    lost = [record.frame for record in records if record.left_out]
-    print_written(output, f"{len(records) - len(lost)} frames")
-    if lost:
+        record = run_scenes(job, opened, plugins, scenes, workers)
+    print_written(output, f"{len(record.frames) - len(record.left_out)} frames")
+    require_finite_results(record)
+
+
+def read_scenes(bundle: Bundle, address: str, plugins: PluginManager, output: FolderOutput) -> list[Scene]:
+    """The scenes of the frames at an address, whose pictures are no part of an output. Raises InputError."""
+    from toolkit.batch.scenes import split_scenes
+    from toolkit.data.ego_motion import warn_of_other_rotation
+    from toolkit.data.sources import image_files, open_frames
+
+    with step("read frames"):
+        frames = list(open_frames(address, bundle.config.image, plugins.frame_sources(), print_warning))
+    warn_of_other_rotation(frames, bundle.config.can_bus_rotation, print_warning)
+    keep_apart(output, image_files(frames))
+    return list(split_scenes(frames))
+
+
+def run_scenes(job: RunJob, bundle: Bundle, plugins: PluginManager, scenes: Sequence[Scene], workers: int) -> RunRecord:
+    """Write the results of scenes into the job's folder, and what became of each frame; a line is printed for each."""
+    from toolkit.cli.run_job import run_records
+    from toolkit.runtime.run_record import RunRecord
+
+    records = []
+    with run_records(job, plugins, scenes, workers) as done:
+        for frame in done:
+            records.append(frame)
+            print_record(frame, bundle.config.tracking)
+    precision = used_precision(bundle, job.session, job.precision, plugins)
+    record = RunRecord(bundle.identity, job.session, tuple(records), precision, job.refinements)
+    record.write(job.folder)
+    return record
+
+
+def require_finite_results(record: RunRecord) -> None:
+    """Raise CheckFailed if frames were left out."""
+    if record.left_out:
         raise CheckFailed(
-            f"{len(lost)} of {len(records)} frames have results that are not finite, first {lost[0]}; "
-            "`verify` the bundle"
+            f"{len(record.left_out)} of {len(record.frames)} frames have results that are not finite, first "
+            f"{record.left_out[0]}; `verify` the bundle"
         )
 
 

@@ -47,16 +47,25 @@ def config_files(path: Path) -> list[Path]:
 
 def load_toml(path: Path) -> ModelConfig:
     """The configuration in a TOML file. Raises InputError."""
-    with open_regular(readable_file(path, "config")) as file:
+    values = read_toml(path, "config", "see docs/configs.md")
+    try:
+        return decode(ModelConfig, values, root="config", largest=None)
+    except ValueError as error:
+        raise InputError(f"config {path}: {error!s:.300}; see docs/configs.md") from error
+
+
+def read_toml(path: Path, kind: str, remedy: str) -> dict[str, Any]:
+    """The values of a TOML file of a kind, such as "config". Raises InputError, which ends with the remedy."""
+    with open_regular(readable_file(path, kind)) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise InputError(f"config {path} is larger than {MAX_BYTES} bytes; give a config file")
+        raise InputError(f"{kind} {path} is larger than {MAX_BYTES} bytes; {remedy}")
     if any(line.count(b".") > MAX_DOTS for line in data.splitlines()):
-        raise InputError(f"config {path}: a line has more than {MAX_DOTS} dots; see docs/configs.md")
+        raise InputError(f"{kind} {path}: a line has more than {MAX_DOTS} dots; {remedy}")
     try:
-        return decode(ModelConfig, tomllib.loads(data.decode()), root="config", largest=None)
+        return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        raise InputError(f"config {path}: {error!s:.300}; see docs/configs.md") from error
+        raise InputError(f"{kind} {path}: {error!s:.300}; {remedy}") from error
 
 
 def to_toml(config: ModelConfig) -> str:

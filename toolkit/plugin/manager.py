@@ -46,6 +46,7 @@ BUILTIN_PLUGINS = (
     "toolkit.cli.synthesize",
     "toolkit.cli.run",
     "toolkit.cli.replay",
+    "toolkit.cli.evaluate",
     "toolkit.cli.visualize",
     "toolkit.cli.verify",
     "toolkit.cli.benchmark",

@@ -64,6 +64,11 @@ class RunRecord:
     precision: str = "fp32"
     refinements: tuple[str, ...] = ()
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The frames without results."""
+        return tuple(record.frame for record in self.frames if record.left_out)
+
     def write(self, folder: Path) -> None:
         """Write the record into a folder of results."""
         head = asdict(_Run(self.bundle, self.session, self.precision, self.refinements))
