@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.data.ground_truth import GapCount
-from toolkit.evaluation.metric import Plot, Verdict
+from toolkit.evaluation.metric import Plot, PlotKind, Verdict
 from toolkit.storage.claims import FileOutput
 from toolkit.storage.files import is_file_name
 from toolkit.storage.json_file import read_format, refusing
@@ -95,6 +95,16 @@ class Evaluation:
         return {figure.name: figure for metric in self.metrics for figure in metric.figures}
 
 
+def plot_file(metric: str, plot: str) -> str:
+    """The name of a plot's picture."""
+    return f"{metric}-{plot}.png"
+
+
+def frame_file(metric: str, ranking: str, place: int, token: str) -> str:
+    """The name of the picture of the frame that has a place in a ranking, the worst the first."""
+    return f"{metric}-{ranking}_{place}_{token}.png"
+
+
 def found(metric: str, frames: int, verdict: Verdict, gaps: Sequence[GapCount] = ()) -> MetricFindings:
     """A metric's verdict as it is kept. Raises Misfit for one that says other than its types, or a thing twice."""
     figures = [asdict(figure) | {"name": f"{metric}/{figure.name}"} for figure in verdict.figures]
@@ -165,12 +175,23 @@ def _require_sense(metric: MetricFindings, place: str) -> None:
         _require_unique(f"{place}.{kind}", [item.name for item in getattr(metric, kind)])
     for i, plot in enumerate(metric.plots):
         where = f"{place}.plots[{i}]"
-        if not is_file_name(f"{metric.name}-{plot.name}.png"):
-            raise Misfit(f"{where}.name", f"expected what can be part of a file's name, found {quoted(plot.name)}")
+        _require_file_name(plot_file(metric.name, plot.name), f"{where}.name", plot.name)
         for k, series in enumerate(plot.series):
             if len(series.x) != len(series.y):
                 counts = f"{len(series.x)} and {len(series.y)}"
                 raise Misfit(f"{where}.series[{k}]", f"expected as many numbers in y as in x, found {counts}")
+            words = [x for x in series.x if isinstance(x, str)] if plot.kind is PlotKind.LINES else []
+            if words:
+                raise Misfit(f"{where}.series[{k}].x", f"expected numbers in a plot of lines, found {quoted(words[0])}")
+    for i, ranking in enumerate(metric.worst):
+        for k, frame in enumerate(ranking.frames):
+            name = frame_file(metric.name, ranking.name, k + 1, frame.token)
+            _require_file_name(name, f"{place}.worst[{i}].frames[{k}]", f"{ranking.name}, {frame.token}")
+
+
+def _require_file_name(name: str, place: str, given: str) -> None:
+    if not is_file_name(name):
+        raise Misfit(place, f"expected what can be part of a file's name, found {quoted(given)}")
 
 
 def _require_unique(place: str, names: Sequence[str]) -> None:
