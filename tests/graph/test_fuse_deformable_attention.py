@@ -58,6 +58,7 @@ def outcome_of(module: Plain) -> Outcome:
     result, outcome = rewritten(exported(module, module.example()), FUSE_DEFORMABLE_ATTENTION)
     assert not outcome.changes
     assert NODE not in op_types(result)
+    assert all(near_miss.remedy for near_miss in outcome.near_misses)
     return outcome
 
 
@@ -172,6 +173,7 @@ def test_other_ways_to_sample_are_left_with_a_reason(settings: dict[str, object]
 
     [near_miss] = outcome_of(Other()).near_misses
     assert reason in near_miss.reason
+    assert "sample with mode='bilinear', padding_mode='zeros' and align_corners=False" in near_miss.remedy
     assert near_miss.node
 
 
@@ -182,6 +184,7 @@ def test_weights_without_a_softmax_are_left_with_a_reason() -> None:
 
     [near_miss] = outcome_of(Sigmoid()).near_misses
     assert "a Sigmoid node, not from a Softmax over the points of all levels" in near_miss.reason
+    assert "one softmax over the points of all levels" in near_miss.remedy
 
 
 def test_a_softmax_over_the_points_of_one_level_is_left_with_a_reason() -> None:
@@ -193,6 +196,7 @@ def test_a_softmax_over_the_points_of_one_level_is_left_with_a_reason() -> None:
 
     [near_miss] = outcome_of(ByLevel()).near_misses
     assert near_miss.reason == "the softmax is over 4 elements, not over the 8 points of all levels"
+    assert "one softmax over the points of all levels" in near_miss.remedy
 
 
 def test_levels_with_different_numbers_of_points_are_left_with_a_reason() -> None:
@@ -217,6 +221,7 @@ def test_a_sum_over_points_alone_is_left_with_a_reason() -> None:
 
     [near_miss] = outcome_of(PointsOnly()).near_misses
     assert near_miss.reason == "the weighted samples are not summed over levels and points"
+    assert "sum over just levels and points" in near_miss.remedy
 
 
 def test_maps_of_open_size_are_left_with_a_reason() -> None:
@@ -234,7 +239,8 @@ def test_maps_of_open_size_are_left_with_a_reason() -> None:
     )
     _, outcome = rewritten(model, FUSE_DEFORMABLE_ATTENTION)
     [near_miss] = outcome.near_misses
-    assert "export the model for one image size" in near_miss.reason
+    assert near_miss.reason == "the spatial shapes depend on open dimensions of the inputs"
+    assert near_miss.remedy == "export the model for one image size"
 
 
 def test_grid_samples_that_are_no_attention_pass_without_a_word() -> None:

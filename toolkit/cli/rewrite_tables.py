@@ -44,12 +44,12 @@ def show_deviations(deviations: Mapping[str, float]) -> None:
 
 
 def show_explanation(runs: Sequence[PassRun]) -> None:
-    """Every place that a pass left alone, with the reason; then what each changed, and which found nothing."""
+    """Every place that a pass left alone, with reason and remedy; then what each changed, and which found nothing."""
     for run in runs:
         if run.outcome.near_misses:
             console.print(f"[bold]{plain(run.name)}[/]")
         for miss in run.outcome.near_misses:
-            show_line("left alone", miss.node, miss.reason)
+            show_line("left alone", miss.node, f"{miss.reason}; {miss.remedy}" if miss.remedy else miss.reason)
     for run in runs:
         if run.outcome.changes:
             console.print(f"[bold]{plain(run.name)}[/]")

@@ -20,10 +20,11 @@ class Change:
 
 @dataclass(frozen=True)
 class NearMiss:
-    """A place that resembles what a pass looks for, and why the pass left it alone."""
+    """A place that resembles what a pass looks for, why the pass left it alone, and, if known, what to do about it."""
 
     node: str
     reason: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)

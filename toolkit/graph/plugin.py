@@ -18,6 +18,7 @@ def uniad_graph_passes() -> Sequence[GraphPass]:
     from toolkit.graph.cleanup.duplicate_initializers import MERGE_DUPLICATE_INITIALIZERS
     from toolkit.graph.cleanup.identities import REMOVE_IDENTITIES
     from toolkit.graph.deformable_attention.fuse import FUSE_DEFORMABLE_ATTENTION
+    from toolkit.graph.padded_rows.mask_instead_of_padding import MASK_INSTEAD_OF_PADDING
     from toolkit.graph.replacements.masks import MASK_INSTEAD_OF_POSITIONS
     from toolkit.graph.replacements.operators import REPLACE_MISSING_OPERATORS
     from toolkit.graph.vendor.recognition import RECOGNISE_VENDOR_NODES
@@ -29,6 +30,7 @@ def uniad_graph_passes() -> Sequence[GraphPass]:
         REMOVE_IDENTITIES,
         REMOVE_DUPLICATE_CASTS,
         RECOGNISE_VENDOR_NODES,
+        MASK_INSTEAD_OF_PADDING,
         FUSE_DEFORMABLE_ATTENTION,
         MASK_INSTEAD_OF_POSITIONS,
         REPLACE_MISSING_OPERATORS,

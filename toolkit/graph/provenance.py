@@ -47,10 +47,15 @@ def every_node(graph: gs.Graph) -> Iterator[gs.Node]:
 
 
 def explanation(runs: Sequence[PassRun]) -> dict[str, object]:
-    """What each pass changed and left alone, of values that JSON has."""
+    """What each pass changed and left alone, of values that JSON has; a remedy only where there is one."""
     return {
         "passes": [
-            {"pass": run.name, "nodes_before": run.nodes_before, "nodes_after": run.nodes_after, **asdict(run.outcome)}
+            {
+                "pass": run.name,
+                "nodes_before": run.nodes_before,
+                "nodes_after": run.nodes_after,
+                **asdict(run.outcome, dict_factory=lambda items: {k: v for k, v in items if (k, v) != ("remedy", "")}),
+            }
             for run in runs
         ]
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toolkit.graph.deformable_attention import remedies
 from toolkit.graph.deformable_attention.arrangement import Arrangement, arrange
 from toolkit.graph.deformable_attention.layout import Layout
 from toolkit.graph.deformable_attention.locations import Locations, locations
@@ -18,7 +19,7 @@ from toolkit.graph.deformable_attention.softmax import logits_of, softmax_path
 from toolkit.graph.deformable_attention.values import value_operands
 from toolkit.graph.deformable_attention.views import Path
 from toolkit.graph.deformable_attention.weighted_sum import WeightedSum
-from toolkit.graph.unfit import Unfit
+from toolkit.graph.unfit import Unfit, remedied
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -56,10 +57,13 @@ def attention(summed: WeightedSum, graph_outputs: Set[int], sizes: Sizes) -> Fus
 
     Raises Unfit, saying why, if it is none that the node can compute.
     """
-    for node in summed.samples.nodes:
-        check_sampling(node)
+    with remedied(remedies.SAMPLING):
+        for node in summed.samples.nodes:
+            check_sampling(node)
     found, reasons = [], []
-    for heads in head_counts(summed, sizes):
+    with remedied(remedies.WEIGHTS):
+        counts = head_counts(summed, sizes)
+    for heads in counts:
         try:
             found.append(of_heads(summed, heads, graph_outputs, sizes))
         except Unfit as unfit:
@@ -76,7 +80,7 @@ def check_sampling(node: gs.Node) -> None:
         if value not in accepted:
             raise Unfit(f"{name} is {value!r} instead of {accepted[0]!r}")
     if node.inputs[0].dtype not in (np.float32, np.float16):
-        raise Unfit(f"the samples are of type {type_name(node.inputs[0])}, neither float32 nor float16")
+        raise Unfit(f"the samples are of type {type_name(node.inputs[0])}, neither float32 nor float16", remedies.TYPE)
 
 
 def head_counts(summed: WeightedSum, sizes: Sizes) -> list[int]:
@@ -92,13 +96,17 @@ def of_heads(summed: WeightedSum, heads: int, graph_outputs: Set[int], sizes: Si
     """The attention if it has so many heads."""
     maps, grids = zip(*(node.inputs[:2] for node in summed.samples.nodes), strict=True)
     spatial_shapes = tuple(size for level in maps for size in sizes.known_shape(level)[2:])
-    logits = logits_of(summed, heads, sizes)
-    value = value_operands(maps, heads, sizes)
-    points = locations(grids, spatial_shapes, heads, sizes)
+    with remedied(remedies.WEIGHTS):
+        logits = logits_of(summed, heads, sizes)
+    with remedied(remedies.VALUE):
+        value = value_operands(maps, heads, sizes)
+    with remedied(remedies.LOCATIONS):
+        points = locations(grids, spatial_shapes, heads, sizes)
     batches, queries, *_ = logits.arrangement.shape
     channels = summed.samples.level_shape[1]
     dtype = np.dtype(maps[0].dtype)
-    result, arrangement = result_of(summed, (batches, queries, heads, channels), graph_outputs, sizes)
+    with remedied(remedies.SUM):
+        result, arrangement = result_of(summed, (batches, queries, heads, channels), graph_outputs, sizes)
     return FusedAttention(spatial_shapes, dtype, value, points, logits, result, arrangement)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from toolkit.graph.deformable_attention import remedies
 from toolkit.graph.deformable_attention.attention import attention
 from toolkit.graph.deformable_attention.recipe import fusion_of
 from toolkit.graph.deformable_attention.rewrite import NODE, insert
@@ -12,25 +13,26 @@ from toolkit.graph.deformable_attention.samples import samples_in
 from toolkit.graph.deformable_attention.sizes import Sizes, two_choices
 from toolkit.graph.deformable_attention.weighted_sum import PRODUCT_OPS, weighted_sum
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
-from toolkit.graph.unfit import Unfit
+from toolkit.graph.unfit import Unfit, remedied
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
 
 def fuse(graph: gs.Graph) -> Outcome:
-    """Fuse what can be fused; say of other products of samples why they cannot."""
+    """Fuse what can be fused; say of other products of samples why they cannot, and how they could."""
     if not any(node.op == "GridSample" for node in graph.nodes):
         return Outcome()
     choices = two_choices(graph)
     changes, near_misses = [], []
     for node in [node for node in graph.nodes if node.op in PRODUCT_OPS and not node.domain]:
         try:
-            operand = sampled_operand(node, choices[0])
+            with remedied(remedies.SUM):
+                operand = sampled_operand(node, choices[0])
             if operand is not None:
                 changes.append(fused(graph, node, operand, choices))
         except Unfit as unfit:
-            near_misses.append(NearMiss(node.name, str(unfit)))
+            near_misses.append(NearMiss(node.name, str(unfit), unfit.remedy))
     return Outcome(tuple(changes), tuple(near_misses))
 
 
@@ -44,8 +46,11 @@ def sampled_operand(product: gs.Node, sizes: Sizes) -> int | None:
 def fused(graph: gs.Graph, product: gs.Node, operand: int, choices: Sequence[Sizes]) -> Change:
     """Fuse the attention whose samples are multiplied here. Raises Unfit, with the graph as it was, if it is none."""
     kept = {id(tensor) for tensor in graph.outputs}
-    sums = [weighted_sum(product, operand, sizes) for sizes in choices]
-    fusion = fusion_of([attention(summed, kept, sizes) for summed, sizes in zip(sums, choices, strict=True)])
+    with remedied(remedies.SUM):
+        sums = [weighted_sum(product, operand, sizes) for sizes in choices]
+    attentions = [attention(summed, kept, sizes) for summed, sizes in zip(sums, choices, strict=True)]
+    with remedied(remedies.OPEN_DIMENSIONS):
+        fusion = fusion_of(attentions)
     nodes = sums[0].samples.nodes
     name = fused_name(nodes[0].name)
     insert(graph, fusion, name)

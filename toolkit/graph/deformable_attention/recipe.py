@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from toolkit.graph.deformable_attention import remedies
 from toolkit.graph.deformable_attention.arrangement import Arrangement
 from toolkit.graph.deformable_attention.attention import FusedAttention
 from toolkit.graph.deformable_attention.operand import Operand
@@ -63,7 +64,7 @@ def fusion_of(choices: Sequence[FusedAttention]) -> Fusion:
     """One fusion for all sizes. Raises Unfit if different sizes need different ones."""
     first = choices[0]
     if any(choice.spatial_shapes != first.spatial_shapes for choice in choices):
-        raise Unfit("the spatial shapes depend on open dimensions of the inputs; export the model for one image size")
+        raise Unfit("the spatial shapes depend on open dimensions of the inputs", remedies.ONE_IMAGE_SIZE)
     if any(len(choice.value) != len(first.value) for choice in choices):
         raise Unfit("whether the levels are parts of one tensor depends on open dimensions of the inputs")
     references = [choice.locations.reference for choice in choices]

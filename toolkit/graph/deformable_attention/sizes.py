@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import onnx.shape_inference
 from onnx import ModelProto, NodeProto
 from onnx.reference import ReferenceEvaluator
 
+from toolkit.graph.deformable_attention import remedies
 from toolkit.graph.unfit import Unfit
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Sizes:
         """The shape of a tensor. Raises Unfit if it is not known."""
         shape = self.shape(tensor)
         if shape is None:
-            raise Unfit(f"the shape of {tensor.name!r} is not known")
+            raise Unfit(f"the shape of {tensor.name!r} is not known", remedies.SHAPES)
         return shape
 
     def value(self, tensor: gs.Tensor) -> Any:
@@ -125,16 +127,20 @@ def dimension_key(tensor: gs.Tensor, axis: int) -> int | str | tuple[str, int]:
     return dimension if isinstance(dimension, int | str) and dimension != "" else (tensor.name, axis)
 
 
-def inferred(graph: gs.Graph, choice: Mapping[Any, int]) -> Sizes:
-    """Shapes by ONNX's rules, and by computing those shapes that the graph itself computes."""
-    model, tensors = skeleton(graph, choice), graph.tensors()
+def inferred(graph: gs.Graph, choice: Mapping[Any, int], given: Mapping[str, Any] = MappingProxyType({})) -> Sizes:
+    """Shapes by ONNX's rules, and by computing those shapes that the graph itself computes.
+
+    `given` are arrays that tensors are taken to hold, by name, whatever makes them.
+    """
+    model, tensors = skeleton(graph, choice, given), graph.tensors()
+    values = {id(tensors[name]): value for name, value in given.items()}
     while True:
         try:
             result = onnx.shape_inference.infer_shapes(model, data_prop=True)
         except (RuntimeError, ValueError) as error:  # shapes contradict each other: what is fixed says enough
             logger.debug("no shapes inferred: %s", error)
-            return Sizes(dict(stated_shapes(model)))
-        sizes = Sizes(dict(stated_shapes(result)))
+            return Sizes(dict(stated_shapes(model)), dict(values))
+        sizes = Sizes(dict(stated_shapes(result)), dict(values))
         computed = {
             name: value
             for node in model.graph.node
@@ -158,8 +164,8 @@ def inferred(graph: gs.Graph, choice: Mapping[Any, int]) -> Sizes:
         model.graph.initializer.extend(onnx.numpy_helper.from_array(v, COMPUTED + k) for k, v in computed.items())
 
 
-def skeleton(graph: gs.Graph, choice: Mapping[Any, int]) -> ModelProto:
-    """The graph with sizes chosen and without its large weights, for shape inference."""
+def skeleton(graph: gs.Graph, choice: Mapping[Any, int], given: Mapping[str, Any]) -> ModelProto:
+    """The graph with sizes chosen, without its large weights and what makes tensors given, for shape inference."""
     model = ModelProto(ir_version=graph.ir_version or onnx.IR_VERSION)
     model.opset_import.add(domain="", version=graph.opset)
     for domain in sorted({node.domain for node in graph.nodes if node.domain}):
@@ -170,15 +176,18 @@ def skeleton(graph: gs.Graph, choice: Mapping[Any, int]) -> ModelProto:
             keys = [dimension_key(tensor, axis) for axis in range(len(tensor.shape))]
             shape = [key if isinstance(key, int) else choice[key] for key in keys]
             model.graph.input.append(tensor_info(tensor, shape))
-    for tensor in graph.tensors().values():
-        if is_constant(tensor) and math.prod(tensor.shape) <= LARGEST_INITIALIZER:
+    for name, tensor in graph.tensors().items():
+        if name in given:
+            model.graph.initializer.append(onnx.numpy_helper.from_array(given[name], name))
+        elif is_constant(tensor) and math.prod(tensor.shape) <= LARGEST_INITIALIZER:
             model.graph.initializer.append(onnx.numpy_helper.from_array(tensor.values, tensor.name))
         elif is_constant(tensor):
             model.graph.input.append(tensor_info(tensor, tensor.shape))
         elif tensor.inputs and tensor.inputs[0].domain and tensor.shape is not None:
             shape = [choice.get(dimension, dimension) for dimension in tensor.shape]
             model.graph.value_info.append(tensor_info(tensor, shape))
-    model.graph.node.extend(node_message(node) for node in graph.nodes)
+    kept = (node for node in graph.nodes if not any(made.name in given for made in node.outputs))
+    model.graph.node.extend(node_message(node) for node in kept)
     return model
 
 

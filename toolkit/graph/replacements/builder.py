@@ -33,6 +33,15 @@ class Builder:
         self.nodes.append(gs.Node(op, name, attributes, list(inputs), [output]))
         return output
 
+    def copy(self, node: gs.Node, inputs: Sequence[gs.Tensor]) -> list[gs.Tensor]:
+        """The results of a node once more, of other inputs."""
+        import onnx_graphsurgeon as gs
+
+        outputs = [gs.Variable(f"{self.name}/{tensor.name}", tensor.dtype) for tensor in node.outputs]
+        name = f"{node.name}/{self.name.rpartition('/')[-1]}"
+        self.nodes.append(gs.Node(node.op, name, dict(node.attrs), list(inputs), outputs, node.domain))
+        return outputs
+
     def constant(self, value: np.ndarray) -> gs.Tensor:
         """A constant that is used once."""
         import onnx_graphsurgeon as gs
