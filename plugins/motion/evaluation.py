@@ -118,16 +118,22 @@ def compute(measured: Measured, folder: Path) -> Verdict:
         key: Matches.merged(sample.matches[key] for sample in samples if key in sample.matches)
         for key in dict.fromkeys(key for sample in samples for key in sample.matches)
     }
-    figures = [
-        figure for grouping in GROUPINGS for matching in MATCHINGS for figure in _figures(matches, grouping, matching)
-    ]
-    figures += [figure for grouping in GROUPINGS for figure in _accuracies(matches, grouping)]
+    figures = [figure for grouping in GROUPINGS for figure in _figures_of_grouping(matches, grouping)]
     return Verdict(
         figures=figures,
         plots=[_plot({figure.name: figure.value for figure in figures})],
         rankings=[_worst(measured)],
         notes=_notes(samples),
     )
+
+
+def _figures_of_grouping(matches: Mapping[Key, Matches], grouping: Grouping) -> Iterator[Figure]:
+    """Those first that papers quote."""
+    yield from _figures(matches, grouping, STANDARD)
+    yield from _accuracies(matches, grouping)
+    for matching in MATCHINGS:
+        if matching is not STANDARD:
+            yield from _figures(matches, grouping, matching)
 
 
 def _figures(matches: Mapping[Key, Matches], grouping: Grouping, matching: Matching) -> Iterator[Figure]:
