@@ -64,7 +64,7 @@ setup(
         "pluggy>=1.5",
         "typer>=0.29",
         "rich>=13.8",
-        "opencv-python-headless>=4.8",
+        "opencv-python-headless>=4.11",  # before, polygons are filled with other edges
         "matplotlib>=3.8",
         "pillow>=10",
         "jinja2>=3.1",
