@@ -8,6 +8,7 @@ their order, ids, labels and counts may not. To record a deliberate change, copy
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from tests.toolkit.toy_bundle import toy_frame, write_toy_bundle
 from toolkit.cli.main import run
 from toolkit.data.frame_folder import write_frame
+from toolkit.runtime.result_reader import read_result
 
 RECORDED = Path(__file__).parents[2] / "data" / "recorded_run"
 FRAMES = ("frame0", "frame1")
@@ -51,6 +53,27 @@ def test_grids(frame: str, results: Path) -> None:
             wanted, found = expected[name], actual[name]
             assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
             np.testing.assert_allclose(found.astype(float), wanted.astype(float), atol=CLOSE, err_msg=name)
+
+
+def test_a_bundle_of_an_earlier_version_runs_without_the_later_results(tmp_path: Path) -> None:
+    """The torch session builds it with plugins that give more than the bundle knows of."""
+    bundle = write_toy_bundle(tmp_path / "bundle")
+    later = {spec.name for spec in bundle.results if spec.name.startswith("detection")} | {"occupancy_instances"}
+    records = [
+        replace(record, outputs=tuple(name for name in record.outputs if name not in later))
+        for record in bundle.submodules
+    ]
+    results = tuple(spec for spec in bundle.results if spec.name not in later)
+    replace(bundle, submodules=tuple(records), results=results).write()
+    (tmp_path / "frames").mkdir()
+    write_frame(toy_frame(0, "scene"), tmp_path / "frames")
+    arguments = ("run", tmp_path / "bundle", tmp_path / "frames", "-o", tmp_path / "results", "--session", "torch")
+    assert run([*map(str, arguments), "--no-pictures"]) == 0
+    result = read_result(tmp_path / "results" / "frame0.json")
+    assert result.detections is None
+    assert result.occupancy is not None
+    assert result.occupancy.instances is None
+    assert result.boxes
 
 
 def assert_same(actual: Any, expected: Any, where: str) -> None:
