@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 from tests.evaluation import judging_plugin
+from tests.evaluation.evaluations import evaluation, figure
 from tests.evaluation.hand_made_results import ERRORS, result, write_results
 from tests.evaluation.judging_plugin import RIGHT
 from tests.toolkit.toy_bundle import write_toy_bundle
+from toolkit.cli.evaluation_tables import figure_table
 from toolkit.cli.main import run
 from toolkit.evaluation.evaluation_file import Evaluation, read_evaluation
+from toolkit.evaluation.metric import Verdict
 from toolkit.runtime.results import write_result
 from toolkit.runtime.run_record import FrameRecord, RunRecord
 
@@ -68,12 +71,26 @@ def test_figures_are_what_metrics_find(results: Path, tmp_path: Path, capsys: py
     assert f"wrote submission: {tmp_path}/out/submission/ends.json" in printed
 
 
+def test_figures_of_many_classes_are_counted() -> None:
+    """A table has those of up to four classes, and the first rows of a metric."""
+    classes = {name: [f"{name}/{i}" for i in range(count)] for name, count in {"AP": 5, "EPA": 3, "mAP": 1}.items()}
+    names = ["AP", *classes["AP"], *classes["EPA"], *classes["mAP"], *(f"further{i}" for i in range(20))]
+    judged = evaluation(Verdict([figure(name, float(i)) for i, name in enumerate(names)]))
+    table = figure_table(judged)
+    assert [str(name) for name in table.columns[1].cells][:4] == ["AP", "EPA", "mAP/0", "further0"]
+    assert [str(value) for value in table.columns[2].cells][:2] == ["0", "0 6  1 7  2 8"]
+    assert [str(rule) for rule in table.columns[4].cells][:2] == ["by hand", ""]
+    assert len(table.rows) == 12
+    assert table.caption == "16 figures, most of single classes, are left out; --all shows them"
+    assert len(figure_table(judged, every=True).rows) == len(names)
+
+
 def test_all_figures_have_a_line_each_with_all(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluated(tmp_path / "out", [results], "--all")
     printed = said(capsys)
-    assert "mean@3s │ 0.6625 │ m │ by hand" in printed
+    assert "mean@3s │ 0.6625 │ m │ │" in printed
     assert "seen/all │ 6 │" in printed
 
 

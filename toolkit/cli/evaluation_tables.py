@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 from rich.table import Table
 from rich.text import Text
@@ -13,21 +15,46 @@ from toolkit.evaluation.evaluation_file import Evaluation, FoundFigure, MetricFi
 from toolkit.text import shown
 
 NOTHING = "–"
+_FEW, _ROWS = 4, 12
+"""Classes of a quantity that are shown side by side, and rows of a metric, whose first figures matter most."""
 _COLOURS = {Outcome.BETTER: "green", Outcome.WORSE: "red"}
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row of the table, of one figure or several: their names and values, `rules` are protocol and reduction."""
+
+    name: str
+    value: str
+    unit: str
+    rules: tuple[str, str]
+    figures: int
+
+
 def figure_table(evaluation: Evaluation, *, every: bool = False) -> Table:
-    """All figures; unless `every` one has a row of its own, those of one quantity share one, as L2 over time."""
+    """All figures, each in a row, if `every`; else the first of each metric, those of one quantity in one row.
+
+    Then those of many classes are only counted. A protocol is told where it begins.
+    """
     table = Table(title=f"{evaluation.frames} frames, {evaluation.session} session, {evaluation.precision}")
     for heading in ("metric", "figure"):
         table.add_column(heading)
     table.add_column("value", justify="right" if every else "left")
     for heading in ("unit", "protocol", *(["reduction"] if every else [])):
         table.add_column(heading)
+    shown_figures = 0
     for metric in evaluation.metrics:
-        for i, row in enumerate(_single_rows(metric) if every else _quantity_rows(metric)):
-            table.add_row(*map(_cell, (metric.name if i == 0 else "", *row)))
+        before = Row("", "", "", ("", ""), 0)
+        for row in _single_rows(metric) if every else islice(_quantity_rows(metric), _ROWS):
+            rules = ["" if new == old else new for new, old in zip(row.rules, before.rules, strict=True)]
+            name = "" if before.figures else metric.name
+            table.add_row(*map(_cell, (name, row.name, row.value, row.unit, *rules[: 1 + every])))
+            shown_figures += row.figures
+            before = row
         table.add_section()
+    hidden = len(evaluation.figures) - shown_figures
+    if hidden:
+        table.caption = f"{hidden} figures, most of single classes, are left out; --all shows them"
     return table
 
 
@@ -50,29 +77,35 @@ def comparison_table(compared: Sequence[Compared], other: Other, *, every: bool 
 
 
 def number(value: float | None) -> str:
-    """Four digits, or all before the point."""
+    """Four digits, or all before the point; two of what is almost nothing."""
     if value is None:
         return NOTHING
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if abs(value) >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
 
 
-def _single_rows(metric: MetricFindings) -> Iterator[tuple[str, ...]]:
+def _single_rows(metric: MetricFindings) -> Iterator[Row]:
     for figure in metric.figures:
         name = figure.name.removeprefix(f"{metric.name}/")
-        yield name, number(figure.value), figure.unit, figure.protocol, figure.reduction
+        yield Row(name, number(figure.value), figure.unit, (figure.protocol, figure.reduction), 1)
 
 
-def _quantity_rows(metric: MetricFindings) -> Iterator[tuple[str, ...]]:
+def _quantity_rows(metric: MetricFindings) -> Iterator[Row]:
     """A row for each quantity, its values named by what follows it: by "1s" in L2@1s, by "car" in AP/car."""
     quantities: dict[str, list[tuple[str, FoundFigure]]] = defaultdict(list)
-    for figure in metric.figures:
-        name = figure.name.removeprefix(f"{metric.name}/")
+    names = [figure.name.removeprefix(f"{metric.name}/") for figure in metric.figures]
+    classes = Counter(name.rpartition("/")[0] for name in names if "@" not in name)
+    for name, figure in zip(names, metric.figures, strict=True):
         quantity, _, of = name.partition("@") if "@" in name else name.rpartition("/")
-        quantities[quantity or name].append((of if quantity else "", figure))
+        if not quantity or classes[quantity] == 1:
+            quantities[name].append(("", figure))
+        elif "@" in name or classes[quantity] <= _FEW:
+            quantities[quantity].append((of, figure))
     for quantity, members in quantities.items():
         values = "  ".join(f"{of} {number(figure.value)}".strip() for of, figure in members)
         first = members[0][1]
-        yield quantity, values, first.unit, first.protocol
+        yield Row(quantity, values, first.unit, (first.protocol, first.reduction), len(members))
 
 
 def _cell(text: str) -> Text:

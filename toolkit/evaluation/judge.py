@@ -190,7 +190,13 @@ class _Work:
             return ()
         folder.mkdir(exist_ok=True)
         measured = self._all_measured(truth)
-        return self._ask(lambda: [path.relative_to(folder) for path in export(measured, folder)]) or ()
+        # What cannot be written is for the user to know, not a reason to leave it out.
+        return (
+            self._ask(
+                lambda: [path.relative_to(folder) for path in export(measured, folder)], passed=(OSError, InputError)
+            )
+            or ()
+        )
 
     def compute(self, truth: GroundTruth, folder: Path) -> MetricFindings:
         """What the metric says about all frames, or why it says nothing."""
@@ -214,13 +220,21 @@ class _Work:
     def _found(self, verdict: Verdict, gaps: Sequence[GapCount]) -> MetricFindings:
         return found(self.metric.name, len(self.values), verdict, gaps)
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        """The metric's answer; None if it refuses, because of bad input or since its plugin has failed."""
+    def _ask(self, question: Callable[[], Any], passed: tuple[type[Exception], ...] = ()) -> Any:
+        """The metric's answer; None if it refuses, because of bad input or since its plugin has failed.
+
+        Errors of the types in `passed` are neither: they are raised.
+        """
+        failure: Exception | None = None
         with self.plugins.answerable(self.owner, f"fails in the metric {self.metric.name}"):
             try:
                 return question()
+            except passed as error:
+                failure = error
             except InputError as error:
                 self.refusal = str(error)
+        if failure is not None:
+            raise failure
         self.refusal = self.refusal or self.plugins.skipped[self.owner]
         return None
 
