@@ -21,6 +21,7 @@ from toolkit.graph.equivalence import outputs_of
 from toolkit.graph.graph_pass import Outcome
 from toolkit.graph.pipeline import rewrite
 from toolkit.graph.random_inputs import random_inputs
+from toolkit.graph.unfit import Unfit, remedied
 from toolkit.ops.spec import DOMAIN
 from toolkit.plugin.manager import PluginManager
 
@@ -241,6 +242,45 @@ def test_maps_of_open_size_are_left_with_a_reason() -> None:
     [near_miss] = outcome.near_misses
     assert near_miss.reason == "the spatial shapes depend on open dimensions of the inputs"
     assert near_miss.remedy == "export the model for one image size"
+
+
+TWO_GRIDS = """
+    two_grids (TYPE[1, 4, 6, 8] map, TYPE[1, 5, 2, 2] one, TYPE[1, 5, 2, 2] two, TYPE[1, 1, 5, 4] logits)
+            => (TYPE[1, 4, 5] y) {
+        grid = MAKER (one)
+        first = GridSample <padding_mode = "zeros"> (map, grid)
+        second = GridSample <padding_mode = "zeros"> (map, two)
+        samples = Concat <axis = -1> (first, second)
+        weights = Softmax <axis = -1> (logits)
+        weighted = Mul (samples, weights)
+        last = Constant <value_ints = [-1]> ()
+        y = ReduceSum <keepdims = 0> (weighted, last)
+    }
+"""
+"""Two levels, each sampled by a grid of its own, of which an operator makes one."""
+
+
+@pytest.mark.parametrize(
+    ("number", "maker", "reason", "remedy"),
+    [
+        ("float", "Tanh", "the levels come from different tensors", "offsets of one linear layer"),
+        ("double", "Tanh", "of type double, neither float32 nor float16", "export in float32"),
+        ("float", "com.microsoft.Unknown", "is not known", "sizes that follow from those of the inputs"),
+    ],
+)
+def test_what_is_left_comes_with_a_remedy(number: str, maker: str, reason: str, remedy: str) -> None:
+    text = TWO_GRIDS.replace("TYPE", number).replace("MAKER", maker)
+    _, outcome = rewritten(text, FUSE_DEFORMABLE_ATTENTION, compare=False)
+    [near_miss] = outcome.near_misses
+    assert reason in near_miss.reason
+    assert remedy in near_miss.remedy
+
+
+def test_a_fault_has_the_remedy_of_its_part_unless_it_knows_a_better_one() -> None:
+    for own, shown in (("", "write it otherwise"), ("export it again", "export it again")):
+        with pytest.raises(Unfit) as caught, remedied("write it otherwise"):
+            raise Unfit("it does not fit", own)
+        assert caught.value.remedy == shown
 
 
 def test_grid_samples_that_are_no_attention_pass_without_a_word() -> None:

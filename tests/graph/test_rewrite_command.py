@@ -102,6 +102,21 @@ def test_one_pass_is_explained_alone_and_to_a_file(
     }
 
 
+def test_a_remedy_is_shown_and_written_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = """m (float[1, 4, 3, 3] map, float[1, 5, 2, 2] grid, float[1, 1, 5, 2] logits) => (float[1, 4, 5] y) {
+        samples = GridSample <mode = "nearest"> (map, grid) weights = Softmax (logits) product = Mul (samples, weights)
+        last = Constant <value_ints = [-1]> () y = ReduceSum <keepdims = 0> (product, last)
+    }"""
+    onnx.save(text_model(text), tmp_path / "m.onnx")
+    line = ["rewrite", str(tmp_path / "m.onnx"), "-o", str(tmp_path / "o.onnx"), "--no-check"]
+    explaining = ["--explain-pass", "fuse-deformable-attention", "--explain-json", str(tmp_path / "o.json")]
+    assert run([*line, *explaining]) == 0
+    [near_miss] = json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))["passes"][0]["near_misses"]
+    assert near_miss["remedy"].startswith("sample with mode='bilinear'")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"{near_miss['reason']}; {near_miss['remedy']}" in shown
+
+
 def test_the_page_holds_the_example() -> None:
     assert EXAMPLE.read_text(encoding="utf-8") in PAGE
 
