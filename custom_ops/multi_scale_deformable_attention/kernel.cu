@@ -12,16 +12,17 @@
 // Queries vary fastest over the launch and batches slowest, so that few maps are live in the L2 cache at any time.
 //
 // Macros, besides these: SCALAR (float or __half), THREADS, BLOCKS that a multiprocessor must have registers for,
-// HEADS, CHANNELS per head, LEVELS, POINTS per level, REFERENCES per query and level, REFERENCE_LEVELS (LEVELS, or 1:
-// the same for all), SHAPES (h0, w0, h1, w1 …), UNROLL, PREFETCH. Locations, softmax and accumulation are FP32 for
-// either SCALAR.
+// HEADS, CHANNELS per head, LEVELS, LEVEL_POINTS (p0, p1 …), POINTS of the level that has most, SAMPLES of all levels,
+// REFERENCES per query and level, REFERENCE_LEVELS (LEVELS, or 1: the same for all), SHAPES (h0, w0, h1, w1 …), UNROLL,
+// PREFETCH. Locations, softmax and accumulation are FP32 for either SCALAR.
 
 #include <cuda_fp16.h>
 #include <cuda_pipeline_primitives.h>
 
-constexpr int kSamples = LEVELS * POINTS;
 constexpr int kPointsPerLane = (POINTS + LANES - 1) / LANES;
-constexpr int kAtOnce = POINTS % LANES == 0 && kPointsPerLane % 2 == 0 ? 2 : 1;  // points that a lane loads together
+constexpr bool kEven = SAMPLES == LEVELS * POINTS;
+constexpr bool kInPairs = kEven && POINTS % LANES == 0 && kPointsPerLane % 2 == 0;
+constexpr int kAtOnce = kInPairs ? 2 : 1;           // points that a lane loads together
 constexpr int kCellRow = (POINTS + 3) / 8 * 8 + 4;  // the groups of a warp then read from different banks of shared
 constexpr int kWeightRow = POINTS | 1;              // memory; counted in words of 4 and of 16 bytes
 constexpr int kChunk = LANES * VECTOR;
@@ -33,6 +34,15 @@ constexpr unsigned kWarp = 0xffffffffu;
 constexpr float kLog2E = 1.44269504f;
 constexpr float kLowest = -3.402823466e38f;
 __device__ constexpr int kShapes[] = {SHAPES};
+__device__ constexpr int kPoints[] = {LEVEL_POINTS};
+
+// Points of a level, and of all levels before it. Where each has as many, the compiler gets plain products.
+__device__ constexpr int points_of(int level) { return kEven ? POINTS : kPoints[level]; }
+__device__ constexpr int points_before(int level) {
+  int points = 0;
+  for (int other = 0; other < level; ++other) points += kPoints[other];
+  return kEven ? level * POINTS : points;
+}
 
 // N values as one machine word, so that they are loaded and stored by a single instruction.
 template <int BYTES> struct WordOf;
@@ -125,8 +135,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 
   // All that a lane needs from memory for its points is asked for at once, without a condition: a lane with no point
   // repeats the last one.
-  const SCALAR* row_logits = logits + batch * logits_stride + row * kSamples;
-  const SCALAR* row_offsets = offsets + batch * offsets_stride + row * kSamples * 2;
+  const SCALAR* row_logits = logits + batch * logits_stride + row * SAMPLES;
+  const SCALAR* row_offsets = offsets + batch * offsets_stride + row * SAMPLES * 2;
   const SCALAR* row_references = reference + min(batch, reference_batches - 1LL) * reference_stride +
                                  static_cast<unsigned>(query) * REFERENCE_LEVELS * REFERENCES * 2;
   float xs[LEVELS][kPointsPerLane], ys[LEVELS][kPointsPerLane], shares[LEVELS][kPointsPerLane];
@@ -135,7 +145,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   for (int level = 0; level < LEVELS; ++level) {
 #pragma unroll
     for (int i = 0; i < kPointsPerLane; i += kAtOnce) {
-      const int first = min(lane * kPointsPerLane + i, POINTS - kAtOnce), sample = level * POINTS + first;
+      const int first = min(lane * kPointsPerLane + i, points_of(level) - kAtOnce);
+      const int sample = points_before(level) + first;
       const Pack<kAtOnce> logit(row_logits + sample);
       const Pack<2 * kAtOnce> offset(row_offsets + 2 * sample);
 #pragma unroll
@@ -162,7 +173,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
     for (int i = 0; i < kPointsPerLane; ++i) {
       const int point = lane * kPointsPerLane + i;
-      if (point >= POINTS) continue;
+      if (point >= points_of(level)) continue;
       const float x = xs[level][i], y = ys[level][i];
       touches |= x > -1.f && x < width && y > -1.f && y < height;
       const float exponential = exp2_approximate(fmaf(shares[level][i], kLog2E, -largest * kLog2E));
@@ -187,7 +198,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     if (__any_sync(kWarp, touches)) {
       const unsigned right = width > 1 ? kRowBytes : 0, below = height > 1 ? width * kRowBytes : 0;
 #pragma unroll UNROLL
-      for (int point = 0; point < POINTS; ++point) {
+      for (int point = 0; point < points_of(level); ++point) {
         const float4 weight = weights[group][point];
         const char* cell = rows + cells[group][point];
 #pragma unroll

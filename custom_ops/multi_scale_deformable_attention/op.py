@@ -37,22 +37,34 @@ def multi_scale_deformable_attention(
     with one batch for all; offsets [B, Q, H, L*P*2] in cells of their level; logits [B, Q, H, L*P]; spatial_shapes
     h0, w0, h1, w1 … -> [B, Q, H, C].
     """
+    levels = len(spatial_shapes) // 2
+    return attend(value, reference, offsets, logits, spatial_shapes, [logits.shape[3] // levels] * levels)
+
+
+def attend(
+    value: Tensor,
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    spatial_shapes: Sequence[int],
+    level_points: Sequence[int],
+) -> Tensor:
+    """The same for levels that have `level_points` each: offsets [B, Q, H, K*2] and logits [B, Q, H, K] of all K."""
     batch, _, heads, channels = value.shape
     reference_batch, queries, reference_levels, coordinates = reference.shape
-    levels, references = len(spatial_shapes) // 2, coordinates // 2
-    points = logits.shape[3] // levels
-    by_level = offsets.reshape(batch, queries, heads, levels, points // references, references, 2)
-    sizes = offsets.new_tensor(spatial_shapes).view(levels, 1, 1, 2).flip(-1)
-    reference = reference.reshape(reference_batch, queries, 1, reference_levels, 1, references, 2)
-    grids = (2 * (reference + by_level / sizes) - 1).reshape(batch, queries, heads, levels, points, 2)
-    grids = grids.permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
-    weights = logits.softmax(-1).transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
-    sampled, start = [], 0
-    for level in range(levels):
-        height, width = spatial_shapes[2 * level : 2 * level + 2]
-        plane = value[:, start : start + height * width].permute(0, 2, 3, 1).reshape(-1, channels, height, width)
-        sampled.append(grid_sample(plane, grids[level], mode="bilinear", padding_mode="zeros", align_corners=False))
-        start += height * width
+    references = coordinates // 2
+    sizes = list(zip(spatial_shapes[::2], spatial_shapes[1::2], strict=True))
+    planes = value.split([height * width for height, width in sizes], 1)
+    moves = offsets.split([2 * points for points in level_points], 3)
+    sampled = []
+    for level, (height, width) in enumerate(sizes):
+        origin = reference[:, :, level % reference_levels].reshape(reference_batch, queries, 1, 1, references, 2)
+        move = moves[level].reshape(batch, queries, heads, level_points[level] // references, references, 2)
+        grid = 2 * (origin + move / move.new_tensor([width, height])) - 1
+        grid = grid.transpose(1, 2).reshape(batch * heads, queries, level_points[level], 2)
+        plane = planes[level].permute(0, 2, 3, 1).reshape(-1, channels, height, width)
+        sampled.append(grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
+    weights = logits.softmax(-1).transpose(1, 2).reshape(batch * heads, 1, queries, logits.shape[3])
     summed = (torch.cat(sampled, -1) * weights).sum(-1)
     return summed.view(batch, heads, channels, queries).permute(0, 3, 1, 2).contiguous()
 
@@ -98,6 +110,14 @@ def body(
         shape = (batch_heads, channels, op.Gather(table, level))
         keys = reshape(op, op.Transpose(plane, perm=[0, 2, 3, 1]), *shape)
         sampled.append(op.GridSample(keys, op.Gather(grids, level), padding_mode="zeros"))
+    return weighted_sum(op, sampled, logits, (batch, queries, heads, channels), batch_heads, samples)
+
+
+def weighted_sum(
+    op: OpBuilder, sampled: Sequence[Value], logits: Value, shape: Sequence[Value], batch_heads: Value, samples: Value
+) -> Value:
+    """Samples [B*H, C, Q, P] of each level times the softmax of logits [B, Q, H, K], summed to `shape` [B, Q, H, C]."""
+    batch, queries, heads, channels = shape
     weights = op.Transpose(op.Softmax(logits, axis=-1), perm=[0, 2, 1, 3])
     weighted = op.Concat(*sampled, axis=-1) * reshape(op, weights, batch_heads, [1], queries, samples)
     summed = reshape(op, op.ReduceSum(weighted, [-1], keepdims=0), batch, heads, channels, queries)
@@ -163,12 +183,19 @@ def check_sizes(shapes: Shapes, spatial_shapes: Sequence[int]) -> None:
 
 
 def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) -> Launch:
+    """That of as many points on each level."""
+    levels, samples = len(attributes["spatial_shapes"]) // 2, shapes[3][3]
+    return launch(shapes, strides, dtype, attributes["spatial_shapes"], [samples // levels] * levels)
+
+
+def launch(
+    shapes: Shapes, strides: Shapes, dtype: str, spatial_shapes: Sequence[int], level_points: Sequence[int]
+) -> Launch:
     """Lanes of 16 bytes each cover a head's channels; a block serves neighbouring queries of one batch and a few heads.
 
     The launch shapes are the fastest of some hundred measured on an H100 for each size of UniAD's calls.
     """
     (batch, keys, heads, channels), (reference_batch, queries, reference_levels, coordinates), _, (*_, samples) = shapes
-    spatial_shapes = attributes["spatial_shapes"]
     check_sizes(shapes, spatial_shapes)
     row_bytes = channels * SCALAR_BYTES[dtype]
     vector = math.gcd(channels, 16 // SCALAR_BYTES[dtype])
@@ -192,7 +219,9 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
         "HEADS_TOGETHER": together,
         "CHANNELS": channels,
         "LEVELS": len(spatial_shapes) // 2,
-        "POINTS": 2 * samples // len(spatial_shapes),
+        "LEVEL_POINTS": ",".join(map(str, level_points)),
+        "POINTS": max(level_points),
+        "SAMPLES": samples,
         "REFERENCES": coordinates // 2,
         "REFERENCE_LEVELS": reference_levels,
         "SHAPES": ",".join(map(str, spatial_shapes)),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from custom_ops.multi_scale_deformable_attention.op import multi_scale_deformable_attention
+from custom_ops.multi_scale_deformable_attention.uneven import uneven_deformable_attention
 from tests.gpu.parity import TOLERANCE, assert_parity, padded, shifted, turned
 from toolkit.errors import InputError
 
@@ -31,6 +32,8 @@ class Case:
     channels: int = 32
     by_level: bool = False
     shared: bool = False
+    level_points: tuple[int, ...] = ()
+    """Where the levels differ in them; `points` then counts for nothing."""
 
     @property
     def levels(self) -> int:
@@ -42,7 +45,7 @@ class Case:
 
     def inputs(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Value, reference (partly outside the map), offsets, logits."""
-        samples = self.levels * self.points
+        samples = sum(self.level_points) or self.levels * self.points
         reference = (1 if self.shared else self.batch, self.queries, self.levels if self.by_level else 1)
         inputs = (
             torch.randn(self.batch, self.keys, self.heads, self.channels, device="cuda"),
@@ -77,6 +80,41 @@ CASES = {
     "one query": Case(1, (3, 3), 1, points=1, heads=1, channels=8),
     "no queries": Case(2, (5, 5), 0),
 }
+
+
+SMALL_LEVELS = (80, 80, 40, 40, 20, 20)
+UNEVEN_CASES = {
+    "D-FINE": Case(1, SMALL_LEVELS, 300, level_points=(3, 6, 3)),
+    "D-FINE, several images": Case(4, SMALL_LEVELS, 300, level_points=(3, 6, 3)),
+    "most points first": Case(2, (20, 20, 10, 10), 1000, level_points=(9, 2)),
+    "in shared memory": Case(2, (8, 13, 3, 4), 500, level_points=(4, 12)),
+    "one point beside many": Case(2, (20, 20, 10, 10, 5, 5), 77, heads=4, channels=16, level_points=(1, 17, 4)),
+    "reference points in turn": Case(2, (29, 50, 15, 25), 1000, references=4, by_level=True, level_points=(8, 4)),
+    "a reference point a level, for all batches": Case(
+        3, SMALL_LEVELS, 100, by_level=True, shared=True, level_points=(2, 3, 5)
+    ),
+    "odd channels": Case(2, (7, 9, 3, 2), 33, heads=3, channels=5, level_points=(3, 1)),
+    "many channels": Case(1, (7, 9, 4, 4), 33, heads=2, channels=160, level_points=(2, 5)),
+    "more points than lanes": Case(2, (20, 20, 10, 10), 100, channels=4, level_points=(16, 6)),
+    "as many points": Case(2, (20, 20, 10, 10), 100, level_points=(8, 8)),
+    "one level": Case(2, (7, 9), 33, level_points=(5,)),
+    "a large map": Case(2, BASE_LEVELS, 10000, level_points=(8, 3, 5, 1)),
+}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("case", UNEVEN_CASES.values(), ids=UNEVEN_CASES)
+def test_uneven_levels_equal_float64(case: Case, dtype: torch.dtype) -> None:
+    shapes, points = list(case.spatial_shapes), list(case.level_points)
+    assert_parity(uneven_deformable_attention, case.inputs(dtype), shapes, points)
+
+
+def test_as_many_points_on_each_level_are_the_even_form() -> None:
+    """Both launch the same code."""
+    case = UNEVEN_CASES["as many points"]
+    inputs, shapes = case.inputs(torch.float32), list(case.spatial_shapes)
+    uneven = uneven_deformable_attention(*inputs, shapes, list(case.level_points))
+    assert torch.equal(uneven, multi_scale_deformable_attention(*inputs, shapes))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

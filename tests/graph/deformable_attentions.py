@@ -151,18 +151,83 @@ class ValueTransposedOnce(Plain):
     """All keys brought to the last axis before they are split, as in RT-DETRv2."""
 
     def sampled(self, value: Tensor, locations: Tensor) -> list[Tensor]:
-        batch, _, heads, _, points, _ = locations.shape
-        grids = (2 * locations - 1).flatten(3, 4).permute(0, 2, 1, 3, 4).flatten(0, 1).split(points, dim=2)
+        batch, _, heads, *_ = locations.shape
+        grids = (2 * locations - 1).flatten(3, -2).permute(0, 2, 1, 3, 4).flatten(0, 1).split(self.level_points, dim=2)
         parts = value.permute(0, 2, 3, 1).flatten(0, 1).split([height * width for height, width in self.levels], -1)
         return [
             self.sample(part.reshape(batch * heads, -1, height, width), grid)
             for part, grid, (height, width) in zip(parts, grids, self.levels, strict=True)
         ]
 
+    @property
+    def level_points(self) -> list[int]:
+        return [self.points] * len(self.levels)
+
     def summed(self, samples: list[Tensor], weights: Tensor) -> Tensor:
         batch, queries, heads, _ = weights.shape
         weights = weights.permute(0, 2, 1, 3).reshape(batch * heads, 1, queries, -1)
         return (torch.concat(samples, -1) * weights).sum(-1).view(batch, -1, queries).transpose(1, 2)
+
+
+class UnevenPoints(ValueTransposedOnce):
+    """Levels with a number of points each, which move by half boxes over that number, as in the decoder of D-FINE."""
+
+    def __init__(self, level_points: Sequence[int] = (3, 6, 3)) -> None:
+        super().__init__(FIVE_LEVELS[: len(level_points)])
+        self.counts = list(level_points)
+        self.offsets = nn.Linear(16, self.heads * sum(level_points) * 2)
+        self.logits = nn.Linear(16, self.heads * sum(level_points))
+        self.register_buffer("shares", torch.tensor([1 / count for count in level_points for _ in range(count)]))
+
+    @property
+    def level_points(self) -> list[int]:
+        return self.counts
+
+    def locations(self, queries: Tensor, reference: Tensor) -> Tensor:
+        """[B, Q, H, K, 2] in [0, 1], with K for the points of all levels."""
+        offsets = self.offsets(queries).reshape(*queries.shape[:2], self.heads, -1, 2)
+        moves = offsets * self.shares.unsqueeze(-1) * reference[:, :, None, :, 2:] * 0.5
+        return reference[:, :, None, :, :2] + moves
+
+    def example(self, batch: int = 2, queries: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+        queries_, keys, reference = super().example(batch, queries)
+        centre = reference[:, :, :1]
+        return queries_, keys, torch.cat([centre, 0.5 * centre.flip(1)], -1)
+
+
+class UnevenStoredLocations(UnevenPoints):
+    """The same of queries that are always alike, and only weighted differently."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(2)
+        self.places = nn.Parameter(torch.rand(2, 5, self.heads, sum(self.counts), 2, generator=random))
+
+    def locations(self, queries: Tensor, reference: Tensor) -> Tensor:
+        return self.places
+
+
+class UnevenPointsLevelByLevel(UnevenPoints):
+    """The same in cells around a point of each level, each level apart, and weighted by a matrix product."""
+
+    def forward(self, queries: Tensor, keys: Tensor, reference: Tensor) -> Tensor:
+        cells = self.offsets(queries).reshape(*queries.shape[:2], self.heads, -1, 2).split(self.counts, 3)
+        parts = self.value(keys).split([height * width for height, width in self.levels], 1)
+        samples = []
+        for level, (height, width) in enumerate(self.levels):
+            location = reference[:, :, None, level, None] + cells[level] / torch.tensor([width, height])
+            plane = parts[level].permute(0, 2, 3, 1).reshape(-1, parts[level].shape[-1], height, width)
+            samples.append(self.sample(plane, (location * 2 - 1).transpose(1, 2).flatten(0, 1)))
+        return self.summed(samples, self.weights(queries))
+
+    def summed(self, samples: list[Tensor], weights: Tensor) -> Tensor:
+        batch, queries, heads, _ = weights.shape
+        rows = weights.transpose(1, 2).reshape(batch * heads, queries, 1, -1)
+        product = rows @ torch.cat([part.permute(0, 2, 3, 1) for part in samples], 2)
+        return product.view(batch, heads, queries, -1).transpose(1, 2).flatten(2)
+
+    def example(self, batch: int = 2, queries: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+        return Plain.example(self, batch, queries)
 
 
 class LevelByLevel(Plain):

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from tests.graph.deformable_attentions import FIVE_LEVELS, TWO_LEVELS, Plain, StoredLocations
+from tests.graph.deformable_attentions import (
+    FIVE_LEVELS,
+    TWO_LEVELS,
+    Plain,
+    StoredLocations,
+    UnevenPoints,
+    UnevenStoredLocations,
+)
 from tests.graph.rewriting import exported, op_types, rewritten, text_model
 from toolkit.graph.cleanup.constants import FOLD_CONSTANTS
 from toolkit.graph.conversion import to_graph, to_model
@@ -27,7 +34,7 @@ from toolkit.plugin.manager import PluginManager
 
 pytestmark = pytest.mark.converts
 
-NODE = "MultiScaleDeformableAttention"
+NODE, UNEVEN_NODE = "MultiScaleDeformableAttention", "UnevenDeformableAttention"
 OPEN = {"queries": {0: "batch", 1: "query"}, "keys": {0: "batch"}, "reference": {0: "batch", 1: "query"}}
 """Open dimensions of the inputs."""
 
@@ -83,9 +90,41 @@ def test_any_number_of_levels_is_fused(count: int, dynamic: bool) -> None:
     assert list(sizes) == [size for level in FIVE_LEVELS[:count] for size in level]
 
 
-@pytest.mark.parametrize("heads", [1, 2])
-def test_locations_that_are_constants_once_folded_become_one(heads: int) -> None:
-    module, plugins = StoredLocations(heads=heads), PluginManager.load()
+@pytest.mark.parametrize("opset", [16, 17, 20])
+def test_levels_with_different_numbers_of_points_are_one_node_of_their_own(opset: int) -> None:
+    """As D-FINE has them. Offsets are multiplied by shares and boxes as they were, then by half the cells of a map."""
+    module = UnevenPoints((3, 6, 3))
+    result, outcome = rewritten(exported(module, module.example(), opset=opset), FUSE_DEFORMABLE_ATTENTION)
+    [node] = [node for node in result.graph.node if node.domain == DOMAIN]
+    assert node.op_type == UNEVEN_NODE
+    assert {attribute.name: list(attribute.ints) for attribute in node.attribute} == {
+        "spatial_shapes": [size for level in FIVE_LEVELS[:3] for size in level],
+        "level_points": [3, 6, 3],
+    }
+    assert [change.node for change in outcome.changes] == [node.name]
+    assert not {"GridSample", "Softmax", "Transpose", "Split"} & set(op_types(result))
+    assert op_types(result).count("Mul") == 3
+
+
+@pytest.mark.parametrize("level_points", [(4, 4, 4), (5,)])
+def test_levels_with_as_many_points_are_the_even_node(level_points: tuple[int, ...]) -> None:
+    module = UnevenPoints(level_points)
+    result, _ = rewritten(exported(module, module.example()), FUSE_DEFORMABLE_ATTENTION)
+    [node] = [node for node in result.graph.node if node.domain == DOMAIN]
+    assert (node.op_type, [attribute.name for attribute in node.attribute]) == (NODE, ["spatial_shapes"])
+
+
+@pytest.mark.parametrize("level_points", [(1, 2), (2, 1, 1), (1, 4, 2, 3, 8)])
+def test_any_numbers_of_points_are_fused(level_points: tuple[int, ...]) -> None:
+    module = UnevenPoints(level_points)
+    result, outcome = rewritten(exported(module, module.example()), FUSE_DEFORMABLE_ATTENTION)
+    assert len(outcome.changes) == 1
+    assert "GridSample" not in op_types(result)
+
+
+@pytest.mark.parametrize("module", [StoredLocations(heads=1), StoredLocations(heads=2), UnevenStoredLocations()])
+def test_locations_that_are_constants_once_folded_become_one(module: Plain) -> None:
+    plugins = PluginManager.load()
     model = exported(module, module.example(), input_names=list(OPEN))
     result = rewrite(model, (FOLD_CONSTANTS, FUSE_DEFORMABLE_ATTENTION), plugins.custom_ops())
     assert "GridSample" not in op_types(result.model)
@@ -200,8 +239,10 @@ def test_a_softmax_over_the_points_of_one_level_is_left_with_a_reason() -> None:
     assert "one softmax over the points of all levels" in near_miss.remedy
 
 
-def test_levels_with_different_numbers_of_points_are_left_with_a_reason() -> None:
-    class Uneven(Plain):
+def test_weights_of_points_that_are_not_sampled_are_left_with_a_reason() -> None:
+    """The softmax is over four points of either level, but the second samples two."""
+
+    class Fewer(Plain):
         def sample(self, plane: Tensor, grid: Tensor) -> Tensor:
             return super().sample(plane, grid[:, :, : 4 if plane.shape[-1] == 8 else 2])
 
@@ -209,8 +250,32 @@ def test_levels_with_different_numbers_of_points_are_left_with_a_reason() -> Non
             weights = weights[..., :6].transpose(1, 2).flatten(0, 1).unsqueeze(1)
             return (torch.cat(samples, -1) * weights).sum(-1)
 
-    [near_miss] = outcome_of(Uneven()).near_misses
-    assert "differ in their number of points" in near_miss.reason
+    [near_miss] = outcome_of(Fewer()).near_misses
+    assert "the softmax is over 8 elements, not over the 6 points of all levels" in near_miss.reason
+
+
+def test_levels_in_another_order_than_their_points_are_left_with_a_reason() -> None:
+    class Turned(UnevenPoints):
+        def summed(self, samples: list[Tensor], weights: Tensor) -> Tensor:
+            return super().summed([samples[1], samples[0], samples[2]], weights)
+
+    [near_miss] = outcome_of(Turned()).near_misses
+    assert near_miss.reason == "levels of 6, 3, 3 do not follow each other in one tensor"
+    assert "split the levels from one tensor of all of them" in near_miss.remedy
+
+
+def test_uneven_levels_that_are_summed_one_by_one_are_left_with_a_reason() -> None:
+    class OneByOne(UnevenPoints):
+        def summed(self, samples: list[Tensor], weights: Tensor) -> Tensor:
+            batch, queries, heads, _ = weights.shape
+            shares = weights.transpose(1, 2).reshape(batch * heads, 1, queries, -1).split(self.level_points, -1)
+            return sum(((part * share).sum(-1) for part, share in zip(samples, shares, strict=True)), torch.zeros(1))
+
+    near_misses = outcome_of(OneByOne()).near_misses
+    assert {near_miss.reason for near_miss in near_misses} == {
+        f"the softmax is over 12 elements, not over the {count} points of all levels" for count in (3, 6)
+    }
+    assert all("sum the samples of all levels at once" in near_miss.remedy for near_miss in near_misses)
 
 
 def test_a_sum_over_points_alone_is_left_with_a_reason() -> None:

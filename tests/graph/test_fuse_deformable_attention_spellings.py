@@ -18,6 +18,8 @@ WAYS = (
     ways.ChannelsFirst,
     ways.HeadsFirstSoftmax,
     ways.ValueTransposedOnce,
+    ways.UnevenPoints,
+    ways.UnevenPointsLevelByLevel,
     ways.LevelByLevel,
     ways.ConvolvedLevels,
     ways.SharedReference,
@@ -37,7 +39,7 @@ def test_legacy_exports_with_open_dimensions_are_fused(way: type[ways.Plain]) ->
     check(way(), {"input_names": list(DYNAMIC), "dynamic_axes": DYNAMIC})
 
 
-@pytest.mark.parametrize("way", [ways.Einsum, ways.MatMul, ways.ValueTransposedOnce, ways.Boxes])
+@pytest.mark.parametrize("way", [ways.Einsum, ways.MatMul, ways.ValueTransposedOnce, ways.Boxes, ways.UnevenPoints])
 def test_dynamo_exports_are_fused(way: type[ways.Plain]) -> None:
     check(way(), {"dynamo": True})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from toolkit.graph.deformable_attention.layout import Layout, joined
+from toolkit.graph.deformable_attention.layout import Layout, joined, side_by_side
 from toolkit.graph.deformable_attention.views import strides_along
 from toolkit.graph.unfit import Unfit
 
@@ -48,6 +48,25 @@ def test_views_of_views_are_views_of_the_source() -> None:
 def test_evenly_spaced_parts_are_one_view() -> None:
     parts = [Layout.of(SHAPE).slice(1, start, 2) for start in (0, 2, 4)]
     np.testing.assert_array_equal(positions(joined(parts)), np.stack(np.split(POSITIONS, 3, 1)))
+
+
+@pytest.mark.parametrize("ends", [(2, 4, 6), (1, 5, 6), (3, 4, 6)])
+def test_parts_side_by_side_are_one_view(ends: tuple[int, ...]) -> None:
+    """Whether they are as long as each other or not."""
+    turned, lengths = Layout.of(SHAPE).transpose([2, 1, 0]), np.diff([0, *ends])
+    parts = [turned.slice(1, end - length, length) for end, length in zip(ends, lengths.tolist(), strict=True)]
+    np.testing.assert_array_equal(positions(side_by_side(parts, 1)), POSITIONS.transpose(2, 1, 0))
+
+
+def test_parts_that_do_not_lie_side_by_side_are_refused() -> None:
+    layout = Layout.of(SHAPE)
+    first, second = layout.slice(1, 0, 2), layout.slice(1, 2, 4)
+    with pytest.raises(Unfit, match="levels of 4, 2 do not follow each other in one tensor"):
+        side_by_side([second, first], 1)
+    with pytest.raises(Unfit, match="levels of 2, 3 do not follow"):
+        side_by_side([first, layout.slice(1, 3, 3)], 1)
+    with pytest.raises(Unfit, match="differ in their shape or order"):
+        side_by_side([first, second.slice(0, 0, 1)], 1)
 
 
 def test_what_is_no_strided_view_is_refused() -> None:

@@ -86,6 +86,17 @@ CASES = {  # an op's first case has its name
         {"spatial_shapes": [3, 4, 1, 2]},
         (OPEN, 7, 2, 4),
     ),
+    "UnevenDeformableAttention": Case(
+        "UnevenDeformableAttention",
+        {
+            "value": (OPEN, 14, 2, 4),
+            "reference": (OPEN, 7, 1, 2),
+            "offsets": (OPEN, 7, 2, 18),
+            "logits": (OPEN, 7, 2, 9),
+        },
+        {"spatial_shapes": [3, 4, 1, 2], "level_points": [3, 6]},
+        (OPEN, 7, 2, 4),
+    ),
     "Rotate": Case(
         "Rotate", {"image": (OPEN, 5, 6), "angle": (1,), "center": (2,)}, {"interpolation": "bilinear"}, (OPEN, 5, 6)
     ),

@@ -100,6 +100,10 @@ def test_runtime_restores_the_attributes(case: str, seen: dict[str, Any]) -> Non
 def test_fields_have_the_parsers_types(seen: dict[str, Any]) -> None:
     fields = {case: entry["fields"] for case, entry in seen["fields"].items()}
     assert fields["MultiScaleDeformableAttention"] == [["spatial_shapes", "INT32", [3, 4, 1, 2]]]
+    assert fields["UnevenDeformableAttention"] == [
+        ["spatial_shapes", "INT32", [3, 4, 1, 2]],
+        ["level_points", "INT32", [3, 6]],
+    ]
     assert fields["Rotate"] == [["interpolation", "CHAR", list(b"bilinear")]]
     assert fields["Inverse"] == []
     assert fields["Blend"] == [

@@ -58,7 +58,13 @@ def test_plugins_and_what_they_contribute(planner: Path, capsys: pytest.CaptureF
     assert run(["plugins", "--plugin", str(planner)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("plugins from uniad-toolkit ") for line in lines)
-    ops = ("MultiScaleDeformableAttention", "Rotate", "Inverse", "ModulatedDeformableConvolution")
+    ops = (
+        "MultiScaleDeformableAttention",
+        "Rotate",
+        "Inverse",
+        "ModulatedDeformableConvolution",
+        "UnevenDeformableAttention",
+    )
     assert f"  custom_ops.plugin: {', '.join(f'custom op {op}' for op in ops)}" in lines
     assert "  toolkit.cli.convert: command convert" in lines
     assert "  plugins.planning.plugin: submodule planning (replaced by pilot), metric planning" in lines

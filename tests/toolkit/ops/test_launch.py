@@ -10,6 +10,8 @@ from custom_ops.inverse.op import INVERSE, KERNEL
 from custom_ops.modulated_deformable_convolution.op import MODULATED_DEFORMABLE_CONVOLUTION
 from custom_ops.modulated_deformable_convolution.op import example as convolution_example
 from custom_ops.multi_scale_deformable_attention.op import MULTI_SCALE_DEFORMABLE_ATTENTION, example
+from custom_ops.multi_scale_deformable_attention.uneven import UNEVEN_DEFORMABLE_ATTENTION
+from custom_ops.multi_scale_deformable_attention.uneven import example as uneven_example
 from toolkit.errors import InputError
 from toolkit.ops.calls import Call
 from toolkit.ops.cuda import launch_on
@@ -42,6 +44,20 @@ def test_keys_that_the_levels_do_not_have() -> None:
 def test_reference_points_of_another_call(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"reference points of . batches and . levels do not fit to a value"):
         attention_call(reference=torch.rand(shape)).launch("float32")
+
+
+@pytest.mark.parametrize("level_points", [[3, 5], [9], [9, 0], [3, 3, 3]])
+def test_points_that_the_logits_do_not_have(level_points: list[int]) -> None:
+    """The example's logits are of nine points on two levels."""
+    *arguments, _ = uneven_example()
+    with pytest.raises(InputError, match=r"logits of 9 points and 2 levels, but level_points is \["):
+        Call.of(UNEVEN_DEFORMABLE_ATTENTION, (*arguments, level_points), {}).launch("float32")
+
+
+def test_reference_points_that_a_level_cannot_use_in_turn() -> None:
+    value, _, *rest = uneven_example()
+    with pytest.raises(InputError, match=r"2 reference points per query, which level_points \[3, 6\] do not use"):
+        Call.of(UNEVEN_DEFORMABLE_ATTENTION, (value, torch.rand(1, 5, 1, 4), *rest), {}).launch("float32")
 
 
 @pytest.mark.parametrize(

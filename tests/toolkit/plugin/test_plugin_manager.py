@@ -124,6 +124,7 @@ def test_built_in_plugins_offer_the_network_and_the_custom_ops() -> None:
         "Rotate",
         "Inverse",
         "ModulatedDeformableConvolution",
+        "UnevenDeformableAttention",
     ]
     assert manager.origin(manager.submodules()[-1]) == "plugins.planning.plugin"
 

@@ -37,6 +37,7 @@ class FusedAttention:
     """The operands of the fused node, all of one `dtype`, and the tensor `result` that its output becomes."""
 
     spatial_shapes: tuple[int, ...]
+    level_points: tuple[int, ...]
     dtype: Any
     value: tuple[Operand, ...]
     locations: Locations
@@ -85,7 +86,7 @@ def check_sampling(node: gs.Node) -> None:
 
 def head_counts(summed: WeightedSum, sizes: Sizes) -> list[int]:
     """Numbers of heads that the regroupings suggest: dimensions on the way to the maps and to the weights."""
-    batch_heads = summed.samples.level_shape[0]
+    batch_heads = summed.samples.shape[0]
     paths = [Path(summed.samples.nodes[0].inputs[0]).upwards(sizes), softmax_path(summed.weights, sizes)]
     shapes = [sizes.shape(tensor) or () for path in paths for tensor in path.sources]
     dimensions = [size for shape in shapes for size in reversed(shape) if size]
@@ -103,11 +104,12 @@ def of_heads(summed: WeightedSum, heads: int, graph_outputs: Set[int], sizes: Si
     with remedied(remedies.LOCATIONS):
         points = locations(grids, spatial_shapes, heads, sizes)
     batches, queries, *_ = logits.arrangement.shape
-    channels = summed.samples.level_shape[1]
+    channels = summed.samples.shape[1]
     dtype = np.dtype(maps[0].dtype)
     with remedied(remedies.SUM):
         result, arrangement = result_of(summed, (batches, queries, heads, channels), graph_outputs, sizes)
-    return FusedAttention(spatial_shapes, dtype, value, points, logits, result, arrangement)
+    level_points = summed.samples.points
+    return FusedAttention(spatial_shapes, level_points, dtype, value, points, logits, result, arrangement)
 
 
 def result_of(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from toolkit.graph.deformable_attention import remedies
 from toolkit.graph.deformable_attention.attention import attention
 from toolkit.graph.deformable_attention.recipe import fusion_of
-from toolkit.graph.deformable_attention.rewrite import NODE, insert
+from toolkit.graph.deformable_attention.rewrite import insert, node_type
 from toolkit.graph.deformable_attention.samples import samples_in
 from toolkit.graph.deformable_attention.sizes import Sizes, two_choices
 from toolkit.graph.deformable_attention.weighted_sum import PRODUCT_OPS, weighted_sum
@@ -52,14 +52,15 @@ def fused(graph: gs.Graph, product: gs.Node, operand: int, choices: Sequence[Siz
     with remedied(remedies.OPEN_DIMENSIONS):
         fusion = fusion_of(attentions)
     nodes = sums[0].samples.nodes
-    name = fused_name(nodes[0].name)
+    name = fused_name(nodes[0].name, node_type(fusion))
     insert(graph, fusion, name)
-    return Change(name, f"fused from {len(nodes)} GridSample nodes, a level each, of {fusion.spatial_shapes}")
+    points = f" with {fusion.level_points} points" if fusion.uneven else ""
+    return Change(name, f"fused from {len(nodes)} GridSample nodes, a level each, of {fusion.spatial_shapes}{points}")
 
 
-def fused_name(name: str) -> str:
+def fused_name(name: str, op: str) -> str:
     """The name of a fused node, by that of its first GridSample."""
-    return name.replace("GridSample", NODE) if "GridSample" in name else f"{name}/{NODE}"
+    return name.replace("GridSample", op) if "GridSample" in name else f"{name}/{op}"
 
 
 FUSE_DEFORMABLE_ATTENTION = GraphPass(

@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
+from toolkit.graph.deformable_attention import remedies
 from toolkit.graph.unfit import Unfit
 
 Factor = tuple[int, int]
@@ -149,3 +151,25 @@ def joined(parts: Sequence[Layout]) -> Layout:
     if any(part.offset != first.offset + index * step for index, part in enumerate(parts)):
         raise Unfit("the levels do not follow each other")
     return first.insert(0, ((len(parts), step),))
+
+
+def side_by_side(parts: Sequence[Layout], axis: int) -> Layout:
+    """Views of one source as one, with this axis of each after that of the one before; all else is the same.
+
+    Raises Unfit if the parts differ in more than their length along the axis, or do not follow each other.
+    """
+    lengths = [part.shape[axis] for part in parts]
+    if len(set(lengths)) == 1:
+        stacked = joined(parts)
+        return stacked.drop(0).drop(axis).insert(axis, (*stacked.axes[0], *stacked.axes[axis + 1]))
+    runs = [merged(part.axes[axis]) for part in parts]
+    step = next(run[-1][1] for run in runs if run)
+    starts = accumulate(lengths[:-1], initial=0)
+    follow = all(part.offset - parts[0].offset == start * step for part, start in zip(parts, starts, strict=True))
+    if not follow or any(run != merged([(length, step)]) for run, length in zip(runs, lengths, strict=True)):
+        reason = f"levels of {', '.join(map(str, lengths))} do not follow each other in one tensor"
+        raise Unfit(reason, remedies.FOLLOWING)
+    others = [[merged(other) for other in part.drop(axis).axes] for part in parts]
+    if any(other != others[0] for other in others):
+        raise Unfit("the levels differ in their shape or order")
+    return parts[0].drop(axis).insert(axis, ((sum(lengths), step),))

@@ -50,6 +50,7 @@ class Fusion:
     """A fused node to be: its operands as tensors with recipes, and the tensor that its output replaces."""
 
     spatial_shapes: tuple[int, ...]
+    level_points: tuple[int, ...]
     dtype: Any
     value: tuple[tuple[gs.Tensor, Recipe], ...]
     reference: tuple[gs.Tensor, Recipe] | None
@@ -59,18 +60,26 @@ class Fusion:
     result: gs.Tensor
     recipe: Recipe
 
+    @property
+    def uneven(self) -> bool:
+        """Whether the levels have different numbers of points."""
+        return len(set(self.level_points)) > 1
+
 
 def fusion_of(choices: Sequence[FusedAttention]) -> Fusion:
     """One fusion for all sizes. Raises Unfit if different sizes need different ones."""
     first = choices[0]
     if any(choice.spatial_shapes != first.spatial_shapes for choice in choices):
         raise Unfit("the spatial shapes depend on open dimensions of the inputs", remedies.ONE_IMAGE_SIZE)
+    if any(choice.level_points != first.level_points for choice in choices):
+        raise Unfit("the number of points depends on open dimensions of the inputs")
     if any(len(choice.value) != len(first.value) for choice in choices):
         raise Unfit("whether the levels are parts of one tensor depends on open dimensions of the inputs")
     references = [choice.locations.reference for choice in choices]
     logits = [choice.logits for choice in choices]
     return Fusion(
         first.spatial_shapes,
+        first.level_points,
         first.dtype,
         tuple(making(parts) for parts in zip(*(choice.value for choice in choices), strict=True)),
         making([reference for reference in references if reference]) if all(references) else None,

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
 NODE = "MultiScaleDeformableAttention"
+UNEVEN_NODE = "UnevenDeformableAttention"
+"""Where levels have different numbers of points."""
+
+
+def node_type(fusion: Fusion) -> str:
+    """The op that computes a fusion."""
+    return UNEVEN_NODE if fusion.uneven else NODE
 
 
 def insert(graph: gs.Graph, fusion: Fusion, name: str) -> None:
@@ -30,7 +37,10 @@ def insert(graph: gs.Graph, fusion: Fusion, name: str) -> None:
     else:
         reference = site.prepared(*fusion.reference, "reference")
     inputs = [value, reference, offsets, site.prepared(*fusion.logits, "logits")]
-    output = site.made(NODE, inputs, "", domain=DOMAIN, spatial_shapes=list(fusion.spatial_shapes))
+    attributes = {"spatial_shapes": list(fusion.spatial_shapes)}
+    if fusion.uneven:
+        attributes["level_points"] = list(fusion.level_points)
+    output = site.made(node_type(fusion), inputs, "", domain=DOMAIN, **attributes)
     result = site.cast(site.prepared(output, fusion.recipe, "output"), fusion.result.dtype, "output/cast")
     maker = result.inputs[0]
     fusion.result.inputs.clear()

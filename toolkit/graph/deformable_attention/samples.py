@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from toolkit.graph.deformable_attention.layout import Layout, joined
+from toolkit.graph.deformable_attention.layout import Layout, side_by_side
 from toolkit.graph.deformable_attention.regrouping import regrouped_by, regroups
 from toolkit.graph.deformable_attention.sizes import Shape, Sizes
 from toolkit.graph.unfit import Unfit
@@ -17,19 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Samples:
-    """The outputs [N, C, Q, P] of some GridSample nodes, a level each, in one tensor.
+    """The outputs [N, C, Q, P] of some GridSample nodes, a level each, in one tensor; N is batches times heads.
 
-    `layout` is that of the tensor, as a view of these outputs one after the other: [L, N, C, Q, P], with N for batches
-    times heads.
+    `points` says how many, P, each level has. `layout` is that of the tensor, as a view of these outputs joined along
+    their last axis: of `shape` [N, C, Q, K], with K for the points of all levels.
     """
 
     nodes: tuple[gs.Node, ...]
+    points: tuple[int, ...]
     layout: Layout
-    level_shape: Shape
-
-    @property
-    def shape(self) -> Shape:
-        return (len(self.nodes), *self.level_shape)
+    shape: Shape
 
 
 def samples_in(tensor: gs.Tensor, sizes: Sizes) -> Samples | None:
@@ -42,28 +39,32 @@ def samples_in(tensor: gs.Tensor, sizes: Sizes) -> Samples | None:
         return None
     if node.op == "GridSample":
         shape = sizes.known_shape(tensor)
-        return Samples((node,), Layout.of(shape), shape) if len(shape) == 4 else None
+        return Samples((node,), shape[3:], Layout.of(shape), shape) if len(shape) == 4 else None
     if node.op == "Concat":
         parts = [samples_in(part, sizes) for part in node.inputs]
         levels = [part for part in parts if part is not None]
         return concatenated(levels, node.attrs["axis"]) if len(levels) == len(parts) else None
     if regroups(node) and (samples := samples_in(node.inputs[0], sizes)):
-        return Samples(samples.nodes, regrouped_by(node, tensor, samples.layout, sizes), samples.level_shape)
+        layout = regrouped_by(node, tensor, samples.layout, sizes)
+        return Samples(samples.nodes, samples.points, layout, samples.shape)
     return None
 
 
 def concatenated(parts: list[Samples], axis: int) -> Samples:
     """The samples in a Concat."""
-    first = parts[0]
-    placed: list[Layout] = []
-    nodes: list[gs.Node] = []
-    for part in parts:
-        start = len(nodes) * math.prod(first.level_shape)
-        placed.append(Layout(part.layout.axes, part.layout.offset + start))
-        nodes.extend(part.nodes)
-    if any(part.level_shape != first.level_shape for part in parts):
-        raise Unfit("the levels differ in their number of points")
-    stacked = joined(placed)
-    axis %= len(first.layout.axes)
-    whole = (*stacked.axes[0], *stacked.axes[axis + 1])
-    return Samples(tuple(nodes), stacked.drop(0).drop(axis).insert(axis, whole), first.level_shape)
+    outer = parts[0].shape[:3]
+    if any(part.shape[:3] != outer for part in parts):
+        raise Unfit("the levels differ in their shape or order")
+    counts = [part.shape[3] for part in parts]
+    shape = (*outer, sum(counts))
+    whole, starts = Layout.of(shape), accumulate(counts, initial=0)
+    placed = [
+        part.layout.through(whole.slice(3, start, count))
+        for part, start, count in zip(parts, starts, counts, strict=False)
+    ]
+    return Samples(
+        tuple(node for part in parts for node in part.nodes),
+        tuple(points for part in parts for points in part.points),
+        side_by_side(placed, axis % len(placed[0].axes)),
+        shape,
+    )

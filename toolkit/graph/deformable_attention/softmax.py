@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from toolkit.graph.deformable_attention import remedies
 from toolkit.graph.deformable_attention.arrangement import arrange
 from toolkit.graph.deformable_attention.layout import Layout, merged
 from toolkit.graph.deformable_attention.operand import Operand, by_head, easiest
@@ -17,17 +18,15 @@ if TYPE_CHECKING:
 
 
 def logits_of(summed: WeightedSum, heads: int, sizes: Sizes) -> Operand:
-    """The logits [B, Q, H, L*P] behind the weights. Raises Unfit if these do not come from a softmax over L and P."""
+    """The logits [B, Q, H, K] behind the weights. Raises Unfit if these do not come from a softmax over K."""
     path = softmax_path(summed.weights, sizes)
     softmax = path.root.inputs[0]
-    levels, *_, points = summed.samples.shape
-    check_axis(softmax, levels * points, by_sample(path, path.root, summed, heads, sizes), sizes)
+    check_axis(softmax, by_sample(path, path.root, summed, heads, sizes), sizes)
     inner = path.via(softmax, 0).upwards(sizes)
 
     def operand(tensor: gs.Tensor) -> Operand:
         layout = by_sample(inner, tensor, summed, heads, sizes)
-        *outer, _, _ = layout.shape
-        return Operand(tensor, arrange(sizes.known_shape(tensor), layout, (*outer, levels * points)))
+        return Operand(tensor, arrange(sizes.known_shape(tensor), layout, layout.shape))
 
     return easiest(inner.sources[len(path.sources) :], operand)
 
@@ -42,21 +41,22 @@ def softmax_path(weights: gs.Tensor, sizes: Sizes) -> Path:
 
 
 def by_sample(path: Path, source: gs.Tensor, summed: WeightedSum, heads: int, sizes: Sizes) -> Layout:
-    """The weights, or the logits behind them, as a view [B, Q, H, L, P] of a source."""
+    """The weights, or the logits behind them, as a view [B, Q, H, K] of a source."""
     layout = summed.weight_layout.through(path.view(source, sizes).layout)
-    levels, batch_heads, channels, queries, points = layout.axes
+    batch_heads, channels, queries, points = layout.axes
     if any(stride for _, stride in merged(channels)):
         raise Unfit("the weights differ between the channels of a head")
     batches, own_heads = by_head(batch_heads, heads)
-    return Layout((batches, queries, own_heads, levels, points), layout.offset)
+    return Layout((batches, queries, own_heads, points), layout.offset)
 
 
-def check_axis(softmax: gs.Node, count: int, layout: Layout, sizes: Sizes) -> None:
-    """Raise Unfit unless the axis of a Softmax runs over just the points of all levels."""
+def check_axis(softmax: gs.Node, layout: Layout, sizes: Sizes) -> None:
+    """Raise Unfit unless the axis of a Softmax, whose result has the view [B, Q, H, K], runs over just the points K."""
     shape = sizes.known_shape(softmax.outputs[0])
     axis = softmax.attrs.get("axis", -1) % len(shape)
     along = Layout.of(shape).axes[axis]
-    *_, levels, points = layout.axes
-    steps = sorted(merged([*levels, *points]), key=lambda factor: -factor[1])
+    count, points = layout.shape[3], layout.axes[3]
+    steps = sorted(merged(points), key=lambda factor: -factor[1])
     if shape[axis] != count or merged(steps) != merged(along):
-        raise Unfit(f"the softmax is over {shape[axis]} elements, not over the {count} points of all levels")
+        reason = f"the softmax is over {shape[axis]} elements, not over the {count} points of all levels"
+        raise Unfit(reason, remedies.AT_ONCE if shape[axis] > count else remedies.WEIGHTS)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from toolkit.graph.deformable_attention.arrangement import arrange
-from toolkit.graph.deformable_attention.layout import Layout, merged
+from toolkit.graph.deformable_attention.layout import Layout, merged, side_by_side
 from toolkit.graph.deformable_attention.operand import Operand, by_head, easiest
 from toolkit.graph.deformable_attention.sizes import Sizes
 from toolkit.graph.deformable_attention.views import Path, common_sources
@@ -31,7 +30,7 @@ def value_of(paths: Sequence[Path], heads: int, sizes: Sizes) -> Operand:
     """The value tensor [B, S, H, C] of some levels. Raises Unfit if they come from different tensors."""
 
     def operand(tensor: gs.Tensor) -> Operand:
-        layout = side_by_side([keys_first(path, tensor, heads, sizes) for path in paths])
+        layout = side_by_side([keys_first(path, tensor, heads, sizes) for path in paths], 1)
         return Operand(tensor, arrange(sizes.known_shape(tensor), layout, layout.shape))
 
     return easiest(common_sources(paths), operand)
@@ -43,24 +42,3 @@ def keys_first(path: Path, source: gs.Tensor, heads: int, sizes: Sizes) -> Layou
     batch_heads, channels, rows, columns = layout.axes
     batches, own_heads = by_head(batch_heads, heads)
     return Layout((batches, merged((*rows, *columns)), own_heads, channels), layout.offset)
-
-
-def side_by_side(levels: Sequence[Layout]) -> Layout:
-    """Parts [B, S of a level, H, C] of one tensor as [B, S, H, C]. Raises Unfit if they do not follow each other."""
-    lengths = [level.shape[1] for level in levels]
-    starts = list(accumulate(lengths, initial=0))
-    step = key_step(levels)
-    for level, start in zip(levels, starts, strict=False):
-        others = [merged(axis) for axis in level.drop(1).axes]
-        expected = merged([(level.shape[1], step)])
-        if others != [merged(axis) for axis in levels[0].drop(1).axes] or merged(level.axes[1]) != expected:
-            raise Unfit("the levels of the value are arranged differently")
-        if level.offset != start * step:
-            raise Unfit("the levels of the value do not follow each other")
-    return levels[0].drop(1).insert(1, ((starts[-1], step),))
-
-
-def key_step(levels: Sequence[Layout]) -> int:
-    """Elements from one key to the next."""
-    steps = [stride for level in levels for _, stride in merged(level.axes[1])[-1:]]
-    return steps[0] if steps else levels[-1].offset // max(1, len(levels) - 1)

@@ -23,9 +23,9 @@ PRODUCT_OPS = frozenset({"Mul", "MatMul", "Einsum"})
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """For batch-heads N, channels C, queries Q: the sum of samples [L, N, C, Q, P] times weights over L and P.
+    """For batch-heads N, channels C, queries Q: the sum of samples [N, C, Q, K] times weights over all points K.
 
-    `weight_layout` views the tensor `weights` as [L, N, C, Q, P], `result_layout` the tensor `result` as a view of
+    `weight_layout` views the tensor `weights` as [N, C, Q, K], `result_layout` the tensor `result` as a view of
     [N, C, Q].
     """
 
@@ -65,9 +65,9 @@ def weighted_sum(node: gs.Node, operand: int, sizes: Sizes) -> WeightedSum:
         raise Unfit("no samples are multiplied")
     weights = node.inputs[1 - operand]
     pair = (samples.layout, Layout.of(sizes.known_shape(weights)))
-    levels, *_, points = samples.shape
+    *_, points = samples.shape
     product, result = multiplied(node, operand, *pair), node.outputs[0]
-    while math.prod(extent(axis) for axis, _ in product.summed) < levels * points:
+    while math.prod(extent(axis) for axis, _ in product.summed) < points:
         if len(result.outputs) != 1:
             raise Unfit("the weighted samples are not summed over levels and points")
         [node] = result.outputs
@@ -130,7 +130,7 @@ def reduced_axes(node: gs.Node, product: Product, sizes: Sizes) -> Sequence[int]
 
 
 def weights_of_samples(product: Product, samples: Samples) -> Layout:
-    """The weights as [L, N, C, Q, P]. Raises Unfit unless each sample is multiplied and summed once."""
+    """The weights as [N, C, Q, K]. Raises Unfit unless each sample is multiplied and summed once."""
     axes = [*zip(product.samples.axes, product.weights.axes, strict=True), *product.summed]
     steps = sorted((step for own, other in axes for step in refined(own, other)), key=lambda step: -step[1])
     if merged((size, stride) for size, stride, _ in steps) != merged([(math.prod(samples.shape), 1)]):
@@ -142,9 +142,8 @@ def weights_of_samples(product: Product, samples: Samples) -> Layout:
 def sums_of(product: Product, samples: Samples) -> Layout:
     """The sums as a view of [N, C, Q]. Raises Unfit if they are not over levels and points."""
     *_, points = samples.shape
-    level = math.prod(samples.level_shape)
     summed = [factor for axis, _ in product.summed for factor in axis if factor[0] > 1]
-    if any(stride < level and size * stride > points for size, stride in summed):
+    if any(size * stride > points for size, stride in summed):
         raise Unfit("the weighted samples are summed over more than levels and points")
     axes = tuple(tuple((size, stride // points) for size, stride in axis) for axis in product.samples.axes)
     return Layout(axes)
