@@ -172,6 +172,8 @@ class ValueTransposedOnce(Plain):
 class UnevenPoints(ValueTransposedOnce):
     """Levels with a number of points each, which move by half boxes over that number, as in the decoder of D-FINE."""
 
+    shares: Tensor
+
     def __init__(self, level_points: Sequence[int] = (3, 6, 3)) -> None:
         super().__init__(FIVE_LEVELS[: len(level_points)])
         self.counts = list(level_points)
@@ -185,7 +187,7 @@ class UnevenPoints(ValueTransposedOnce):
 
     def locations(self, queries: Tensor, reference: Tensor) -> Tensor:
         """[B, Q, H, K, 2] in [0, 1], with K for the points of all levels."""
-        offsets = self.offsets(queries).reshape(*queries.shape[:2], self.heads, -1, 2)
+        offsets: Tensor = self.offsets(queries).reshape(*queries.shape[:2], self.heads, -1, 2)
         moves = offsets * self.shares.unsqueeze(-1) * reference[:, :, None, :, 2:] * 0.5
         return reference[:, :, None, :, :2] + moves
 
