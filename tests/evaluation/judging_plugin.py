@@ -18,7 +18,7 @@ from toolkit.data.frames import Frame
 from toolkit.data.ground_truth import AnnotatedScene, Gap, GroundTruth
 from toolkit.data.source_kind import FrameSourceKind, Options, Warn
 from toolkit.errors import InputError
-from toolkit.evaluation.metric import JudgedFrame, Measure, Measured, Metric, Ranking, Verdict
+from toolkit.evaluation.metric import JudgedFrame, Measure, Measured, Metric, Plot, PlotKind, Ranking, Series, Verdict
 from toolkit.hookspecs import hookimpl
 from toolkit.runtime.results import FrameResult
 from toolkit.specs import Refinement, Submodule
@@ -58,6 +58,7 @@ def sum_up_ends(measured: Measured, folder: Path) -> Verdict:
             figure("good", 100 * (errors < 1).mean(), higher_is_better=True, unit="%"),
             figure("unknown", np.nan),
         ],
+        plots=[Plot("end", "Ends of plans", "frame", "m", [Series("error", tokens, errors.tolist())], PlotKind.BARS)],
         rankings=[Ranking("end", "end of the plan", "m", dict(zip(tokens, measured.values, strict=True)))],
         notes=["read back " + (folder / "ends.json").read_text()] if len(errors) == 1 else [],
     )

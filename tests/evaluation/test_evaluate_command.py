@@ -26,8 +26,8 @@ from toolkit.runtime.run_record import FrameRecord, RunRecord
 
 def evaluate(*words: str | Path, data: str = "hand:val", metrics: str = "ends,cars") -> int:
     """The exit status."""
-    plugin = ["--plugin", judging_plugin.__file__]
-    return run(["evaluate", *map(str, words), "--data", data, "--metrics", metrics, *plugin])
+    options = ["--no-pictures", "--plugin", judging_plugin.__file__]
+    return run(["evaluate", *options, "--data", data, "--metrics", metrics, *map(str, words)])
 
 
 def evaluated(folder: Path, results: Sequence[Path], *words: str | Path, **options: str) -> Evaluation:
@@ -69,6 +69,19 @@ def test_figures_are_what_metrics_find(results: Path, tmp_path: Path, capsys: py
     assert "mean │ 2s 0.3313 3s 0.6625 │ m │ by hand" in printed
     assert f"wrote 5 figures: {tmp_path}/out/metrics.json" in printed
     assert f"wrote submission: {tmp_path}/out/submission/ends.json" in printed
+
+
+def test_plots_and_the_worst_frames_are_drawn(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluated(tmp_path / "out", [results], "--pictures")
+    assert [path.name for path in (tmp_path / "out/plots").iterdir()] == ["ends-end.png"]
+    assert sorted(path.name for path in (tmp_path / "out/worst").iterdir()) == [
+        "ends-end_1_frame4.png",
+        "ends-end_2_frame3.png",
+        "ends-end_3_frame2.png",
+    ]
+    assert f"wrote pictures of the worst frames: {tmp_path}/out/worst" in said(capsys)
 
 
 def test_figures_of_many_classes_are_counted() -> None:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from toolkit.evaluation.results_set import ResultsSet
     from toolkit.runtime.run_record import RunRecord
 
-RESULTS, SUBMISSION = "results", "submission"
-"""Folders in the output: results of a bundle, and what metrics write for other programs."""
+RESULTS, SUBMISSION, PLOTS, WORST = "results", "submission", "plots", "worst"
+"""Folders in the output: results of a bundle, what metrics write for other programs, and pictures."""
 
 
 @hookimpl
@@ -60,6 +60,7 @@ def evaluate_command(
     format_only: Annotated[
         bool, typer.Option("--format-only", help="Write submission files, and judge nothing.")
     ] = False,
+    pictures: Annotated[bool, typer.Option(help="Draw plots, and the worst frames.")] = True,
     every: Annotated[bool, typer.Option("--all", help="Print every figure in a line of its own.")] = False,
     session: SessionOption = DEFAULT_SESSION,
     precision: PrecisionOption = Precision.FP32,
@@ -69,7 +70,7 @@ def evaluate_command(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
-    """Judge results by what the data set knows, by every metric: a table, metrics.json, and submission files.
+    """Judge results by what the data set knows, by every metric: a table, metrics.json, plots and submission files.
 
     A bundle is run first, into the folder results of the output. What cannot be judged, as a test set, is said.
 
@@ -83,6 +84,7 @@ def evaluate_command(
     from toolkit.evaluation.judge import evaluation_of, match, require_all, select_metrics
     from toolkit.evaluation.requirements import Requirement, require_metrics
     from toolkit.evaluation.results_set import open_results_set
+    from toolkit.specs import refinements_of
     from toolkit.storage.outputs import new_folder
 
     plugins: PluginManager = context.obj
@@ -117,19 +119,25 @@ def evaluate_command(
             )
             ran = _run(job, data, plugins, target, workers)
             results, asked = [job.folder], ()
-        found = open_results_set(results)
-        found.require_unrefined(asked)
+        offered = refinements_of(plugins.submodules())
+        found = open_results_set(results, [offered[option] for option in asked])
         matched = match(found, truth, data)
         if not allow_missing and ran is None:
             require_all(matched)
-        frames = _frames(found, matched, asked, plugins)
-        judgement = _judge(frames, truth, chosen, plugins, folder / SUBMISSION, compute=not format_only)
-        evaluation = evaluation_of(found, matched, judgement.findings, data, asked)
+        judgement = _judge(
+            _frames(found, matched), truth, chosen, plugins, folder / SUBMISSION, compute=not format_only
+        )
+        evaluation = evaluation_of(found, matched, judgement.findings, data)
         if not format_only:
             write_evaluation(evaluation, folder / EVALUATION)
+            if pictures:
+                _draw(evaluation, truth, found, plugins, folder)
     if not format_only:
         _print_figures(evaluation, every=every)
         print_written(output / EVALUATION, f"{len(evaluation.figures)} figures")
+        if pictures:
+            print_written(output / PLOTS, "plots")
+            print_written(output / WORST, "pictures of the worst frames")
     for path in judgement.exports:
         print_written(output / SUBMISSION / path, "submission")
     if other is not None:
@@ -161,18 +169,14 @@ def _run(job: RunJob, data: str, plugins: PluginManager, output: FolderOutput, w
     return run_scenes(replace(job, threads=job.threads or threads_each(workers)), bundle, plugins, scenes, workers)
 
 
-def _frames(
-    results: ResultsSet, matched: Matched, refinements: Sequence[str], plugins: PluginManager
-) -> Iterable[JudgedFrame]:
-    """Frames with results, changed as was asked for; how many are done, and the time left, is shown."""
+def _frames(results: ResultsSet, matched: Matched) -> Iterable[JudgedFrame]:
+    """Frames with results; how many are done, and the time left, is shown."""
     from rich.progress import track
 
     from toolkit.evaluation.judge import judged_frames
-    from toolkit.specs import refinements_of
 
-    offered = refinements_of(plugins.submodules())
     return track(
-        judged_frames(results, matched, [offered[option] for option in refinements]),
+        judged_frames(results, matched),
         "judge",
         total=len(matched.places),
         console=progress,
@@ -199,6 +203,21 @@ def _judge(
     if judgement.further:
         print_note(f"results that no submodule interprets, and no metric judges: {', '.join(judgement.further)}")
     return judgement
+
+
+def _draw(
+    evaluation: Evaluation, truth: GroundTruth, results: ResultsSet, plugins: PluginManager, output: Path
+) -> None:
+    """Plots, and pictures of the worst frames as they were judged."""
+    from toolkit.evaluation.plots import write_plots
+    from toolkit.evaluation.worst import draw_worst
+
+    layers = [submodule.draw for submodule in plugins.submodules() if submodule.draw is not None]
+    with step("draw"):
+        for folder in (output / PLOTS, output / WORST):
+            folder.mkdir()
+        write_plots(evaluation, output / PLOTS)
+        draw_worst(evaluation, truth, results.read, output / WORST, layers)
 
 
 def _print_figures(evaluation: Evaluation, *, every: bool) -> None:

@@ -14,7 +14,6 @@ from toolkit.evaluation.metric import JudgedFrame, Measure, Measured, Metric, Ve
 from toolkit.evaluation.results_set import ResultsSet
 from toolkit.plugin.manager import PluginManager
 from toolkit.plugin.registry import PluginRegistry
-from toolkit.specs import Refinement
 from toolkit.text import quoted
 from toolkit.versions import PACKAGE, package_version
 
@@ -53,16 +52,15 @@ def evaluation_of(
     matched: Matched,
     findings: Sequence[MetricFindings],
     data: str,
-    refinements: Sequence[str] = (),
 ) -> Evaluation:
-    """All of it as one. `data` is the address of the ground truth; `refinements` changed results after the run."""
+    """All of it as one. `data` is the address of the ground truth."""
     return Evaluation(
         toolkit=package_version(PACKAGE),
         data=data,
         bundle=results.run.bundle,
         session=results.run.session,
         precision=results.run.precision,
-        refinements=(*results.run.refinements, *refinements),
+        refinements=results.run.refinements,
         frames=len(matched.places),
         missing=tuple(counted(matched.missing)),
         metrics=tuple(findings),
@@ -106,15 +104,10 @@ def require_all(matched: Matched) -> None:
         )
 
 
-def judged_frames(
-    results: ResultsSet, matched: Matched, refinements: Iterable[Refinement] = ()
-) -> Iterator[JudgedFrame]:
-    """Each frame that has results, one at a time, changed by `refinements`. Raises InputError for a damaged file."""
+def judged_frames(results: ResultsSet, matched: Matched) -> Iterator[JudgedFrame]:
+    """Each frame that has results, one at a time. Raises InputError for a damaged file."""
     for scene, index in matched.places:
-        result = results.read(scene.frames[index].token)
-        for refinement in refinements:
-            result = refinement.apply(result)
-        yield JudgedFrame(result, scene, index)
+        yield JudgedFrame(results.read(scene.frames[index].token), scene, index)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from toolkit.errors import InputError
 from toolkit.runtime.result_reader import read_result
 from toolkit.runtime.results import FrameResult
 from toolkit.runtime.run_record import RUN_RECORD, RunRecord
+from toolkit.specs import Refinement
 from toolkit.text import in_words
 
 
@@ -17,29 +18,29 @@ from toolkit.text import in_words
 class ResultsSet:
     """Results by their frames' tokens, each read when asked for; `run` says what they are of, without its frames.
 
-    Those of `left_out` tokens were not written, because they hold values that are not finite.
+    Those of `left_out` tokens were not written, because they hold values that are not finite. `refinements` change
+    results when they are read; `run` names those too.
     """
 
     run: RunRecord
     paths: Mapping[str, Path]
     left_out: frozenset[str]
+    refinements: Sequence[Refinement] = ()
 
     def read(self, token: str) -> FrameResult:
-        """Raises InputError for a damaged file."""
-        return read_result(self.paths[token])
-
-    def require_unrefined(self, options: Sequence[str]) -> None:
-        """Raise InputError if a refinement among these has changed the results already."""
-        for option in options:
-            if option in self.run.refinements:
-                raise InputError(f"{option} has changed these results when they were made; leave it out")
+        """A frame's result. Raises InputError for a damaged file."""
+        result = read_result(self.paths[token])
+        for refinement in self.refinements:
+            result = refinement.apply(result)
+        return result
 
 
-def open_results_set(folders: Sequence[Path]) -> ResultsSet:
-    """The results in folders that `run` wrote.
+def open_results_set(folders: Sequence[Path], refinements: Sequence[Refinement] = ()) -> ResultsSet:
+    """The results in folders that `run` wrote, to be changed by further refinements.
 
     Raises InputError for another folder, for folders of different bundles, sessions, precisions or refinements, for a
-    frame in two of them, and for results that are not of their folder's run.
+    frame in two of them, for results that are not of their folder's run, and for a refinement that has
+    changed them already.
     """
     first: RunRecord | None = None
     paths: dict[str, Path] = {}
@@ -60,7 +61,11 @@ def open_results_set(folders: Sequence[Path]) -> ResultsSet:
                 raise InputError(f"frame {path.stem} is in {other.parent} and in {folder}; give each frame once")
     if first is None:
         raise InputError("there are no results to evaluate; give a folder that `uniad-toolkit run` wrote")
-    return ResultsSet(replace(first, frames=()), paths, frozenset(left_out))
+    for refinement in refinements:
+        if refinement.option in first.refinements:
+            raise InputError(f"{refinement.option} has changed these results when they were made; leave it out")
+    options = (*first.refinements, *(refinement.option for refinement in refinements))
+    return ResultsSet(replace(first, frames=(), refinements=options), paths, frozenset(left_out), refinements)
 
 
 def frame_token(name: str) -> str:
