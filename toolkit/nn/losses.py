@@ -1,0 +1,84 @@
+"""Terms that losses and the matching of predictions with ground truth are made of, in mmdetection's conventions."""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional
+
+FOCAL_ALPHA = 0.25
+FOCAL_GAMMA = 2.0
+COST_EPS = 1e-12
+BOX_EPS = 1e-6
+
+
+def sigmoid_focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Focal loss (Lin et al. 2017) of every entry, [N, C], of logits [N, C] with labels [N] int64.
+
+    A label of C is the background: none of the classes.
+    """
+    classes = logits.shape[1]
+    target = functional.one_hot(labels, classes + 1)[:, :classes].to(logits)
+    probability = logits.sigmoid()
+    miss = torch.where(target > 0, 1 - probability, probability)
+    alpha = torch.where(target > 0, FOCAL_ALPHA, 1 - FOCAL_ALPHA)
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return entropy * alpha * miss**FOCAL_GAMMA
+
+
+def focal_cost(logits: Tensor, labels: Tensor) -> Tensor:
+    """What it costs, by the focal loss, that queries with logits [N, C] take objects of labels [G] int64: [N, G]."""
+    probability = logits.sigmoid()
+    taken = -(probability + COST_EPS).log() * FOCAL_ALPHA * (1 - probability) ** FOCAL_GAMMA
+    left = -(1 - probability + COST_EPS).log() * (1 - FOCAL_ALPHA) * probability**FOCAL_GAMMA
+    return (taken - left)[:, labels]
+
+
+def l1_cost(predicted: Tensor, true: Tensor) -> Tensor:
+    """Sum of absolute differences of rows [N, D] and [G, D]: [N, G]."""
+    return (predicted[:, None] - true).abs().sum(-1)
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of axis-aligned boxes [..., 4] (x1, y1, x2, y2) whose leading dimensions broadcast."""
+    intersection, union = _intersection_and_union(a, b)
+    return intersection / union
+
+
+def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
+    """As `iou`, less the share of the common hull that neither covers (Rezatofighi et al. 2019); from -1 to 1."""
+    intersection, union = _intersection_and_union(a, b)
+    low, high = torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])
+    hull = (high - low).clamp(min=0).prod(-1).clamp(min=BOX_EPS)
+    return intersection / union - (hull - union) / hull
+
+
+def _intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
+    intersection = (high - low).clamp(min=0).prod(-1)
+    areas = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
+    return intersection, (areas - intersection).clamp(min=BOX_EPS)
+
+
+def dice_loss(predicted: Tensor, true: Tensor, eps: float = 1e-6) -> Tensor:
+    """1 - 2 ab / (aa + bb), with squares below (Milletari et al. 2016), of rows [..., D] that broadcast: [...].
+
+    `eps` is added to each of the two sums below.
+    """
+    both = (predicted * true).sum(-1)
+    return 1 - 2 * both / (((predicted * predicted).sum(-1) + eps) + ((true * true).sum(-1) + eps))
+
+
+def averaged(total: Tensor, count: Tensor | float) -> Tensor:
+    """A sum over what it counts. The rounding step of the sum's type is added below, as mmdetection does."""
+    return total / (count + torch.finfo(total.dtype).eps)
+
+
+def hungarian(cost: Tensor) -> tuple[Tensor, Tensor]:
+    """The assignment of least total cost [N, G]: rows (ascending) and their columns, [min(N, G)] int64 each.
+
+    Raises ValueError where a cost is NaN, or no assignment has a finite one.
+    """
+    rows, columns = linear_sum_assignment(cost.detach().cpu().numpy())
+    return torch.as_tensor(rows, device=cost.device), torch.as_tensor(columns, device=cost.device)
