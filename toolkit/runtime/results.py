@@ -31,6 +31,8 @@ Floats = NDArray[np.float32]
 Places = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 Range = tuple[float, float]
+SCORE_DIGITS = 9
+"""All that float32 says about a box's score: evaluations rank by it, and count from one score on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +227,7 @@ def _box_values(box: TrackedBox) -> dict[str, Any]:
     return {
         "track_id": box.track_id,
         "label": box.label,
-        "score": _rounded(box.score),
+        "score": _rounded(box.score, SCORE_DIGITS),
         "center": _rounded(box.center),
         "size": _rounded(box.size),
         "heading": _rounded(box.heading),
@@ -277,9 +279,9 @@ def _finite_json(frame: str, values: dict[str, Any], grids: Mapping[str, NDArray
     raise CheckFailed(f"frame {frame}: the network's results hold values that are not finite")
 
 
-def _rounded(values: Any) -> Any:
-    """Plain numbers to the micrometre: float32 has no more to say."""
-    return np.asarray(values, np.float64).round(6).tolist()
+def _rounded(values: Any, digits: int = 6) -> Any:
+    """Plain numbers, by default to the micrometre: float32 has no more to say."""
+    return np.asarray(values, np.float64).round(digits).tolist()
 
 
 def _grids(result: FrameResult) -> dict[str, NDArray[Any]]:
