@@ -51,11 +51,11 @@ class Compared:
 
     @property
     def outcome(self) -> Outcome:
-        """What the difference means for ours."""
+        """What the difference means for ours; two without a value are equal."""
+        if self.figure.value == self.other:
+            return Outcome.EQUAL
         if self.difference is None:
             return Outcome.UNKNOWN
-        if self.difference == 0:
-            return Outcome.EQUAL
         return Outcome.BETTER if (self.difference > 0) == self.figure.higher_is_better else Outcome.WORSE
 
 
