@@ -18,6 +18,7 @@ from toolkit.graph.equivalence import outputs_of
 from toolkit.graph.random_inputs import random_inputs
 from toolkit.graph.vendor.recognition import RECOGNISE_VENDOR_NODES
 from toolkit.graph.vendor.spelling import TO_VENDOR_SPELLINGS
+from toolkit.graph.vendor.tensorrt_attention import WHOLE_MODULE
 from toolkit.plugin.manager import PluginManager
 
 pytestmark = pytest.mark.converts
@@ -202,6 +203,7 @@ def test_attention_of_mmdeploy_without_softmax_is_left_with_the_reason() -> None
     assert [miss.reason for miss in outcome.near_misses] == [
         "MMCVMultiScaleDeformableAttention: its weights do not come from a Softmax"
     ]
+    assert [miss.remedy for miss in outcome.near_misses] == [WHOLE_MODULE]
 
 
 @pytest.mark.parametrize(("number", "mode"), [(0, "bilinear"), (1, "nearest"), (2, "bicubic")])

@@ -22,6 +22,7 @@ from toolkit.graph.edits import graph_and_inner, input_constant
 from toolkit.graph.graph_pass import Change, GraphPass, NearMiss, Outcome
 from toolkit.graph.unfit import Unfit
 from toolkit.graph.vendor.tensorrt_attention import (
+    CONSTANT_SHAPES,
     MMCV_ATTENTION,
     TENSORRT_ATTENTION,
     from_mmcv_attention,
@@ -51,7 +52,7 @@ def apply(graph: gs.Graph) -> Outcome:
             try:
                 read(part, node)
             except Unfit as reason:
-                near_misses.append(NearMiss(node.name, f"{spelling}: {reason}"))
+                near_misses.append(NearMiss(node.name, f"{spelling}: {reason}", reason.remedy))
             else:
                 changes.append(Change(node.name, f"{spelling} is {node.domain or 'ai.onnx'}::{node.op}"))
     return Outcome(tuple(changes), tuple(near_misses))
@@ -70,7 +71,7 @@ def from_attention(graph: gs.Graph, node: gs.Node) -> None:
     value, _, reference, offsets, logits = node.inputs
     shapes = input_constant(node, 1)
     if shapes is None:
-        raise Unfit("its spatial shapes are not constant")
+        raise Unfit("its spatial shapes are not constant", CONSTANT_SHAPES)
     if reference.shape is None or len(reference.shape) != 4 or reference.shape[2] != 1:
         raise Unfit(f"its reference points have the shape {reference.shape}, not [B, Q, 1, 2D]")
     if any(maker.op == "Softmax" for maker in logits.inputs):

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 TENSORRT_ATTENTION = "MultiscaleDeformableAttnPlugin_TRT"
 MMCV_ATTENTION = "MMCVMultiScaleDeformableAttention"
 
+CONSTANT_SHAPES = "export with the spatial shapes as a constant, for one image size, not as an input"
+WHOLE_MODULE = "export the attention as a whole, with the softmax and the locations before this node"
+
 
 def from_tensorrt_attention(graph: gs.Graph, node: gs.Node) -> None:
     """Rewrite such a node in place. Raises Unfit if what precedes it is not softmax and location arithmetic."""
@@ -30,7 +33,7 @@ def from_tensorrt_attention(graph: gs.Graph, node: gs.Node) -> None:
     value, _, _, locations, weights = node.inputs
     shapes = input_constant(node, 1)
     if shapes is None:
-        raise Unfit("its spatial shapes are not constant")
+        raise Unfit("its spatial shapes are not constant", CONSTANT_SHAPES)
     logits = logits_of(weights, locations)
     reference, shifts = terms_of(locations)
     offsets = offsets_of(graph, node, shifts, shapes.reshape(-1, 2))
@@ -62,7 +65,7 @@ def logits_of(weights: gs.Tensor, locations: gs.Tensor) -> gs.Tensor:
     while maker is not None and is_standard(maker, "Reshape", "Identity", "Unsqueeze"):
         maker = maker.inputs[0].inputs[0] if maker.inputs[0].inputs else None
     if maker is None or not is_standard(maker, "Softmax"):
-        raise Unfit("its weights do not come from a Softmax")
+        raise Unfit("its weights do not come from a Softmax", WHOLE_MODULE)
     logits = maker.inputs[0]
     shape, points = logits.shape, locations.shape
     if points is None or len(points) != 6 or not all(isinstance(size, int) for size in points[3:5]):
@@ -85,7 +88,7 @@ def terms_of(locations: gs.Tensor) -> tuple[gs.Tensor, gs.Tensor]:
             shape = reference.shape
             if shape is not None and len(shape) == 6 and shape[2] == shape[4] == 1:
                 return reference, shifts
-    raise Unfit("its sampling locations are not a sum of reference points and offsets")
+    raise Unfit("its sampling locations are not a sum of reference points and offsets", WHOLE_MODULE)
 
 
 def offsets_of(graph: gs.Graph, node: gs.Node, shifts: gs.Tensor, shapes: np.ndarray) -> gs.Tensor:
