@@ -78,10 +78,10 @@ def _end_with_main_process() -> None:
 
 
 def _run_scene(job: Job, scene: Scene) -> list[FrameRecord]:
-    return list(_opened(job).run(scene))
+    return list(opened(job).run(scene))
 
 
 @functools.cache
-def _opened(job: Job) -> SceneWriter:
+def opened(job: Job) -> SceneWriter:
     """Opened by a worker's first scene, so that what goes wrong is raised like any other error."""
     return job.open()

@@ -12,7 +12,7 @@ import typer
 
 from toolkit.cli.console import console, print_duration, print_note, print_warning, print_written, progress, step
 from toolkit.cli.refinements import RefinementCommand, asked_refinements
-from toolkit.cli.run import read_scenes, require_finite_results, run_scenes
+from toolkit.cli.run import ClusterOption, read_scenes, require_finite_results, run_scenes
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, require_precision
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
@@ -68,6 +68,7 @@ def evaluate_command(
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="CPU threads of a session; by default workers share the cores.")
     ] = None,
+    cluster: ClusterOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
     """Judge results by what the data set knows, by every metric: a table, metrics.json, plots and submission files.
@@ -77,6 +78,7 @@ def evaluate_command(
     Example: [bold]uniad-toolkit evaluate results --data nuscenes:data/nuscenes -o evaluation[/] or
     [bold]uniad-toolkit evaluate bundle --data nuscenes:data/nuscenes -o evaluation --require 'planning/L2@3s<=1.1'[/]
     """
+    from toolkit.batch.cluster import require_cluster
     from toolkit.cli.run_job import RunJob
     from toolkit.data.sources import address_paths, comma_separated, open_ground_truth
     from toolkit.evaluation.comparison import read_other
@@ -99,6 +101,8 @@ def evaluate_command(
     bundle = _only_bundle(results)
     if bundle is not None:
         require_precision(precision, (session,), plugins)
+        if cluster is not None:
+            require_cluster(cluster, workers)
     asked = asked_refinements(context)
     with step("read ground truth"):
         truth = open_ground_truth(data, plugins.frame_sources())
@@ -117,7 +121,7 @@ def evaluate_command(
                 threads=threads,
                 refinements=asked,
             )
-            ran = _run(job, data, plugins, target, workers)
+            ran = _run(job, data, plugins, target, workers, cluster)
             results, asked = [job.folder], ()
         offered = refinements_of(plugins.submodules())
         found = open_results_set(results, [offered[option] for option in asked])
@@ -157,7 +161,9 @@ def _only_bundle(sources: Sequence[Path]) -> Path | None:
     return bundles[0] if bundles else None
 
 
-def _run(job: RunJob, data: str, plugins: PluginManager, output: FolderOutput, workers: int) -> RunRecord:
+def _run(
+    job: RunJob, data: str, plugins: PluginManager, output: FolderOutput, workers: int, cluster: str | None
+) -> RunRecord:
     """A bundle's results of all frames at an address, as `run` writes them."""
     from toolkit.bundle import Bundle
     from toolkit.cli.run_job import threads_each
@@ -166,7 +172,8 @@ def _run(job: RunJob, data: str, plugins: PluginManager, output: FolderOutput, w
     scenes = read_scenes(bundle, data, plugins, output)
     workers = max(1, min(workers, len(scenes)))
     job.folder.mkdir()
-    return run_scenes(replace(job, threads=job.threads or threads_each(workers)), bundle, plugins, scenes, workers)
+    job = replace(job, threads=job.threads or threads_each(workers))
+    return run_scenes(job, bundle, plugins, scenes, workers, cluster)
 
 
 def _frames(results: ResultsSet, matched: Matched) -> Iterable[JudgedFrame]:

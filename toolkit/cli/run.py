@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from toolkit.config.model import TrackingConfig
     from toolkit.runtime.run_record import FrameRecord, RunRecord
 
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Ray cluster that runs a scene a task: auto, HOST:PORT, ray://HOST:PORT; local: one here, of --workers.",
+    ),
+]
+
 
 @hookimpl
 def uniad_commands(app: typer.Typer) -> None:
@@ -51,6 +59,7 @@ def run_command(
     shard: Annotated[
         str | None, typer.Option(help="INDEX/COUNT: every COUNT-th scene from scene INDEX on, such as 0/4 of four.")
     ] = None,
+    cluster: ClusterOption = None,
     pictures: Annotated[bool, typer.Option(help="Draw a bird's-eye picture of every frame.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
@@ -60,12 +69,13 @@ def run_command(
 
     A frame whose results are not finite is left out; the rest are written, and the exit status is 1.
 
-    Scenes have nothing to do with each other: --workers runs several at once, and --shard a part of them, for several
-    machines, with the same results (docs/many-scenes.md).
+    Scenes have nothing to do with each other: --workers runs several at once, --cluster gives them to the machines of a
+    Ray cluster, and --shard runs a part of them, all with the same results (docs/many-scenes.md).
 
     Example: [bold]uniad-toolkit run bundle frames -o results[/] or
     [bold]uniad-toolkit run bundle 'nuscenes:data/nuscenes?version=v1.0-mini&split=mini_val' -o results[/]
     """
+    from toolkit.batch.cluster import require_cluster
     from toolkit.batch.scenes import Shard
     from toolkit.bundle import Bundle
     from toolkit.cli.run_job import RunJob, threads_each
@@ -76,6 +86,8 @@ def run_command(
     inputs = [bundle, *address_paths(frames), *plugins.files]
     target = claim_folder(output, "results", force=force, inputs=inputs)
     require_precision(precision, (session,), plugins)  # before workers start
+    if cluster is not None:
+        require_cluster(cluster, workers)
     chosen = Shard.parse(shard) if shard is not None else Shard(0, 1)
     opened = Bundle.read(bundle, print_warning)
     scenes = chosen.of(read_scenes(opened, frames, plugins, target))
@@ -93,7 +105,7 @@ def run_command(
             threads=threads or threads_each(workers),
             refinements=asked_refinements(context),
         )
-        record = run_scenes(job, opened, plugins, scenes, workers)
+        record = run_scenes(job, opened, plugins, scenes, workers, cluster)
     print_written(output, f"{len(record.frames) - len(record.left_out)} frames")
     require_finite_results(record)
 
@@ -111,13 +123,20 @@ def read_scenes(bundle: Bundle, address: str, plugins: PluginManager, output: Fo
     return list(split_scenes(frames))
 
 
-def run_scenes(job: RunJob, bundle: Bundle, plugins: PluginManager, scenes: Sequence[Scene], workers: int) -> RunRecord:
+def run_scenes(
+    job: RunJob,
+    bundle: Bundle,
+    plugins: PluginManager,
+    scenes: Sequence[Scene],
+    workers: int,
+    cluster: str | None = None,
+) -> RunRecord:
     """Write the results of scenes into the job's folder, and what became of each frame; a line is printed for each."""
     from toolkit.cli.run_job import run_records
     from toolkit.runtime.run_record import RunRecord
 
     records = []
-    with run_records(job, plugins, scenes, workers) as done:
+    with run_records(job, plugins, scenes, workers, cluster) as done:
         for frame in done:
             records.append(frame)
             print_record(frame, bundle.config.tracking)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 import cv2
 
+from toolkit.batch.cluster import Cluster, cluster_records
 from toolkit.batch.scenes import Scene
 from toolkit.batch.workers import scene_workers
 from toolkit.batch.writer import SceneWriter
 from toolkit.bundle import Bundle
-from toolkit.cli.console import step
-from toolkit.cli.sessions import open_session
+from toolkit.cli.console import print_warning, step
+from toolkit.cli.sessions import open_session, session_kind
 from toolkit.data.ego_motion import FirstFrame
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
@@ -65,9 +66,15 @@ class RunJob:
 
 @contextmanager
 def run_records(
-    job: RunJob, plugins: PluginManager, scenes: Sequence[Scene], workers: int
+    job: RunJob, plugins: PluginManager, scenes: Sequence[Scene], workers: int, cluster: str | None = None
 ) -> Iterator[Iterator[FrameRecord]]:
-    """The record of every frame in order, as it is done; with several workers, as its scene is done."""
+    """The record of every frame in order, as it is done; with several workers or a cluster, as its scene is done."""
+    if cluster is not None:
+        threads = job.threads or 1
+        place = Cluster(cluster, workers, cpus=threads, gpus=session_kind(plugins, job.session).gpus)
+        with cluster_records(replace(job, threads=threads), scenes, place, job.folder, print_warning) as records:
+            yield records
+        return
     if workers == 1:
         with step(f"load the {job.session} session"):
             writer = job.open_with(plugins)

@@ -59,6 +59,7 @@ OPTIONAL = (
     Package("nuscenes", "'uniad-toolkit[nuscenes]'", "frames of nuScenes"),
     Package("imageio_ffmpeg", "'uniad-toolkit[video]'", "videos as .mp4"),
     Package("rerun", "'uniad-toolkit[rerun]'", "recordings for the Rerun viewer"),
+    Package("ray", "'uniad-toolkit[ray]'", "scenes on the machines of a cluster"),
     Package("cupy", "'uniad-toolkit[cuda]'", "kernels of custom ops on a GPU"),
     Package("cuda.bindings", "'uniad-toolkit[cuda]'", "compiling kernels of custom ops"),
     Package("tensorrt", "'uniad-toolkit[tensorrt]'", "TensorRT"),

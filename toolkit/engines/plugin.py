@@ -20,10 +20,10 @@ def uniad_sessions() -> Sequence[SessionKind]:
     """ONNX Runtime, torch and TensorRT."""
     return (
         SessionKind("onnxruntime", open_onnxruntime),
-        SessionKind("onnxruntime-cuda", open_onnxruntime_cuda),
+        SessionKind("onnxruntime-cuda", open_onnxruntime_cuda, gpus=1),
         SessionKind("torch", open_torch),
-        SessionKind("cuda", open_cuda, precisions=tuple(Precision)),
-        SessionKind("tensorrt", open_tensorrt, engine_precision=engine_precision),
+        SessionKind("cuda", open_cuda, precisions=tuple(Precision), gpus=1),
+        SessionKind("tensorrt", open_tensorrt, engine_precision=engine_precision, gpus=1),
     )
 
 

@@ -33,10 +33,11 @@ class SessionKind:
 
     `open` raises InputError if the files that it reads are not those of the conversion, or if the machine lacks what
     the session needs. It is asked for no other precision than one of `precisions`. A session that runs an engine has no
-    choice: `engine_precision` tells what the engine was built with.
+    choice: `engine_precision` tells what the engine was built with. `gpus` are those that each session takes.
     """
 
     name: str
     open: Callable[[Bundle, PluginManager, SessionOptions], Session]
     precisions: tuple[Precision, ...] = (Precision.FP32,)
     engine_precision: Callable[[Bundle], str] | None = None
+    gpus: int = 0
