@@ -6,9 +6,13 @@ Clusters are started on this machine, which takes seconds, as do their workers, 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -60,6 +64,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """For temporary files: names of sockets in it are limited."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 def arguments(folder: Path, output: str, *options: str, cluster: str = "") -> list[str]:
     """Of `run`, with one thread, since torch's last digits depend on their number."""
     paths = ("run", folder / "bundle", folder / "frames", "-o", folder / output, "--plugin", folder / "mortal.py")
@@ -70,6 +81,12 @@ def arguments(folder: Path, output: str, *options: str, cluster: str = "") -> li
 def contents(folder: Path) -> dict[str, bytes]:
     """All results by file name, but the record of times."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != RUN_RECORD}
+
+
+def ray_processes(folder: Path) -> list[str]:
+    """Those of a cluster with temporary files in a folder."""
+    listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if f"{folder}/uniad-ray-" in line]
 
 
 @pytest.mark.slow
@@ -117,6 +134,26 @@ def test_bad_frame_is_told_as_without_a_cluster(
         told.append(capsys.readouterr().err)
         assert not (folder / "bad").exists()
     assert told[0] == told[1] != ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["in its start", "in a scene"])
+def test_stop_leaves_nothing(moment: str, folder: Path, short_folder: Path) -> None:
+    """No process, no results, no temporary files."""
+    options = arguments(folder, "stopped", "--workers", "2", cluster="local")
+    command = [sys.executable, "-c", "from toolkit.cli.main import main; main()", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"TMPDIR": str(short_folder)}) as process:
+        while not ray_processes(short_folder):
+            time.sleep(0.1)
+        assert process.stdout is not None
+        if moment == "in a scene":
+            while b"frame0" not in process.stdout.readline():
+                pass
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert ray_processes(short_folder) == []
+    assert [path for path in folder.iterdir() if "stopped" in path.name] == []
+    assert list(short_folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(
