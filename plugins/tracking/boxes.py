@@ -26,6 +26,12 @@ def decode_boxes(coded: Tensor) -> Tensor:
     return torch.stack((x, y, z, log_w.exp(), log_l.exp(), log_h.exp(), decode_yaw(sine, cosine), vx, vy), -1)
 
 
+def encode_boxes(boxes: Tensor) -> Tensor:
+    """Boxes [N, 9] as `decode_boxes` gives them -> coded [N, 10]."""
+    x, y, z, width, length, height, yaw, vx, vy = boxes.unbind(-1)
+    return torch.stack((x, y, width.log(), length.log(), z, height.log(), yaw.sin(), yaw.cos(), vx, vy), -1)
+
+
 def gravity_centers(boxes: Tensor) -> Tensor:
     """Boxes [N, 9] -> [N, 3]: the reported z is the bottom's, the centre lies half a height above."""
     return torch.cat((boxes[:, :2], boxes[:, 2:3] + boxes[:, 5:6] / 2), -1)

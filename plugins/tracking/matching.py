@@ -1,0 +1,132 @@
+"""Which query is to find which object, in training: objects that are carried by their id, others at the least cost.
+
+The scheme is MOTR's (Zeng et al. 2022, section 3.3): once a query has found an object it is asked for it in every frame
+that follows, and whatever no query carries is given to those that are free.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from plugins.tracking.boxes import decode_boxes, encode_boxes, in_range
+from plugins.tracking.state import FREE_ID
+from toolkit.config.model import TrackingConfig
+from toolkit.nn.losses import focal_cost, hungarian, iou, l1_cost
+
+EGO_ID = -2
+"""Id of the ego's row: it is neither free nor does it carry an object."""
+CLASS_COST = 2.0
+BOX_COST = 0.25
+COSTED_CODE = 8
+"""Entries of the coded box that count for the cost: all but the velocity."""
+ACTIVE_IOU = 0.3
+"""Overlap from which on a track is handed to the heads that follow."""
+SURVIVING_IOU = 0.5
+"""Overlap above which a track is carried into the next frame."""
+
+
+@dataclass(frozen=True)
+class TrackTruth:
+    """The G objects of a frame, and the ego among them."""
+
+    boxes: Tensor
+    """[G, 9], x, y, bottom z, w, l, h (m), yaw (rad), vx, vy (m/s) in the LiDAR frame"""
+    labels: Tensor
+    """[G] int64"""
+    ids: Tensor
+    """[G] int64, at least 0, the same for an object in all frames"""
+    past: Tensor
+    """[G, T, 2], steps of the object's path (m) as offsets from its centre, LiDAR axes"""
+    past_mask: Tensor
+    """[G, T, 2], above 0 where the step is known"""
+    ego_box: Tensor
+    """[1, 9]"""
+    ego_label: Tensor
+    """[1] int64"""
+
+
+@dataclass(frozen=True)
+class TrackMatches:
+    """The N rows of a frame after matching."""
+
+    ids: Tensor
+    """[N] int64, the object that the row carries; -1 for free rows, -2 for the ego's"""
+    objects: Tensor
+    """[N] int64, that object's index in the frame; -1 without one, and where it has disappeared"""
+    iou: Tensor
+    """[N], overlap of the row's box with its object's, seen from above"""
+
+    @property
+    def carrying(self) -> Tensor:
+        """[N] bool: rows that carry an object, be it one that has disappeared."""
+        return self.ids >= 0
+
+    @property
+    def found(self) -> Tensor:
+        """[N] bool: rows whose object is in the frame."""
+        return self.objects >= 0
+
+
+@torch.no_grad()
+def match_tracks(
+    ids: Tensor, overlap: Tensor, logits: Tensor, boxes: Tensor, truth: TrackTruth, config: TrackingConfig
+) -> TrackMatches:
+    """Match N rows that entered the frame with ids [N] int64 and overlaps [N], after one decoder layer.
+
+    logits [N, classes], boxes [N, 10] coded. Overlaps are measured anew only in frames that bring objects which no row
+    carries; those of objects that have disappeared stay what they were. The reference trains so.
+    """
+    ids = ids.index_fill(0, ids.new_tensor([config.queries - 1]), EGO_ID)
+    claims = ids[:, None] == truth.ids
+    objects = torch.where(claims.any(1), (claims * torch.arange(len(truth.ids), device=ids.device)).sum(1), -1)
+    free = (ids == FREE_ID).nonzero().squeeze(1)
+    unclaimed = (~claims.any(0)).nonzero().squeeze(1)
+    if not len(unclaimed):
+        return TrackMatches(ids, objects, overlap)
+
+    rows, columns = hungarian(track_cost(logits[free], boxes[free], truth.boxes[unclaimed], truth.labels[unclaimed]))
+    objects = objects.index_copy(0, free[rows], unclaimed[columns])
+    ids = ids.index_copy(0, free[rows], truth.ids[unclaimed[columns]])
+    found = (objects >= 0).nonzero().squeeze(1)
+    measured = iou(nearest_upright(decode_boxes(boxes[found])), nearest_upright(truth.boxes[objects[found]]))
+    return TrackMatches(ids, objects, overlap.index_copy(0, found, measured))
+
+
+def track_cost(logits: Tensor, boxes: Tensor, true_boxes: Tensor, labels: Tensor) -> Tensor:
+    """[N, G], of queries with logits [N, classes] and coded boxes [N, 10] for objects [G, 9] of labels [G] int64."""
+    distance = l1_cost(boxes[:, :COSTED_CODE], encode_boxes(true_boxes)[:, :COSTED_CODE])
+    return CLASS_COST * focal_cost(logits, labels) + BOX_COST * distance
+
+
+def nearest_upright(boxes: Tensor) -> Tensor:
+    """Boxes [N, 9] from above, turned to the nearest axis: [N, 4] (x1, y1, x2, y2) in metres."""
+    x, y, width, length, yaw = boxes[:, [0, 1, 3, 4, 6]].unbind(-1)
+    folded = yaw - math.pi * torch.floor(yaw / math.pi + 0.5)
+    sideways = folded.abs() > math.pi / 4
+    half = torch.stack((torch.where(sideways, length, width), torch.where(sideways, width, length)), -1) / 2
+    center = torch.stack((x, y), -1)
+    return torch.cat((center - half, center + half), -1)
+
+
+def active_rows(matches: TrackMatches, scores: Tensor, boxes: Tensor, config: TrackingConfig) -> Tensor:
+    """[A] int64: the rows that the heads after tracking are trained on, highest score first, the ego not among them.
+
+    They have found their object in this frame, overlap it by 0.3 or more, and lie in the range of what is reported.
+    scores [N], boxes [N, 10] coded.
+    """
+    rows = (matches.carrying & matches.found & (matches.iou >= ACTIVE_IOU)).nonzero().squeeze(1)
+    rows = rows[scores[rows].argsort(descending=True, stable=True)]
+    rows, inside = in_range(boxes, rows, torch.ones_like(rows, dtype=torch.bool), config)
+    return rows[: int(inside)]
+
+
+def survives(matches: TrackMatches) -> Tensor:
+    """[N] bool: rows that are carried into the next frame, without the random part of training.
+
+    Objects that have disappeared stay by the overlap they last had.
+    """
+    return matches.carrying & (matches.iou > SURVIVING_IOU)
