@@ -22,7 +22,7 @@ def demo_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("demo"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
-    """Make pseudo-trained weights and a synthetic drive, convert, run on ONNX Runtime, make a video and a report.
+    """Make pseudo-trained weights and a synthetic drive, convert, run on ONNX Runtime, evaluate, film and report.
 
     The weights are random: what the pictures show is the machinery at work, not perception.
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from toolkit.evaluation.results_set import ResultsSet
     from toolkit.runtime.run_record import RunRecord
 
-RESULTS, SUBMISSION, PLOTS, WORST = "results", "submission", "plots", "worst"
-"""Folders in the output: results of a bundle, what metrics write for other programs, and pictures."""
+RESULTS = "results"
+"""Folder in the output, of a bundle's results."""
 
 
 @hookimpl
@@ -82,8 +82,9 @@ def evaluate_command(
     from toolkit.cli.run_job import RunJob
     from toolkit.data.sources import address_paths, comma_separated, open_ground_truth
     from toolkit.evaluation.comparison import read_other
-    from toolkit.evaluation.evaluation_file import EVALUATION, write_evaluation
+    from toolkit.evaluation.evaluation_file import EVALUATION, PLOTS, SUBMISSION, WORST, write_evaluation
     from toolkit.evaluation.judge import evaluation_of, match, require_all, select_metrics
+    from toolkit.evaluation.pictures import draw_evaluation
     from toolkit.evaluation.requirements import Requirement, require_metrics
     from toolkit.evaluation.results_set import open_results_set
     from toolkit.specs import refinements_of
@@ -135,7 +136,8 @@ def evaluate_command(
         if not format_only:
             write_evaluation(evaluation, folder / EVALUATION)
             if pictures:
-                _draw(evaluation, truth, found, plugins, folder)
+                with step("draw"):
+                    draw_evaluation(evaluation, truth, found, plugins.submodules(), folder)
     if not format_only:
         _print_figures(evaluation, every=every)
         print_written(output / EVALUATION, f"{len(evaluation.figures)} figures")
@@ -210,21 +212,6 @@ def _judge(
     if judgement.further:
         print_note(f"results that no submodule interprets, and no metric judges: {', '.join(judgement.further)}")
     return judgement
-
-
-def _draw(
-    evaluation: Evaluation, truth: GroundTruth, results: ResultsSet, plugins: PluginManager, output: Path
-) -> None:
-    """Plots, and pictures of the worst frames as they were judged."""
-    from toolkit.evaluation.plots import write_plots
-    from toolkit.evaluation.worst import draw_worst
-
-    layers = [submodule.draw for submodule in plugins.submodules() if submodule.draw is not None]
-    with step("draw"):
-        for folder in (output / PLOTS, output / WORST):
-            folder.mkdir()
-        write_plots(evaluation, output / PLOTS)
-        draw_worst(evaluation, truth, results.read, output / WORST, layers)
 
 
 def _print_figures(evaluation: Evaluation, *, every: bool) -> None:

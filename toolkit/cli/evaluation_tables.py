@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import islice
 
 from rich.table import Table
 from rich.text import Text
 
 from toolkit.evaluation.comparison import Compared, Other, Outcome
-from toolkit.evaluation.evaluation_file import Evaluation, FoundFigure, MetricFindings
+from toolkit.evaluation.evaluation_file import Evaluation
+from toolkit.evaluation.figure_rows import NOTHING, Row, number, quantity_rows, single_rows
 from toolkit.text import shown
 
-NOTHING = "–"
 _FEW, _ROWS = 4, 12
 """Classes of a quantity that are shown side by side, and rows of a metric, whose first figures matter most."""
 _COLOURS = {Outcome.BETTER: "green", Outcome.WORSE: "red"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the table, of one figure or several: their names and values, `rules` are protocol and reduction."""
-
-    name: str
-    value: str
-    unit: str
-    rules: tuple[str, str]
-    figures: int
 
 
 def figure_table(evaluation: Evaluation, *, every: bool = False) -> Table:
@@ -45,7 +32,7 @@ def figure_table(evaluation: Evaluation, *, every: bool = False) -> Table:
     shown_figures = 0
     for metric in evaluation.metrics:
         before = Row("", "", "", ("", ""), 0)
-        for row in _single_rows(metric) if every else islice(_quantity_rows(metric), _ROWS):
+        for row in single_rows(metric) if every else islice(quantity_rows(metric, _FEW), _ROWS):
             rules = ["" if new == old else new for new, old in zip(row.rules, before.rules, strict=True)]
             name = "" if before.figures else metric.name
             table.add_row(*map(_cell, (name, row.name, row.value, row.unit, *rules[: 1 + every])))
@@ -74,38 +61,6 @@ def comparison_table(compared: Sequence[Compared], other: Other, *, every: bool 
         outcome = Text(one.outcome.value, _COLOURS.get(one.outcome, ""))
         table.add_row(_cell(one.figure.name), *numbers, _cell(one.figure.unit), outcome)
     return table
-
-
-def number(value: float | None) -> str:
-    """Four digits, or all before the point; two of what is almost nothing."""
-    if value is None:
-        return NOTHING
-    if abs(value) >= 1000:
-        return f"{value:.0f}"
-    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
-
-
-def _single_rows(metric: MetricFindings) -> Iterator[Row]:
-    for figure in metric.figures:
-        name = figure.name.removeprefix(f"{metric.name}/")
-        yield Row(name, number(figure.value), figure.unit, (figure.protocol, figure.reduction), 1)
-
-
-def _quantity_rows(metric: MetricFindings) -> Iterator[Row]:
-    """A row for each quantity, its values named by what follows it: by "1s" in L2@1s, by "car" in AP/car."""
-    quantities: dict[str, list[tuple[str, FoundFigure]]] = defaultdict(list)
-    names = [figure.name.removeprefix(f"{metric.name}/") for figure in metric.figures]
-    classes = Counter(name.rpartition("/")[0] for name in names if "@" not in name)
-    for name, figure in zip(names, metric.figures, strict=True):
-        quantity, _, of = name.partition("@") if "@" in name else name.rpartition("/")
-        if not quantity or classes[quantity] == 1:
-            quantities[name].append(("", figure))
-        elif "@" in name or classes[quantity] <= _FEW:
-            quantities[quantity].append((of, figure))
-    for quantity, members in quantities.items():
-        values = "  ".join(f"{of} {number(figure.value)}".strip() for of, figure in members)
-        first = members[0][1]
-        yield Row(quantity, values, first.unit, (first.protocol, first.reduction), len(members))
 
 
 def _cell(text: str) -> Text:

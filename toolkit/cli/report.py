@@ -26,13 +26,16 @@ def report_command(
     verification: Annotated[
         Path | None, typer.Option("--verify", help="File that `verify --json` wrote: the worst tensors.")
     ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="Folder that `evaluate` wrote: figures, plots, the worst frames.")
+    ] = None,
     rewritten: Annotated[
         list[Path] | None, typer.Option(help="Model that `rewrite` made of the bundle's: its passes; repeatable.")
     ] = None,
 ) -> None:
-    """Write one HTML file that tells what was converted, how well it agrees, how fast it is and what it sees.
+    """Write one HTML file: what was converted, how well it agrees, how fast it is, what it sees, how it drives.
 
-    The page holds its plot and pictures itself and loads nothing.
+    The page holds its plots and pictures itself and loads nothing.
 
     Example: [bold]uniad-toolkit report bundle --run results --verify verify.json -o report.html[/]
     """
@@ -41,7 +44,7 @@ def report_command(
     from toolkit.report.render import write_report
     from toolkit.storage.onnx_file import model_files
 
-    inputs = [bundle, results, verification, *(rewritten or ()), *context.obj.files]
+    inputs = [bundle, results, verification, evaluation, *(rewritten or ()), *context.obj.files]
     target = claim_file(output, inputs=inputs)
     with step("collect"):
         report = collect_report(
@@ -49,6 +52,7 @@ def report_command(
             context.obj.submodules(),
             results=results,
             verification=verification,
+            evaluation=evaluation,
             rewritten=rewritten or (),
         )
     for model in rewritten or ():

@@ -14,9 +14,15 @@ from toolkit.conversion.convert import convert
 from toolkit.conversion.prepare import Progress
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.frames import Frame
+from toolkit.data.nuscenes.annotations import read_ground_truth
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.demo.pseudo_weights import ASSET, CHECKPOINT, write_pseudo_weights
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
+from toolkit.errors import InputError
+from toolkit.evaluation.evaluation_file import EVALUATION, SUBMISSION, write_evaluation
+from toolkit.evaluation.judge import evaluation_of, judge, judged_frames, match, select_metrics
+from toolkit.evaluation.pictures import draw_evaluation
+from toolkit.evaluation.results_set import open_results_set
 from toolkit.plugin.manager import PluginManager
 from toolkit.report.collect import collect_report
 from toolkit.report.render import write_report
@@ -33,6 +39,8 @@ from toolkit.visualize.frame_picture import draw_frame, write_picture
 from toolkit.visualize.video import frame_rate, video_path, write_video
 
 DRIVE = DriveSettings(scenes=1, keyframes=8)
+_DATA = "nuscenes:dataroot"
+"""The drive's address in the folder of the demonstration."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +55,10 @@ class DemoSummary:
 def run_demo(
     output: Path, plugins: PluginManager, *, force: bool, progress: Progress, warn: Callable[[str], None]
 ) -> DemoSummary:
-    """Write checkpoint, drive, bundle, results, video and report under `output`.
+    """Write checkpoint, drive, bundle, results, video, evaluation and report under `output`.
 
-    Without ffmpeg the video is a GIF, and `warn` is told. Raises InputError if `output` exists without `force`.
+    Without ffmpeg the video is a GIF, without nuScenes' devkit there is no evaluation, and `warn` is told. Raises
+    InputError if `output` exists without `force`.
     """
     config = ModelConfig()
     with new_folder(claim_folder(output, "demo", force=force, inputs=plugins.files)) as folder:
@@ -72,8 +81,10 @@ def run_demo(
             rate = frame_rate([(frame.scene, frame.timestamp) for frame in frames])
             video = video_path(folder / "drive.mp4", warn)
             write_video(pictures, video, rate)
+        with progress("judge the results by what is known about the town"):
+            evaluation = _evaluate(plugins, folder, warn)
         with progress("write the report"):
-            report = collect_report(bundle, plugins.submodules(), results=folder / "results")
+            report = collect_report(bundle, plugins.submodules(), results=folder / "results", evaluation=evaluation)
             write_report(report, folder / "report.html")
     written = {
         "checkpoint": CHECKPOINT,
@@ -82,6 +93,7 @@ def run_demo(
         "bundle": "bundle",
         "results and pictures": "results",
         "video": video.name,
+        **({"evaluation": "evaluation"} if evaluation else {}),
         "report": "report.html",
     }
     records = RunRecord.read(output / "results").frames
@@ -104,3 +116,22 @@ def _run(bundle: Bundle, submodules: Sequence[Submodule], frames: Sequence[Frame
         yield picture
         clock.skip()
     RunRecord(bundle.identity, "onnxruntime", tuple(records)).write(folder)
+
+
+def _evaluate(plugins: PluginManager, folder: Path, warn: Callable[[str], None]) -> Path | None:
+    """Judge the results by the drive's tables, by every metric; where the evaluation is, None without the devkit."""
+    try:
+        truth = read_ground_truth(folder / "dataroot")
+    except InputError as error:
+        warn(f"there is no evaluation: {error}")
+        return None
+    results = open_results_set([folder / "results"])
+    matched = match(results, truth, _DATA)
+    output = folder / "evaluation"
+    output.mkdir()
+    frames = judged_frames(results, matched)
+    judgement = judge(frames, truth, select_metrics(plugins), plugins, output / SUBMISSION)
+    evaluation = evaluation_of(results, matched, judgement.findings, _DATA)
+    write_evaluation(evaluation, output / EVALUATION)
+    draw_evaluation(evaluation, truth, results, plugins.submodules(), output)
+    return output

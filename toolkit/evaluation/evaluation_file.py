@@ -22,6 +22,8 @@ from toolkit.storage.typed import Count, Misfit, Text, decode
 from toolkit.text import quoted
 
 EVALUATION = "metrics.json"
+PLOTS, WORST, SUBMISSION = "plots", "worst", "submission"
+"""Folders beside it: pictures, and what metrics write for other programs."""
 _FORMAT = 1
 _REMEDY = "evaluate again"
 _WORST = 10

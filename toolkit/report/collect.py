@@ -11,6 +11,7 @@ from toolkit.report.agreement import describe_agreement
 from toolkit.report.contents import PageContents
 from toolkit.report.conversion import check_files, describe_conversion, describe_passes
 from toolkit.report.engines import describe_engines
+from toolkit.report.evaluation import describe_evaluation
 from toolkit.report.run import describe_run
 from toolkit.specs import Submodule
 from toolkit.versions import PACKAGE, installed_version
@@ -22,14 +23,17 @@ def collect_report(
     *,
     results: Path | None = None,
     verification: Path | None = None,
+    evaluation: Path | None = None,
     rewritten: Sequence[Path] = (),
 ) -> PageContents:
     """Collect what is known about a bundle. `submodules` tell whose the weights are.
 
-    `results` is a folder of `run`, `verification` a file of `verify --json`, `rewritten` are models of `rewrite`.
+    `results` is a folder of `run`, `verification` a file of `verify --json`, `evaluation` what `evaluate` wrote,
+    `rewritten` are models of `rewrite`.
     Raises InputError for one that is missing, damaged, or about another bundle.
     """
     run = describe_run(bundle, results) if results else None
+    driving = describe_evaluation(bundle, evaluation) if evaluation else None
     conversion = describe_conversion(bundle, submodules)
     agreement = describe_agreement(bundle, verification)
     engines, engine_warnings = describe_engines(bundle)
@@ -45,4 +49,5 @@ def collect_report(
         engines=engines,
         engine_warnings=engine_warnings,
         run=run,
+        driving=driving,
     )

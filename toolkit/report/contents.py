@@ -69,7 +69,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class PagePicture:
-    """A frame's picture as a data URI, with its size in pixels."""
+    """A picture of a frame, or a plot, by its name; as a data URI, with its size in pixels."""
 
     frame: str
     caption: str
@@ -91,8 +91,31 @@ class Run:
 
 
 @dataclass(frozen=True)
+class JudgedTask:
+    """What a metric found, and `notes` about what it could not judge."""
+
+    name: str
+    figures: Table
+    plots: tuple[PagePicture, ...]
+    worst: tuple[PagePicture, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Driving:
+    """How well the bundle drives, by task."""
+
+    facts: Facts
+    tasks: tuple[JudgedTask, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class PageContents:
-    """Everything. `run` is None without results of a run; the verdict is what all `checks` say together."""
+    """Everything. `run` is None without results of a run, `driving` without an evaluation.
+
+    The verdict is what all `checks` say together.
+    """
 
     title: str
     bundle: str
@@ -105,6 +128,7 @@ class PageContents:
     engines: Table
     engine_warnings: tuple[str, ...]
     run: Run | None
+    driving: Driving | None
 
     @property
     def passed(self) -> bool:
@@ -115,4 +139,5 @@ class PageContents:
     def warnings(self) -> tuple[str, ...]:
         """Whatever the reader should know before trusting the rest."""
         run = self.run.warnings if self.run else ()
-        return (*self.conversion.warnings, *self.agreement.warnings, *self.engine_warnings, *run)
+        driving = self.driving.warnings if self.driving else ()
+        return (*self.conversion.warnings, *self.agreement.warnings, *self.engine_warnings, *run, *driving)

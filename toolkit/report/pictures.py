@@ -31,37 +31,36 @@ def frame_pictures(results: Path, frames: Sequence[FrameRecord]) -> tuple[PagePi
     """
     drawn = [(frame, path) for frame in frames if (path := _picture_path(results, frame)) is not None]
     chosen = np.unique(np.linspace(0, len(drawn) - 1, min(len(drawn), MOST_PICTURES)).round().astype(int))
-    return tuple(_picture(*drawn[i]) for i in chosen)
+    return tuple(
+        page_picture(path, frame.frame, f"{frame.scene}, {frame.boxes} objects", "run the frames again")
+        for frame, path in (drawn[i] for i in chosen)
+    )
 
 
-def _picture_path(results: Path, frame: FrameRecord) -> Path | None:
-    paths = (results / f"{frame.frame}{suffix}" for suffix in _SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _picture(frame: FrameRecord, path: Path) -> PagePicture:
+def page_picture(path: Path, frame: str, caption: str, remedy: str) -> PagePicture:
+    """A picture file of a frame. Raises InputError, which names the remedy, if it cannot be read."""
     try:
         data = read_regular(path, MAX_BYTES)
     except OSError as error:
-        raise InputError(f"{path} {error.strerror}; run the frames again") from error
+        raise InputError(f"{path} {error.strerror}; {remedy}") from error
     try:
         picture = _decode(data)
     # Foreign bytes can make the parser fail in any way.
     except Exception as error:
-        raise InputError(f"{path} is no picture; run the frames again") from error
+        raise InputError(f"{path} is no picture; {remedy}") from error
     width, height = picture.size
     if width > WIDTH:
         width, height = WIDTH, max(1, round(height * WIDTH / width))
         picture = picture.resize((width, height), Image.Resampling.BOX)
     jpeg = BytesIO()
     picture.save(jpeg, "JPEG", quality=_QUALITY)
-    return PagePicture(
-        frame=frame.frame,
-        caption=f"{frame.scene}, {frame.boxes} objects",
-        uri="data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode("ascii"),
-        width=width,
-        height=height,
-    )
+    uri = "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode("ascii")
+    return PagePicture(frame, caption, uri, width, height)
+
+
+def _picture_path(results: Path, frame: FrameRecord) -> Path | None:
+    paths = (results / f"{frame.frame}{suffix}" for suffix in _SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _decode(data: bytes) -> Image.Image:

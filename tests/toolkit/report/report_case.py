@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 import onnx
 
+from tests.evaluation.evaluations import VERDICT, evaluation
 from toolkit.bundle import Bundle
 from toolkit.cli.report import report_command
 from toolkit.cli.verify import verify_command
 from toolkit.data.stage_clock import Stage
+from toolkit.evaluation.evaluation_file import EVALUATION, WORST, write_evaluation
 from toolkit.graph.provenance import MODEL_KEY
 from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.run_record import FrameRecord, RunRecord
@@ -26,7 +28,7 @@ HOSTILE = "<script>alert('meta')</script>"
 
 @dataclass(frozen=True)
 class ReportCase:
-    """A folder with `bundle`, `results`, `verify.json` and `rewritten.onnx`."""
+    """A folder with `bundle`, `results`, `verify.json`, `evaluation` and `rewritten.onnx`."""
 
     folder: Path
     plugins: PluginManager
@@ -43,6 +45,7 @@ class ReportCase:
             "output": self.folder / "report.html",
             "results": self.folder / "results",
             "verification": self.folder / "verify.json",
+            "evaluation": self.folder / "evaluation",
             "rewritten": [self.folder / "rewritten.onnx"],
         }
         report_command(context, **given | options)
@@ -62,6 +65,7 @@ def make_report_case(folder: Path, converted: Path, plugins: PluginManager) -> R
         output=folder / "verify.json",
     )  # fmt: skip
     write_results(folder / "results", bundle)
+    write_judged(folder / "evaluation", bundle)
     write_rewritten(folder / "rewritten.onnx", bundle)
     return case
 
@@ -76,6 +80,14 @@ def write_results(folder: Path, bundle: Bundle) -> None:
         frames.append(FrameRecord(f"{i:04d}", HOSTILE, 7, 3 * last, 0, "scene reset" * last, False, seconds))
         cv2.imwrite(str(folder / f"{i:04d}.png"), np.full((1080, 1920, 3), 40 * i, np.uint8))
     RunRecord(bundle.identity, "onnxruntime", tuple(frames)).write(folder)
+
+
+def write_judged(folder: Path, bundle: Bundle) -> None:
+    """Two plots, and a picture of the worst frame alone; a metric has a note that nobody should trust."""
+    verdict = replace(VERDICT, notes=[HOSTILE])
+    (folder / WORST).mkdir(parents=True)
+    write_evaluation(replace(evaluation(verdict), bundle=bundle.identity), folder / EVALUATION)
+    cv2.imwrite(str(folder / WORST / "planning-error_1_b.png"), np.full((1000, 1280, 3), 90, np.uint8))
 
 
 def write_rewritten(path: Path, bundle: Bundle) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from tests.toolkit.report.report_case import HOSTILE, ReportCase, make_report_case
+from tests.corpus.case import change_json
+from tests.toolkit.report.report_case import HOSTILE, ReportCase, make_report_case, write_judged
 from toolkit.bundle import Bundle, EngineRecord
 from toolkit.errors import InputError
 from toolkit.plugin.manager import PluginManager
@@ -78,8 +79,28 @@ def test_latency(page: str) -> None:
 def test_pictures_lie_inside(page: str) -> None:
     """A few of the six frames, from the first to the last."""
     assert re.findall(r"Results of frame (\d+)", page) == ["0000", "0002", "0003", "0005"]
-    assert len(re.findall(r'src="data:image/jpeg;base64,', page)) == 4
+    assert len(re.findall(r'src="data:image/jpeg;base64,', page)) == 5
     assert 'width="1280" height="720"' in page
+
+
+def test_evaluation(page: str) -> None:
+    """What is of one quantity shares a row; plots are drawn, and the worst frames that have a picture are shown."""
+    text = words(page)
+    assert "session onnxruntime, fp32, --smooth data nuscenes:data?version=v1.0-mini frames 8" in text
+    assert "L2 1s 0.5 3s 1.5 m by hand mean over samples" in text
+    assert "hits – % by hand" in text
+    assert "annotations: missing in 1 frame, first second" in text
+    assert len(re.findall(r'src="data:image/png;base64,', page)) == 2
+    assert "plan error: 2.5 m, the worst frame: b" in text
+    assert "evaluation: results: missing in 2 frames, first first" in text
+
+
+def test_the_file_of_an_evaluation_is_enough(case: ReportCase, tmp_path: Path) -> None:
+    """It holds the plots; there are no pictures then."""
+    shutil.copy(case.folder / "evaluation/metrics.json", tmp_path)
+    page = case.write(evaluation=tmp_path / "metrics.json")
+    assert page.count('src="data:image/png;base64,') == 2
+    assert "the worst frame: b" not in page
 
 
 def test_warnings(page: str) -> None:
@@ -98,9 +119,14 @@ def test_nothing_is_trusted_or_loaded(page: str) -> None:
 
 
 def test_the_bundle_alone_is_enough(case: ReportCase) -> None:
-    text = words(case.write(results=None, verification=None, rewritten=None))
+    text = words(case.write(results=None, verification=None, evaluation=None, rewritten=None))
     assert text.count("No run was given") == 2
-    for command in ("run bundle FRAMES -o results", "verify bundle --frames FRAMES --json", "build bundle --target"):
+    for command in (
+        "run bundle FRAMES -o results",
+        "verify bundle --frames FRAMES --json",
+        "build bundle --target",
+        "evaluate bundle --data nuscenes:… -o evaluation",
+    ):
         assert f"uniad-toolkit {command}" in text
     assert "report … --rewritten" in text
 
@@ -203,6 +229,27 @@ def no_reports(case: ReportCase, folder: Path) -> dict[str, object]:
     return {"verification": folder / "other.json"}
 
 
+def evaluation_of_another_bundle(case: ReportCase, folder: Path) -> dict[str, object]:
+    write_judged(folder / "evaluation", replace(case.bundle, sha256={}))
+    return {"evaluation": folder / "evaluation"}
+
+
+def no_evaluation(case: ReportCase, folder: Path) -> dict[str, object]:
+    return {"evaluation": folder}
+
+
+def broken_worst_frame(case: ReportCase, folder: Path) -> dict[str, object]:
+    shutil.copytree(case.folder / "evaluation", folder / "evaluation")
+    (folder / "evaluation/worst/planning-error_1_b.png").write_text("no picture")
+    return {"evaluation": folder / "evaluation"}
+
+
+def worst_frame_elsewhere(case: ReportCase, folder: Path) -> dict[str, object]:
+    shutil.copytree(case.folder / "evaluation", folder / "evaluation")
+    change_json(folder / "evaluation/metrics.json", ("metrics", 0, "worst", 0, "frames", 0, "token"), "/../../b")
+    return {"evaluation": folder / "evaluation"}
+
+
 def model_of_another_bundle(case: ReportCase, folder: Path) -> dict[str, object]:
     model = onnx.load(case.folder / "rewritten.onnx", load_external_data=False)
     onnx.helper.set_model_props(model, {"checkpoint_sha256": "0" * 64})
@@ -223,6 +270,10 @@ def model_of_another_bundle(case: ReportCase, folder: Path) -> dict[str, object]
         (verification_without_bounds, "is no report of `verify --json`: .*; verify again"),
         (verification_with_enormous_numbers, "is no report of `verify --json`: .*; verify again"),
         (no_reports, "holds no report; verify again"),
+        (evaluation_of_another_bundle, "evaluation is about another bundle than .*; evaluate that, or leave it out"),
+        (no_evaluation, r"cannot read .*metrics\.json: No such file"),
+        (broken_worst_frame, r"planning-error_1_b\.png is no picture; evaluate again"),
+        (worst_frame_elsewhere, r"worst\[0\]\.frames\[0\]: expected what can be part of a file's name"),
         (model_of_another_bundle, r"other\.onnx was not rewritten from the model of .*; rewrite that, or leave it out"),
     ],
 )

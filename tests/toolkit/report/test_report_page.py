@@ -67,15 +67,15 @@ def test_it_loads_without_errors_or_requests(page: str, tmp_path: Path) -> None:
     assert found["requests"] == []
     assert "CONSOLE" not in log
     assert found["headings"] == [
-        "tiny.pth", "PASS Every check holds", "Warnings", "Pictures", "Agreement", "Latency", "Engines",
-        "What was converted", "Submodules", "Graph passes",
+        "tiny.pth", "PASS Every check holds", "Warnings", "Pictures", "Evaluation", "Agreement", "Latency",
+        "Engines", "What was converted", "Submodules", "Graph passes",
     ]  # fmt: skip
 
 
 def test_pictures_and_plot_are_shown(page: str, tmp_path: Path) -> None:
     """On a narrow screen too, where tables scroll and the page does not."""
     found, _ = look(page, tmp_path, "--window-size=600,900")
-    assert found["images"] == [[True, 1280]] * 4
+    assert found["images"] == [[True, 1280]] * 7
     assert 300 < found["plot"] <= 600
     assert found["overflow"] <= 0
 
