@@ -31,6 +31,8 @@ class GoldenClip:
     """Losses by name in float64"""
     noise: Mapping[str, float]
     """By how much float32 misses them"""
+    gradients: Mapping[str, Tensor]
+    """Of the sum of all losses, in `dtype`: those of some parameters, by name"""
 
     def check(self, name: str, loss: Tensor) -> None:
         """The loss is the reference's: in float64 to 1e-6 of its value, in float32 to ten times its noise."""
@@ -40,6 +42,11 @@ class GoldenClip:
         else:
             allowed = 10 * max(self.noise[name], ROUNDING * abs(exact))
         assert abs(loss.item() - exact) <= allowed, f"{name}: {loss.item()} instead of {exact}, allowed +-{allowed}"
+
+    def check_gradient(self, parameter: str, gradient: Tensor) -> None:
+        """The gradient is the reference's to 1e-5 of its largest entry."""
+        golden = self.gradients[parameter]
+        torch.testing.assert_close(gradient, golden, rtol=0, atol=1e-5 * golden.abs().max().item())
 
 
 def load_clip(folder: Path, stage: int, precision: str) -> GoldenClip:
@@ -52,6 +59,7 @@ def load_clip(folder: Path, stage: int, precision: str) -> GoldenClip:
 
     exact, single = losses(f"stage{stage}_f64"), losses(f"stage{stage}")
     outputs = np.load(folder / f"{prefix}_intermediate.npz")
+    gradients = np.load(folder / f"{prefix}_grads.npz")
     batch = np.load(folder / f"stage{stage}_batch.npz")
     return GoldenClip(
         dtype,
@@ -60,6 +68,7 @@ def load_clip(folder: Path, stage: int, precision: str) -> GoldenClip:
         json.loads((folder / f"{prefix}_assignments.json").read_text()),
         exact,
         {name: abs(single[name] - value) for name, value in exact.items()},
+        {name.removeprefix("grad."): of_type(gradients[name], dtype) for name in gradients if name.startswith("grad.")},
     )
 
 
@@ -73,6 +82,12 @@ def of_type(array: np.ndarray[Any, Any], dtype: torch.dtype) -> Tensor:
 def clip(golden: Path, request: pytest.FixtureRequest) -> GoldenClip:
     """The golden clip of either stage, in either precision."""
     return load_clip(golden / "training", *request.param)
+
+
+@pytest.fixture(scope="session", params=list(DTYPES))
+def stage1_clip(golden: Path, request: pytest.FixtureRequest) -> GoldenClip:
+    """The golden clip of stage 1 in either precision: only there the map's gradients were stored branch by branch."""
+    return load_clip(golden / "training", 1, request.param)
 
 
 @pytest.fixture(scope="session", params=list(DTYPES))

@@ -79,6 +79,25 @@ def test_final_masks_cost_what_they_cost_the_reference(clip: GoldenClip) -> None
     clip.check("map.loss_mask_stuff", stuff_mask_loss(final_masks(clip, "stuff"), truth))
 
 
+def test_branches_get_the_references_gradients(stage1_clip: GoldenClip) -> None:
+    """References are detached between layers, so a layer's losses alone give the gradients of its branches' biases.
+
+    Those of the boxes' reach the bias through a sigmoid.
+    """
+    truth = truth_of(stage1_clip)
+    for number in (0, LAST_LAYER):
+        with torch.enable_grad():
+            logits, boxes = (output.clone().requires_grad_() for output in layer(stage1_clip, number))
+            losses = thing_losses(logits, boxes, match_things(logits, boxes, truth), truth)
+            torch.stack(losses).sum().backward()
+        assert logits.grad is not None
+        assert boxes.grad is not None
+        given = {"cls_branches.0.bias": logits.grad.sum(0)} if number == 0 else {}
+        given[f"reg_branches.{number}.4.bias"] = (boxes.grad * (boxes * (1 - boxes)).detach()).sum(0)
+        for name, gradient in given.items():
+            stage1_clip.check_gradient(f"seg_head.{name}", gradient)
+
+
 def a_map() -> MapTruth:
     """On 4 x 4 cells: a divider on the left half, a crossing on the right, drivable everywhere."""
     left, everywhere = torch.zeros(4, 4), torch.ones(4, 4)

@@ -104,6 +104,18 @@ def test_losses_of_the_last_layer_are_the_references_in_every_frame(clip: Golden
         clip.check(f"{prefix}_bbox_{LAST_LAYER}", box_loss(frame.boxes, frame.matches, frame.truth, CONFIG))
 
 
+def test_the_last_class_branch_gets_the_references_gradient(clip: GoldenClip) -> None:
+    """Nothing but `loss_cls` depends on its logits, so those of all frames give the gradient of its bias."""
+    gradient = torch.zeros(10, dtype=clip.dtype)
+    for frame in tracked_frames(clip):
+        with torch.enable_grad():
+            logits = frame.logits.clone().requires_grad_()
+            class_loss(logits, frame.matches, frame.truth, CONFIG).backward()
+        assert logits.grad is not None
+        gradient += logits.grad.sum(0)
+    clip.check_gradient("pts_bbox_head.cls_branches.5.6.bias", gradient)
+
+
 SMALL = TrackingConfig(queries=3)
 """Two queries and the ego's row"""
 
