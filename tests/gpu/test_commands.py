@@ -63,3 +63,12 @@ def test_torch_on_the_cpu_agrees(folder: Path, tmp_path: Path) -> None:
     assert run(["verify", str(folder / "bundle"), *options]) == 0
     [report] = json.loads(output.read_text())
     assert (report["reference"], report["candidate"], report["passed"]) == ("torch", "cuda", True)
+
+
+def test_half_precision_makes_sense(folder: Path, tmp_path: Path) -> None:
+    """By the bounds for reduced precision, over frames with state fed back."""
+    output = tmp_path / "report.json"
+    options = ["--sessions", "torch,cuda", "--precision", "fp16", "--length", "4", "--json", str(output)]
+    assert run(["verify", str(folder / "bundle"), *options]) == 0
+    [report] = json.loads(output.read_text())
+    assert (report["candidate"], report["passed"]) == ("cuda", True)
