@@ -14,7 +14,6 @@ from toolkit.conversion.convert import convert
 from toolkit.conversion.prepare import Progress
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.frames import Frame
-from toolkit.data.nuscenes.annotations import read_ground_truth
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.demo.pseudo_weights import ASSET, CHECKPOINT, write_pseudo_weights
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
@@ -33,7 +32,7 @@ from toolkit.specs import Submodule
 from toolkit.storage.claims import claim_folder
 from toolkit.storage.outputs import new_folder
 from toolkit.synthetic.dataset import DriveSettings
-from toolkit.synthetic.frames import write_drive
+from toolkit.synthetic.frames import drive_truth, write_drive
 from toolkit.visualize.canvas import Picture
 from toolkit.visualize.frame_picture import draw_frame, write_picture
 from toolkit.visualize.video import frame_rate, video_path, write_video
@@ -121,7 +120,7 @@ def _run(bundle: Bundle, submodules: Sequence[Submodule], frames: Sequence[Frame
 def _evaluate(plugins: PluginManager, folder: Path, warn: Callable[[str], None]) -> Path | None:
     """Judge the results by the drive's tables, by every metric; where the evaluation is, None without the devkit."""
     try:
-        truth = read_ground_truth(folder / "dataroot")
+        truth = drive_truth(folder / "dataroot")
     except InputError as error:
         warn(f"there is no evaluation: {error}")
         return None

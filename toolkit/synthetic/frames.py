@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from toolkit.data.fields import pose_field
 from toolkit.data.frame_folder import write_frame
 from toolkit.data.frames import CameraView, Frame, Pose
+from toolkit.data.ground_truth import GroundTruth
+from toolkit.data.nuscenes.annotations import read_ground_truth
 from toolkit.data.nuscenes.can_bus import can_reading
 from toolkit.data.nuscenes.dataroot import sensor_to_lidar
 from toolkit.data.nuscenes.key_frames import KeyFrame, frames_of
@@ -37,6 +40,22 @@ def drive_frames(dataroot: Path, recordings: Sequence[Recording]) -> list[Frame]
     return frames_of([key_frame for recording in recordings for key_frame in _key_frames(dataroot, recording)])
 
 
+def drive_truth(dataroot: Path) -> GroundTruth:
+    """What a dataset that `write_drive` wrote knows about its frames, by the names that these have.
+
+    Raises InputError without nuScenes' devkit.
+    """
+    truth = read_ground_truth(dataroot)
+    scenes = (
+        replace(
+            scene,
+            frames=tuple(replace(frame, token=_name(scene.name, i)) for i, frame in enumerate(scene.frames)),
+        )
+        for scene in truth.scenes
+    )
+    return replace(truth, scenes=tuple(scenes))
+
+
 def _key_frames(dataroot: Path, recording: Recording) -> Iterator[KeyFrame]:
     bus = dataroot / "can_bus" / f"{recording.name}_pose.json"
     messages, lidar2ego = read_json(bus), _as_written(LIDAR)
@@ -50,7 +69,7 @@ def _key_frames(dataroot: Path, recording: Recording) -> Iterator[KeyFrame]:
             sensor2lidar = sensor_to_lidar(_as_written(camera.pose), exposed, lidar2ego, ego2global)
             views[camera.channel] = CameraView(dataroot / capture.filename, camera.intrinsics, sensor2lidar)
         yield KeyFrame(
-            token=f"{recording.name}_{i:03d}",
+            token=_name(recording.name, i),
             scene=recording.name,
             microseconds=recorded.timestamp,
             cameras=views,
@@ -58,6 +77,10 @@ def _key_frames(dataroot: Path, recording: Recording) -> Iterator[KeyFrame]:
             ego2global=ego2global,
             can=can_reading(messages, recorded.timestamp, str(bus)),
         )
+
+
+def _name(scene: str, number: int) -> str:
+    return f"{scene}_{number:03d}"
 
 
 def _as_written(pose: Pose) -> Pose:

@@ -14,7 +14,7 @@ from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.nuscenes.dataroot import read_dataroot
 from toolkit.data.preprocess import sequence_inputs
 from toolkit.synthetic.dataset import DriveSettings
-from toolkit.synthetic.frames import write_drive
+from toolkit.synthetic.frames import drive_truth, write_drive
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +42,17 @@ def test_they_give_identical_tensors(tmp_path: Path) -> None:
         for name, tensor in tensors.items():
             np.testing.assert_array_equal(tensor, expected[name], err_msg=f"{frame.name}: {name}")
     assert names == ["00000_scene-0061_000", "00001_scene-0061_001", "00002_scene-0103_000", "00003_scene-0103_001"]
+
+
+def test_ground_truth_is_of_the_frames_that_have_its_names(tmp_path: Path) -> None:
+    """At the same poses; so results of these frames can be judged."""
+    pytest.importorskip("nuscenes")
+    write_drive(tmp_path / "dataroot", tmp_path / "frames", DriveSettings(scenes=2, keyframes=2, image_scale=0.1))
+    frames = read_frame_folder(tmp_path / "frames", ModelConfig().image.cameras)
+    known = [frame for scene in drive_truth(tmp_path / "dataroot").scenes for frame in scene.frames]
+    for frame, annotated in zip(frames, known, strict=True):
+        assert frame.name.partition("_")[2] == annotated.token
+        np.testing.assert_allclose(frame.ego2global.translation, annotated.ego2global.translation, atol=1e-9)
 
 
 def test_they_need_no_devkit(tmp_path: Path) -> None:
