@@ -37,10 +37,10 @@ def describe_evaluation(bundle: Bundle, path: Path) -> Driving:
 
 
 def _task(metric: MetricFindings, folder: Path) -> JudgedTask:
-    rows = tuple((row.name, row.value, row.unit, *row.rules) for row in quantity_rows(metric))
+    rows = tuple((row.name, row.value.replace("  ", ", "), row.unit, *row.rules) for row in quantity_rows(metric))
     return JudgedTask(
         name=metric.name,
-        figures=Table(f"{metric.name}, {metric.frames} frames", _COLUMNS, rows),
+        figures=Table(f"Judged in {metric.frames} frames", _COLUMNS, rows),
         plots=tuple(_plots(metric)),
         worst=tuple(_worst(metric, folder)),
         notes=(*metric.notes, *map(str, metric.gaps)),

@@ -87,7 +87,7 @@ def test_evaluation(page: str) -> None:
     """What is of one quantity shares a row; plots are drawn, and the worst frames that have a picture are shown."""
     text = words(page)
     assert "session onnxruntime, fp32, --smooth data nuscenes:data?version=v1.0-mini frames 8" in text
-    assert "L2 1s 0.5 3s 1.5 m by hand mean over samples" in text
+    assert "L2 1s 0.5, 3s 1.5 m by hand mean over samples" in text
     assert "hits – % by hand" in text
     assert "annotations: missing in 1 frame, first second" in text
     assert len(re.findall(r'src="data:image/png;base64,', page)) == 2
