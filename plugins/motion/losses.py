@@ -21,7 +21,7 @@ def motion_losses(trajectories: Tensor, log_probabilities: Tensor, targets: Tens
     up to some step. Only names with "loss" are trained on; layers but the last have the prefix ``d0.`` and so on.
     """
     last = len(trajectories) - 1
-    losses = {}
+    losses: dict[str, Tensor] = {}
     for layer, (paths, scores) in enumerate(zip(trajectories, log_probabilities, strict=True)):
         prefix = "" if layer == last else f"d{layer}."
         losses |= {prefix + name: loss for name, loss in layer_losses(paths, scores, targets, known).items()}

@@ -30,7 +30,8 @@ def planning_losses(plan: Tensor, driven: Tensor, mask: Tensor, boxes: Sequence[
 def ade_loss(plan: Tensor, driven: Tensor, mask: Tensor) -> Tensor:
     """Mean distance in metres of points [6, 2] over the steps that mask [6, 2] knows."""
     known = (mask > 0).any(-1).to(plan)
-    return (torch.linalg.vector_norm(plan - driven, dim=-1) * known).sum() / (known.sum() + COUNT_EPS)
+    distances: Tensor = torch.linalg.vector_norm(plan - driven, dim=-1)
+    return (distances * known).sum() / (known.sum() + COUNT_EPS)
 
 
 @torch.no_grad()
