@@ -176,6 +176,18 @@ def test_results_that_run_did_not_write_are_refused(
     assert "00009_frame9.json: is in no line of run.jsonl beside it" in said(capsys)
 
 
+def test_hidden_files_are_no_results(results: Path, tmp_path: Path) -> None:
+    """Some systems leave them beside copied files."""
+    (results / "._00002_frame2.json").write_bytes(b"\x00\x05\x16\x07")
+    assert evaluated(tmp_path / "out", [results]).frames == 6
+
+
+def test_what_a_run_is_called_is_shown_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither as markup nor as what a terminal obeys."""
+    evaluated(tmp_path / "out", [write_results(tmp_path / "results", session="[red]a[/nope]\x1b[2J")])
+    assert r"6 frames, [red]a[/nope]\x1b[2J session" in said(capsys)
+
+
 def test_a_damaged_result_is_named(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (results / "00002_frame2.json").write_text("{")
     assert evaluate(results, "-o", tmp_path / "out") == 2

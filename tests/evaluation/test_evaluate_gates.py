@@ -52,6 +52,7 @@ def test_a_requirement_of_what_was_not_judged_does_not_hold(
         ("comfort/jerk<1", "there is no metric 'comfort' here; figures begin with one of ends/, cars/"),
         ("ends/mean", "--require 'ends/mean' is not FIGURE<=NUMBER, with <=, >=, < or >"),
         ("ends/mean<=fast", "is not FIGURE<=NUMBER"),
+        ("ends/mean@3s<=1e999", "is not FIGURE<=NUMBER"),
     ],
 )
 def test_a_requirement_of_no_figure_is_refused(
@@ -92,6 +93,15 @@ def test_against_published_figures(
     printed = said(capsys)
     assert "ends/mean@3s │ 0.6625 │ 0.5 │ +0.1625 │ m │ worse" in printed
     assert "ends/good │ 66.67 │ 80 │ -13.33 │ % │ worse" in printed
+
+
+def test_a_path_is_shown_as_it_is(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not as markup of the terminal's."""
+    published = tmp_path / "[red]p[" / "nope].json"
+    published.parent.mkdir()
+    published.write_text('{"ends/good": 80}')
+    evaluated(tmp_path / "out", [results], "--against", published)
+    assert "[red]p[/nope].json: 0 of 1 figures" in said(capsys)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from itertools import islice
 from rich.table import Table
 from rich.text import Text
 
+from toolkit.cli.console import plain
 from toolkit.evaluation.comparison import Compared, Other, Outcome
 from toolkit.evaluation.evaluation_file import Evaluation
 from toolkit.evaluation.figure_rows import NOTHING, Row, number, quantity_rows, single_rows
@@ -23,7 +24,7 @@ def figure_table(evaluation: Evaluation, *, every: bool = False) -> Table:
 
     Then those of many classes are only counted. A protocol is told where it begins.
     """
-    table = Table(title=f"{evaluation.frames} frames, {evaluation.session} session, {evaluation.precision}")
+    table = Table(title=plain(f"{evaluation.frames} frames, {evaluation.session} session, {evaluation.precision}"))
     for heading in ("metric", "figure"):
         table.add_column(heading)
     table.add_column("value", justify="right" if every else "left")
@@ -49,7 +50,7 @@ def comparison_table(compared: Sequence[Compared], other: Other, *, every: bool 
     """Figures beside those of another evaluation; unless `every`, those that are equal are only counted."""
     rows = [one for one in compared if every or one.outcome is not Outcome.EQUAL]
     equal = sum(one.outcome is Outcome.EQUAL for one in compared)
-    table = Table(title=f"against {shown(other.path)}: {equal} of {len(compared)} figures are equal")
+    table = Table(title=f"against {plain(other.path)}: {equal} of {len(compared)} figures are equal")
     table.add_column("figure")
     for heading in ("here", "there", "difference"):
         table.add_column(heading, justify="right")

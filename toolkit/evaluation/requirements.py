@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ class Requirement:
     def parse(cls, text: str) -> Requirement:
         """From a form such as "planning/L2@3s<=1.1". Raises InputError for anything else."""
         match = _FORM.fullmatch(text)
-        if match is None:
+        if match is None or math.isinf(float(match[3])):
             raise InputError(f"--require {quoted(text)} is not FIGURE<=NUMBER, with <=, >=, < or >")
         return cls(match[1], match[2], float(match[3]))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolkit.errors import InputError
-from toolkit.runtime.result_reader import read_result
+from toolkit.runtime.result_reader import read_result, result_files
 from toolkit.runtime.results import FrameResult
 from toolkit.runtime.run_record import RUN_RECORD, RunRecord
 from toolkit.specs import Refinement
@@ -53,7 +53,7 @@ def open_results_set(folders: Sequence[Path], refinements: Sequence[Refinement] 
         _require_same_run(folder, record, folders[0], first)
         left_out |= set(map(frame_token, record.left_out))
         known = {frame.frame for frame in record.frames}
-        for path in sorted(folder.glob("*.json")):
+        for path in result_files(folder):
             if path.stem not in known:
                 raise InputError(f"{path}: is in no line of {RUN_RECORD} beside it; give the folder as `run` wrote it")
             other = paths.setdefault(frame_token(path.stem), path)

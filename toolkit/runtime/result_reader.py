@@ -60,10 +60,15 @@ def open_results(folder: Path) -> ResultFolder:
     """The results in a folder. Raises InputError if there is none."""
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; give the one that `uniad-toolkit run` wrote, or a bundle")
-    paths = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+    paths = result_files(folder)
     if not paths:
         raise InputError(f"{folder}: holds no result (*.json); give the folder that `uniad-toolkit run` wrote")
     return ResultFolder(tuple(paths))
+
+
+def result_files(folder: Path) -> list[Path]:
+    """The results in a folder by name, without the hidden files that some systems leave beside copied ones."""
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
 
 
 def read_result(path: Path) -> FrameResult:
@@ -191,6 +196,8 @@ def _require_sense(result: FrameResult) -> None:
         if motion is not None:
             _require_shape(f"{place}.probabilities", motion.probabilities, (None,))
             _require_shape(f"{place}.trajectories", motion.trajectories, (len(motion.probabilities), None, 2))
+    for i, box in enumerate(result.boxes):
+        _require_sizes(f"$.boxes[{i}].size", np.array(box.size))
     if result.plan is not None:
         _require_shape("$.plan.points", result.plan.points, (None, 2))
     if result.detections is not None:
@@ -212,6 +219,13 @@ def _require_detection_sense(detections: Detections) -> None:
         raise Misfit("$.detections.labels", f"expected places among {classes} classes, found {strangers[0]}")
     if (np.diff(detections.scores) > 0).any():
         raise Misfit("$.detections.scores", "expected numbers in descending order")
+    _require_sizes("$.detections.boxes", detections.boxes[:, 3:6])
+
+
+def _require_sizes(place: str, sizes: NDArray[np.floating[Any]]) -> None:
+    """Raise Misfit for a size below zero; that of a tiny box may be rounded to zero."""
+    if (sizes < 0).any():
+        raise Misfit(place, f"expected sizes of at least 0, found {sizes.min():g}")
 
 
 def _require_instance_sense(cells: NDArray[np.bool_], instances: NDArray[np.int32], boxes: int) -> None:

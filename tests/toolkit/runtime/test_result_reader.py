@@ -77,6 +77,7 @@ def change(*keys: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         (change("boxes", 0, "center", to=[1, 2]), r"boxes\[0\]\.center: expected a list of 3, found \[1, 2\]"),
         (change("boxes", 1, "track_id", to="a"), r"boxes\[1\]\.track_id: expected int, found 'a'"),
         (change("boxes", 0, "motion", "trajectories", to=[[[1, 2]]]), r"motion\.trajectories: expected 6 x 1 x 2"),
+        (change("boxes", 0, "size", to=[2, -4, 1]), r"boxes\[0\]\.size: expected sizes of at least 0, found -4"),
         (change("plan", "points", to=[[1, 2], [3]]), r"plan\.points: expected 2 x 2 numbers"),
         (change("plan", "points", to=[[1, float("nan")]]), r"plan\.points: holds a value that is not finite"),
         (change("map", "lane_classes", to=["divider"]), "map: its grid map_lanes does not fit"),
@@ -160,6 +161,7 @@ def test_damaged_grids(tmp_path: Path) -> None:
         ("detection_labels", np.array([1, -1], np.int8), "labels: expected places among 2 classes, found -1"),
         ("detection_labels", np.array([1, 1]), "detection_labels does not fit: found int64 of 2"),
         ("detection_boxes", np.zeros((2, 7)), "detection_boxes does not fit: found float64 of 2 x 7; JSON and npz"),
+        ("detection_boxes", np.full((2, 9), -0.5), "detections.boxes: expected sizes of at least 0, found -0.5"),
         ("detection_boxes", np.full((2, 9), np.inf), r"\$\.detections\.boxes: holds a value that is not finite"),
     ],
 )  # fmt: skip
