@@ -21,6 +21,21 @@ def test_losses_are_the_reference_s(stage2_clip: GoldenClip) -> None:
         stage2_clip.check(f"motion.{name}", loss)
 
 
+def test_the_last_branch_gets_the_reference_s_gradient(stage2_clip: GoldenClip) -> None:
+    """Through what is made of its output: points are sums of displacements, deviations exp, correlations tanh."""
+    outputs = stage2_clip.outputs
+    targets, known = outputs["motion.matched_gt_traj"], outputs["motion.matched_gt_traj_mask"]
+    with torch.enable_grad():
+        paths = outputs["motion.all_traj_preds"][-1, 0].clone().requires_grad_()
+        layer_losses(paths, outputs["motion.all_traj_scores"][-1, 0], targets, known)["loss_traj"].backward()
+    assert paths.grad is not None
+    moved = paths.grad[..., :2].flip(-2).cumsum(-2).flip(-2)
+    deviations = paths.grad[..., 2:4] * paths[..., 2:4].detach()
+    correlation = paths.grad[..., 4:] * (1 - paths[..., 4:].detach() ** 2)
+    gradient = torch.cat((moved, deviations, correlation), -1).sum((0, 1)).flatten()
+    stage2_clip.check_gradient("motion_head.traj_reg_branches.2.4.bias", gradient)
+
+
 def test_likelihood_of_a_standard_normal_distribution() -> None:
     """One metre off: half a squared deviation and log 2π; without a density, nothing."""
     certain = torch.tensor([[0.0, 0, 1, 1, 0], [0, 0, 1, 1, 1]])

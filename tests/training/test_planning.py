@@ -21,6 +21,18 @@ def test_losses_are_the_reference_s(stage2_clip: GoldenClip) -> None:
         stage2_clip.check(f"planning.{name}", loss)
 
 
+def test_the_last_branch_gets_the_reference_s_gradient(stage2_clip: GoldenClip) -> None:
+    """It gives displacements, each of which moves all points from there on."""
+    truth = stage2_clip.truth
+    driven, mask = truth["sdc_planning"][0, 0], truth["sdc_planning_mask"][0, 0]
+    with torch.enable_grad():
+        plan = stage2_clip.outputs["planning.sdc_traj"][0].clone().requires_grad_()
+        boxes = [truth[f"gt_future_boxes.{step}"] for step in range(1, 7)]
+        torch.stack(list(planning_losses(plan, driven, mask, boxes).values())).sum().backward()
+    assert plan.grad is not None
+    stage2_clip.check_gradient("planning_head.reg_branch.2.bias", plan.grad.flip(0).cumsum(0).flip(0).flatten())
+
+
 def test_distance_is_averaged_over_known_steps() -> None:
     """3-4-5 at the first step, nothing known of the second."""
     plan, mask = torch.tensor([[3.0, 4.0], [90.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
