@@ -78,9 +78,17 @@ def negative_log_likelihood(trajectories: Tensor, targets: Tensor) -> Tensor:
 
     A distribution is its mean (x, y), the inverses of both deviations and the correlation.
     """
+    with torch.no_grad():
+        finite = _negative_log_density(trajectories, targets).isfinite()
+    # What is not finite must not be computed with a gradient, which would be NaN though the value is left out.
+    standard = trajectories.new_tensor((0.0, 0.0, 1.0, 1.0, 0.0))
+    sound = torch.where(finite.unsqueeze(-1), trajectories, standard)
+    return torch.where(finite, _negative_log_density(sound, targets), 0)
+
+
+def _negative_log_density(trajectories: Tensor, targets: Tensor) -> Tensor:
     x, y, inverse_x, inverse_y, correlation = trajectories.unbind(-1)
     dx, dy = (x - targets[..., 0]) * inverse_x, (y - targets[..., 1]) * inverse_y
     root = (1 - correlation**2).rsqrt()
     exponent = 0.5 * root**2 * (dx**2 + dy**2 - 2 * correlation * dx * dy)
-    density = exponent - (inverse_x * inverse_y * root).log() + LOG_TWO_PI
-    return torch.where(density.isfinite(), density, 0)
+    return exponent - (inverse_x * inverse_y * root).log() + LOG_TWO_PI

@@ -44,6 +44,15 @@ def test_likelihood_of_a_standard_normal_distribution() -> None:
     )
 
 
+def test_without_a_density_there_is_no_gradient_either() -> None:
+    """A correlation that has saturated at 1, and a deviation that has overflown."""
+    with torch.enable_grad():
+        degenerate = torch.tensor([[0.0, 0, 1, 1, 1], [0, 0, math.inf, 1, 0]], requires_grad=True)
+        negative_log_likelihood(degenerate, torch.ones(2)).sum().backward()
+    assert degenerate.grad is not None
+    assert not degenerate.grad.any()
+
+
 def test_the_mode_nearest_on_average_is_trained() -> None:
     """The second mode is 1 m off all along, the first ends where it should and is 5 m off before."""
     paths = torch.tensor([[[5.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]])
