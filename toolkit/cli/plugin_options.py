@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+PANEL = "Options of plugins"
+"""Where help shows them: apart, so that a long name does not narrow what is said about the others."""
+
 
 def plugin_option(option: str, key: str, meaning: str, kind: Any, note: Callable[[typer.Context, Any], None]) -> Any:
     """A command's parameter for an option such as ``"--motion-anchors"`` of a type such as `Path` or `bool`.
@@ -17,7 +20,7 @@ def plugin_option(option: str, key: str, meaning: str, kind: Any, note: Callable
 
     def holder(value: Any = False if kind is bool else None) -> None: ...
 
-    declared = typer.Option(option, help=meaning, callback=note, expose_value=False)
+    declared = typer.Option(option, help=meaning, callback=note, expose_value=False, rich_help_panel=PANEL)
     holder.__annotations__["value"] = Annotated[kind if kind is bool else kind | None, declared]
     application = typer.Typer(add_completion=False)
     application.command()(holder)

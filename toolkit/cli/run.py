@@ -48,7 +48,7 @@ def run_command(
     precision: PrecisionOption = Precision.FP32,
     first_frame: Annotated[
         Literal["evaluation", "training"],
-        typer.Option(help="Ego motion at a scene's start, as in the reference's evaluation or training."),
+        typer.Option(metavar="MODE", help="Ego motion at a scene's start, as in UniAD's evaluation or training."),
     ] = "evaluation",
     workers: Annotated[
         int, typer.Option(min=1, max=1024, help="Processes that run a scene each, with a session of their own.")
@@ -69,8 +69,8 @@ def run_command(
 
     A frame whose results are not finite is left out; the rest are written, and the exit status is 1.
 
-    Scenes have nothing to do with each other: --workers runs several at once, --cluster gives them to the machines of a
-    Ray cluster, and --shard runs a part of them, all with the same results (docs/many-scenes.md).
+    Scenes have nothing to do with each other: --workers runs several at once, --cluster gives them to a Ray cluster,
+    and --shard runs a part of them, all with the same results (docs/many-scenes.md).
 
     Example: [bold]uniad-toolkit run bundle frames -o results[/] or
     [bold]uniad-toolkit run bundle 'nuscenes:data/nuscenes?version=v1.0-mini&split=mini_val' -o results[/]
