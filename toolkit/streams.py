@@ -61,13 +61,16 @@ def keep_descriptors() -> None:
 
 
 def guarded(stream: TextIO | None, lost: Callable[[OSError], None] = lambda error: None) -> TextIO | None:
-    """The stream anew over a guarded file, silent by default; None, Python's name for a closed one, stays None."""
+    """The stream anew over a guarded file, silent by default; None, Python's name for a closed one, stays None.
+
+    What its encoding lacks is written as an escape.
+    """
     if stream is None:
         return None
     stream.flush()
     return io.TextIOWrapper(
         io.BufferedWriter(GuardedFile(stream.fileno(), lost)),
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors="backslashreplace",
         line_buffering=bool(stream.line_buffering),
     )

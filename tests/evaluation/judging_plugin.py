@@ -92,6 +92,14 @@ METRICS = (
         lambda measured, folder: Verdict([figure("seen/all", sum(measured.values), unit="")]),
     ),
     Metric("far", "nothing", (), (), without_package, lambda measured, folder: Verdict()),
+    Metric(
+        "lost",
+        "frames of nobody",
+        (),
+        (),
+        lambda truth: measure_cars,
+        lambda measured, folder: Verdict(rankings=[Ranking("end", "end", "m", {"nowhere": 1.0})]),
+    ),
     Metric("broken", "nothing", ("wheels",), (), lambda truth: measure_end, sum_up_ends),
 )
 

@@ -232,12 +232,19 @@ def test_a_metric_without_its_package_leaves_the_others_alone(
     assert "note far: not judged: far needs a package that is not installed; pip install it" in said(capsys)
 
 
+@pytest.mark.parametrize(
+    ("metric", "reason"),
+    [
+        ("broken", "AttributeError"),
+        ("lost", "ValueError: the ranking 'end' has 'nowhere', no token of a judged frame"),
+    ],
+)
 def test_a_metric_that_fails_is_named_with_its_plugin(
-    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    metric: str, reason: str, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert evaluate(results, "-o", tmp_path / "out", metrics="broken") == 2
+    assert evaluate(results, "-o", tmp_path / "out", metrics=metric) == 2
     printed = said(capsys)
-    assert f"plugin '{judging_plugin.__file__}' (a file) fails in the metric broken: AttributeError" in printed
+    assert f"plugin '{judging_plugin.__file__}' (a file) fails in the metric {metric}: {reason}" in printed
 
 
 def test_an_unknown_metric_is_refused(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -211,6 +211,10 @@ class _Work:
         return Measured(truth, tuple(self.frames), tuple(self.values))
 
     def _found(self, verdict: Verdict, gaps: Sequence[GapCount]) -> MetricFindings:
+        judged = {scene.frames[index].token for scene, index in self.frames}
+        for ranking in verdict.rankings:
+            for token in ranking.badness.keys() - judged:
+                raise ValueError(f"the ranking {quoted(ranking.name)} has {quoted(token)}, no token of a judged frame")
         return found(self.metric.name, len(self.values), verdict, gaps)
 
     def _ask(self, question: Callable[[], Any], passed: tuple[type[Exception], ...] = ()) -> Any:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.streams import guarded
+
 pytestmark = pytest.mark.thorough
 
 FULL = Path("/dev/full")
@@ -85,6 +87,13 @@ def test_closed_output(folder: Path) -> None:
     status, _, errors = shell(f"{WRITE} >&-", folder)
     assert (status, errors) == (0, "")
     assert {path.read_text() for path in (folder / "out").iterdir()} == {""}
+
+
+def test_characters_that_the_encoding_lacks(tmp_path: Path) -> None:
+    """Tables have some; a terminal of another language's encoding shows their escapes."""
+    with (tmp_path / "out").open("w", encoding="ascii") as file:
+        print("±51.2 m", file=guarded(file), flush=True)
+    assert (tmp_path / "out").read_text() == "\\xb151.2 m\n"
 
 
 def test_deleted_working_folder(folder: Path) -> None:
