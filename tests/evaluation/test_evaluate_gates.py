@@ -132,3 +132,11 @@ def test_against_what_has_other_figures(results: Path, tmp_path: Path, capsys: p
     (tmp_path / "p.json").write_text('{"comfort/jerk": 1.0}')
     evaluated(tmp_path / "out", [results], "--against", tmp_path / "p.json")
     assert "p.json has no figure of this evaluation: there is nothing to compare" in said(capsys)
+
+
+@pytest.mark.parametrize("option", [("--session", "torch"), ("--precision", "fp32"), ("--workers", "2")])
+def test_options_of_a_run_are_refused_with_finished_results(
+    option: tuple[str, str], results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(results, "-o", tmp_path / "out", *option) == 2
+    assert f"{option[0]} says how a bundle is run, and the results are of a run already" in said(capsys)

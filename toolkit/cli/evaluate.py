@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 RESULTS = "results"
 """Folder in the output, of a bundle's results."""
 
+FOR_BUNDLES = ("session", "precision", "workers", "threads", "cluster")
+"""Options that say how a bundle is run."""
+
 
 @hookimpl
 def uniad_commands(app: typer.Typer) -> None:
@@ -100,7 +103,9 @@ def evaluate_command(
     require_metrics(requirements, [metric.name for _, metric in chosen])
     other = None if against is None else read_other(against)
     bundle = _only_bundle(results)
-    if bundle is not None:
+    if bundle is None:
+        _require_unset(context, FOR_BUNDLES)
+    else:
         require_precision(precision, (session,), plugins)
         if cluster is not None:
             require_cluster(cluster, workers)
@@ -161,6 +166,14 @@ def _only_bundle(sources: Sequence[Path]) -> Path | None:
     if bundles and len(sources) > 1:
         raise InputError(f"{bundles[0]} is a bundle; evaluate it alone, or give folders of results")
     return bundles[0] if bundles else None
+
+
+def _require_unset(context: typer.Context, names: Sequence[str]) -> None:
+    """Raise InputError for an option among these that the user has given."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--{name} says how a bundle is run, and the results are of a run already; leave it out")
 
 
 def _run(
