@@ -34,6 +34,8 @@ _MOST_BELOW, _MOST_NAMED = 3, 40
 """Series whose names stand below the plot, in one line, and those that are named at all."""
 _MOST_MARKERS = 12
 """Of a line, unless it is interrupted: then a marker may be all there is to see of a part."""
+_MOST_LETTERS = 90
+"""Of names side by side below the bars, each in as much room as the longest takes, beside a legend."""
 _MOST_NUMBERS = 24
 """Bars that have their numbers above them."""
 _LEAST, _MOST = 1e-30, 1e30
@@ -108,9 +110,10 @@ def _draw_bars(axes: Axes, series: Sequence[Series]) -> None:
             axes.bar_label(bars, fmt="%.3g", padding=2, fontsize=8, color=_INK)
         for place in at[np.isnan(y)]:
             axes.text(place, 0, "–", ha="center", va="bottom", color=_INK)
-    crowded = sum(len(shown(name, _LONGEST_LABEL)) + 2 for name in names) > 90
+    labels = [shown(name, _LONGEST_LABEL) for name in names]
+    crowded = len(labels) * max(map(len, labels), default=0) > _MOST_LETTERS
     slanted: Any = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
-    axes.set_xticks(range(len(names)), [shown(name, _LONGEST_LABEL) for name in names], parse_math=False, **slanted)
+    axes.set_xticks(range(len(names)), labels, parse_math=False, **slanted)
 
 
 def _scale(axes: Axes, series: Sequence[Series]) -> None:
