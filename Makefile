@@ -22,8 +22,9 @@ $(INSTALLED): setup.py constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/uniad-toolkit demo -o $(DEMO) --force
 
+# Tests list folders into which Python would write the bytecode of plugins.
 test: $(INSTALLED)
-	$(PYTEST)
+	PYTHONDONTWRITEBYTECODE=1 $(PYTEST)
 
 check: lint
 	$(PYTEST) -m 'not converts and not thorough and not slow and not gpu'
