@@ -107,6 +107,20 @@ def stops_held() -> Iterator[None]:
             signal.raise_signal(held[0])
 
 
+@contextmanager
+def stops_blocked() -> Iterator[None]:
+    """A stop that comes within the block takes effect at its end, in a library as well that handles the signals itself.
+
+    NVRTC does while it reads a source, and ends the process at once. It holds for this thread and those that are
+    started within the block; others still get the signals.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def end_with_parent(parent: int) -> None:
     """Have Linux kill this process when its parent, the process of this number, ends, however that ends."""
     if sys.platform == "linux":

@@ -13,6 +13,8 @@ import pytest
 from onnx import GraphProto, ModelProto
 
 from tests.graph.rewriting import text_model
+from toolkit.bounded.limits import CallFailed, Limits
+from toolkit.bounded.process import BoundedProcess
 from toolkit.errors import InputError
 from toolkit.graph import model_file
 from toolkit.graph.equivalence import outputs_of
@@ -129,7 +131,6 @@ BAD = {
     "name of bytes": (with_a_name_of_bytes, r"has a text that is no UTF-8, b'z\xd0'"),
     "operator of bytes": (with_an_operator_of_bytes, r"has a text that is no UTF-8, b'Rel\xd0'"),
     "many parts": (of_many_parts, "has more than 524288 parts, which no network needs"),
-    "too many parts": (of_too_many_parts, "it takes more memory than a file of its size should"),
     "missing": (lambda path: path, "cannot be read: No such file"),
     "empty": (empty, "is empty"),
     "damaged": (damaged, "cannot be read"),
@@ -159,6 +160,14 @@ BAD = {
     "cast to nothing": (nodes("y = Cast <to = 99> (x)"), "a nameless Cast node has the attribute to = 99; it must be"),
     "attribute without a type": (without_attribute_type, "ONNX's checker refuses the model"),
 }
+
+
+def test_a_file_that_takes_gigabytes_is_refused(tmp_path: Path) -> None:
+    """In a process of its own: one that has freed gigabytes may take them again."""
+    path = of_too_many_parts(tmp_path / "model.onnx")
+    with BoundedProcess(Limits(seconds=120, bytes=8 * 10**9)) as process, pytest.raises(CallFailed) as refusal:
+        process.call(read_model, path)
+    assert f"{path} cannot be read: it takes more memory than a file of its size should" in str(refusal.value)
 
 
 @pytest.mark.parametrize(("write", "message"), BAD.values(), ids=BAD)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from toolkit.stops import stops_blocked
 from toolkit.text import LONGEST, LONGEST_LINE, shown
 
 console = Console(highlight=False, emoji=False)
@@ -65,8 +66,13 @@ def without_progress(wanted: bool) -> Iterator[None]:
 def step(name: str) -> Iterator[None]:
     """Show a running step, then its duration."""
     started = time.perf_counter()
-    with progress.status(plain(name)):
+    status = progress.status(plain(name))
+    with stops_blocked():  # for the thread that draws it: a stop concerns the main thread alone
+        status.start()
+    try:
         yield
+    finally:
+        status.stop()
     print_duration(time.perf_counter() - started, name)
 
 

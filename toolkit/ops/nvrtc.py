@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError
+from toolkit.stops import stops_blocked
 
 INSTALL = "install them with: pip install 'uniad-toolkit[cuda]'"
 
@@ -26,7 +27,8 @@ def compile_kernel(source: Path, architecture: str, macros: Mapping[str, str | i
     encoded = [option.encode() for option in options]
     program = _check(nvrtc, nvrtc.nvrtcCreateProgram(source.read_bytes(), str(source).encode(), 0, [], []))
     try:
-        (status,) = nvrtc.nvrtcCompileProgram(program, len(encoded), encoded)
+        with stops_blocked():
+            (status,) = nvrtc.nvrtcCompileProgram(program, len(encoded), encoded)
         if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
             raise InputError(f"{source} does not compile for {architecture}: {_first_error(nvrtc, program)}")
         sizer, getter = (
