@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from toolkit.config.model import ModelConfig
     from toolkit.runtime.results import FrameResult
+    from toolkit.training.spec import Training
     from toolkit.visualize.birds_eye import Layer
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -196,7 +197,8 @@ class Submodule:
 
     `tables` are those parts of the state that are tables. `interpretation` says what the results mean; a submodule in
     place of another that has none keeps that of the other. `draw(picture, view, result)` draws further results on the
-    view from above. `refinements` change results where the user wants it.
+    view from above. `refinements` change results where the user wants it. `training` says how it is trained; a
+    submodule without it is run, but nothing of it is trained.
 
     `keep_fp32` are glob patterns of node names, without the submodule's own (``"*box_head*"``; ``"*"`` for all), that
     stay in FP32 when the model's precision is reduced. The GPU session has no such nodes: there ``"*"`` alone counts.
@@ -221,6 +223,7 @@ class Submodule:
     interpretation: Interpretation | None = None
     draw: Layer | None = None
     refinements: tuple[Refinement, ...] = ()
+    training: Callable[[], Training] | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:

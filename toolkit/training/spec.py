@@ -1,0 +1,76 @@
+"""How a submodule states how it is trained. The core loops over clips and sums; it knows no loss by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from toolkit.config.model import ModelConfig
+    from toolkit.data.ground_truth import AnnotatedScene, Gap, GroundTruth
+
+STAGES = (1, 2)
+Option = bool | float
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A frame of a clip as a submodule meets it in training."""
+
+    tensors: Tensors
+    """The frame's inputs, and what the submodules before gave, by name. Sizes that inference fixes go by the frame."""
+    truth: Tensors
+    """The frame's ground truth by name, of all submodules."""
+    state: Tensors | None
+    """What the submodule's step left in the frame before; None in the first one."""
+    index: int
+    """From 0 in the clip."""
+    last: bool
+    """Whether this is the clip's last frame, the present."""
+    stage: int
+    options: Mapping[str, Option]
+    """The submodule's `Training.options`, as the user changed them."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a submodule gives for one frame in training."""
+
+    tensors: Tensors = field(default_factory=dict)
+    """For the submodules that follow: its outputs, and whatever else their training reads."""
+    losses: Tensors = field(default_factory=dict)
+    """Under their official names. Those with "loss" in their name are trained on, others are figures."""
+    state: Tensors | None = None
+    """For its next frame."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a submodule is trained, in the `stages` in which the network has it.
+
+    `step(module, moment)` carries out one frame. `truth(truth, scene, index, config, last)` makes the arrays of
+    `Moment.truth` of key frame `index` of a scene, or says what the data set lacks; `last` as in `Moment`.
+    `prepare(module, stage)` freezes what the stage does not train, and sets what of it stays in evaluation mode; it is
+    asked whenever the network has been set to training mode.
+
+    With `history` the submodule's state does not come from the clip's loop: before each frame the frames before it, or
+    for the first one the frame itself, are run from scratch by this submodule and those it reads from, without gradient
+    and in evaluation mode.
+    """
+
+    step: Callable[[nn.Module, Moment], Step]
+    truth: Callable[[GroundTruth, AnnotatedScene, int, ModelConfig, bool], Mapping[str, NDArray[Any]] | Gap] | None = (
+        None
+    )
+    prepare: Callable[[nn.Module, int], None] | None = None
+    stages: tuple[int, ...] = STAGES
+    history: bool = False
+    options: Mapping[str, Option] = field(default_factory=dict)
+    """Defaults of settings that are this submodule's own, such as the rate of a random part; 0 or False switches off
+    what is random."""
