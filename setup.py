@@ -11,6 +11,7 @@ TENSORRT_RTX = [
 NUSCENES = ["nuscenes-devkit>=1.2", "motmetrics>=1.4", "pandas>=2"]
 VIDEO = ["imageio-ffmpeg>=0.5"]
 RERUN = ["rerun-sdk>=0.23", "pyarrow>=14.0.2,<23"]
+TRAINING = ["lightning-fabric>=2.6.6"]
 RAY = ["ray[client]>=2.60"]
 
 setup(
@@ -84,12 +85,14 @@ setup(
         "video": VIDEO,
         "rerun": RERUN,
         "ray": RAY,
+        "training": TRAINING,
         "dev": [
             *TENSORRT_RTX,
             *NUSCENES,
             *VIDEO,
             *RERUN,
             *RAY,
+            *TRAINING,
             "transformers>=4.50",
             "tensorrt-cu13-bindings>=11",
             "pytest>=8.2",

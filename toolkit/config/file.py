@@ -15,6 +15,8 @@ from toolkit.errors import InputError
 from toolkit.storage.regular_file import open_regular, readable_file
 from toolkit.storage.typed import decode
 
+TRAINING = "training"
+"""The table that says how the model is trained; see `toolkit.training.config`."""
 MAX_BYTES = 2**16
 MAX_DOTS = 1000
 """In a line. Python's parser of TOML takes time and memory by the square of the parts of a dotted key."""
@@ -48,6 +50,7 @@ def config_files(path: Path) -> list[Path]:
 def load_toml(path: Path) -> ModelConfig:
     """The configuration in a TOML file. Raises InputError."""
     values = read_toml(path, "config", "see docs/configs.md")
+    values.pop(TRAINING, None)
     try:
         return decode(ModelConfig, values, root="config", largest=None)
     except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional
 
 FOCAL_ALPHA = 0.25
@@ -71,8 +71,19 @@ def dice_loss(predicted: Tensor, true: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 def averaged(total: Tensor, count: Tensor | float) -> Tensor:
-    """A sum over what it counts. The rounding step of the sum's type is added below, as mmdetection does."""
-    return total / (count + torch.finfo(total.dtype).eps)
+    """A sum over what it counts. The rounding step of the sum's type is added below, as mmdetection does.
+
+    Where several processes train together, the count is the mean of theirs.
+    """
+    return total / (_mean_over_processes(count, total) + torch.finfo(total.dtype).eps)
+
+
+def _mean_over_processes(count: Tensor | float, like: Tensor) -> Tensor | float:
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return count
+    mean = torch.as_tensor(count, dtype=like.dtype, device=like.device).clone()
+    distributed.all_reduce(mean)
+    return mean / distributed.get_world_size()
 
 
 def hungarian(cost: Tensor) -> tuple[Tensor, Tensor]:

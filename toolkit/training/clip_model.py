@@ -1,0 +1,110 @@
+"""The network over a clip: every frame through every submodule's training step, and the losses of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.network import Network
+from toolkit.specs import Submodule
+from toolkit.training.clip import Clip, ClipFrame
+from toolkit.training.spec import Moment, Option, Step, Tensors, Training
+
+
+class ClipModel(nn.Module):
+    """A network that is trained in a stage; `options` are those of each submodule by its name.
+
+    A submodule that does not say how it is trained runs as in inference, without gradient.
+    """
+
+    def __init__(self, network: Network, stage: int, options: Mapping[str, Mapping[str, Option]]) -> None:
+        super().__init__()
+        self.network, self.stage, self.options = network, stage, options
+        self.trained: dict[str, Training] = {
+            each.name: each.training() for each in network.graph.submodules if each.training is not None
+        }
+        network.requires_grad_(True)
+        for name in network.parts.keys() - self.trained.keys():
+            network.parts[name].requires_grad_(False)
+        self.set_modes()
+
+    def set_modes(self) -> None:
+        """Training mode, except for what the submodules keep out of it."""
+        self.train()
+        for name, part in self.network.parts.items():
+            if name not in self.trained:
+                part.eval()
+            elif (prepare := self.trained[name].prepare) is not None:
+                prepare(part, self.stage)
+
+    def forward(self, clip: Clip) -> dict[str, Tensor]:
+        """The losses and figures of a clip by their official names."""
+        losses: dict[str, Tensor] = {}
+        states: dict[str, Tensors | None] = {}
+        histories: dict[str, Tensors | None] = {}
+        for index, frame in enumerate(clip.frames):
+            if index != 1:  # for the second frame the history is what it was for the first
+                histories = self._history(clip.frames[max(index - 1, 0)], histories)
+            tensors = dict(frame.inputs)
+            last = index == len(clip.frames) - 1
+            for submodule in self.network.graph.submodules:
+                state = histories.get(submodule.name, states.get(submodule.name))
+                step = self._step(submodule, tensors, frame.truth, state, index, last=last)
+                tensors |= step.tensors
+                losses |= step.losses
+                states[submodule.name] = step.state
+        return losses
+
+    @torch.no_grad()
+    def _history(self, frame: ClipFrame, before: Mapping[str, Tensors | None]) -> dict[str, Tensors | None]:
+        """The states of the submodules with a history after one more frame."""
+        keepers = {name for name, training in self.trained.items() if training.history}
+        needed = self._needed_by(keepers)
+        self.eval()
+        tensors, states = dict(frame.inputs), {}
+        for submodule in self.network.graph.submodules:
+            if submodule.name in needed:
+                step = self._step(submodule, tensors, frame.truth, before.get(submodule.name), 0, last=False)
+                tensors |= step.tensors
+                if submodule.name in keepers:
+                    states[submodule.name] = step.state
+        self.set_modes()
+        return states
+
+    def _needed_by(self, names: set[str]) -> set[str]:
+        """These submodules, and all that they read from in the same frame."""
+        producers = {spec.name: each.name for each in self.network.graph.submodules for spec in each.outputs}
+        needed = set(names)
+        for submodule in reversed(self.network.graph.submodules):
+            if submodule.name in needed:
+                needed |= {producers[name] for name in submodule.reads if name in producers}
+        return needed
+
+    def _step(
+        self, submodule: Submodule, tensors: Tensors, truth: Tensors, state: Tensors | None, index: int, *, last: bool
+    ) -> Step:
+        if submodule.name not in self.trained:
+            with torch.no_grad():
+                return Step(self.network.run_submodule(submodule, tensors))
+        moment = Moment(tensors, truth, state, index, last, self.stage, self.options.get(submodule.name, {}))
+        return self.trained[submodule.name].step(self.network.parts[submodule.name], moment)
+
+
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """What is trained on: the sum of the means of all entries with "loss" in their name; NaN counts as 0."""
+    means = [value.mean() for name, value in losses.items() if "loss" in name]
+    summed: Tensor = sum((torch.where(mean.isnan(), 0, mean) for mean in means[1:]), means[0].nan_to_num(nan=0.0))
+    return summed
+
+
+def without_randomness(network: nn.Module, options: Mapping[str, Mapping[str, Option]]) -> dict[str, dict[str, Option]]:
+    """Switch all dropout of a network off; the options with those of random parts, which are numbers, at 0."""
+    for part in network.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    return {
+        name: {key: value if isinstance(value, bool) else 0.0 for key, value in own.items()}
+        for name, own in options.items()
+    }

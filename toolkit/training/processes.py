@@ -1,0 +1,63 @@
+"""The processes and devices that train together, through Lightning Fabric: one, or those that `torchrun` started."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import InputError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+LOST = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")
+"""What errors say that come of a connection to another process."""
+INSTALL = "pip install 'uniad-toolkit[training]'"
+
+
+class TrainingPrecision(StrEnum):
+    """In what a network is computed while it is trained; its weights are FP32."""
+
+    FP32 = "fp32"
+    TF32 = "tf32"
+    BF16 = "bf16"
+
+
+def make_fabric(precision: TrainingPrecision, device: str) -> Fabric:
+    """Fabric on all processes of the run; it joins those that `torchrun` started.
+
+    `device` is "auto", "cpu" or "cuda". Raises InputError if Fabric is absent, or the device.
+    """
+    try:
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies.ddp import DDPStrategy
+    except ImportError as error:
+        raise InputError(f"training needs Lightning Fabric; {INSTALL}") from error
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: there is no CUDA device here, or PyTorch is a build without CUDA")
+    if precision is TrainingPrecision.TF32:
+        torch.set_float32_matmul_precision("high")
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    # What a clip does not concern, such as the heads of a map without elements, has no gradient in it.
+    strategy: Any = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if world > 1 else "auto"
+    fabric = Fabric(
+        accelerator=device,
+        strategy=strategy,
+        devices=local,
+        num_nodes=max(1, world // local),
+        precision="bf16-mixed" if precision is TrainingPrecision.BF16 else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def is_dead_process(error: BaseException) -> bool:
+    """Whether an error comes of another process of the run that is gone."""
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return False
+    return isinstance(error, distributed.DistError) or any(sign in str(error) for sign in LOST)

@@ -1,0 +1,219 @@
+"""A training run: clips go through the network, and the optimiser steps, until the last epoch or a stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from toolkit.errors import CheckFailed, InputError
+from toolkit.stops import end_with_parent, stops_held
+from toolkit.training.clip import Clip, ClipFrame
+from toolkit.training.clip_model import ClipModel, total
+from toolkit.training.clips import Clips, Place, Share, places
+from toolkit.training.config import TrainingConfig
+from toolkit.training.journal import Journal, StepRecord
+from toolkit.training.optimiser import BASE, clip_gradients, make_optimiser, schedule, set_rates
+from toolkit.training.run_checkpoint import EPOCH_FILE, STOPPED_FILE, Position, RunCheckpoint, save_checkpoint
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run and where it writes. `workers` are processes that make clips for each process that trains.
+
+    After `steps` of the optimiser in all it ends, as if it had been stopped; None for no such end. `told` hears of
+    every step, and `epoch_ended` of every epoch's checkpoint, both in the first process alone.
+    """
+
+    folder: Path
+    config: TrainingConfig
+    workers: int = 0
+    steps: int | None = None
+    told: Callable[[StepRecord], None] = lambda record: None
+    epoch_ended: Callable[[Path], None] = lambda path: None
+
+
+def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCheckpoint | None = None) -> Path:
+    """Train, and return the last checkpoint. A stop leaves one as well, before it takes effect.
+
+    Raises InputError if there are no clips, or for a `start` of another network; CheckFailed if a loss is not finite.
+    """
+    if not len(clips):
+        raise InputError("there is no clip to train on: no scene has so many key frames with ground truth in a row")
+    config = run.config
+    share = Share(fabric.global_rank, fabric.world_size)
+    torch.manual_seed(config.seed + share.rank)
+    position = Position() if start is None else start.position
+    optimiser = make_optimiser(model.named_parameters(), config)
+    wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
+    if start is not None:
+        restore(start, optimiser)
+    journal = Journal(run.folder, position.step) if share.rank == 0 else None
+    state = _State(run, model, optimiser, position, torch.get_rng_state())
+    checkpoint = run.folder / EPOCH_FILE.format(position.epoch)
+    try:
+        for epoch in range(position.epoch, config.epochs):
+            for record in _epoch(state, wrapped, wrapped_optimiser, clips, fabric, share, epoch):
+                if journal is not None:
+                    journal.write(record)
+                    run.told(record)
+                if state.position.step == run.steps:
+                    raise _EnoughSteps
+            state.position = replace(state.position, epoch=epoch + 1, clips=0)
+            checkpoint = run.folder / EPOCH_FILE.format(epoch + 1)
+            if journal is not None:
+                state.save(checkpoint)
+                journal.draw()
+                run.epoch_ended(checkpoint)
+    except (KeyboardInterrupt, _EnoughSteps) as stop:
+        checkpoint = run.folder / STOPPED_FILE
+        if journal is not None:
+            state.save(checkpoint)
+            journal.draw()
+        if isinstance(stop, KeyboardInterrupt):
+            raise
+    return checkpoint
+
+
+class _EnoughSteps(Exception):
+    """The run has made the steps that were asked for."""
+
+
+def steps_in_all(clips: int, config: TrainingConfig, world: int) -> int:
+    """Steps of the optimiser from the first to the last epoch."""
+    return config.epochs * -(-clips // (world * config.accumulate))
+
+
+@dataclass
+class _State:
+    """What a run is at, as of its last whole step."""
+
+    run: Run
+    model: ClipModel
+    optimiser: torch.optim.Optimizer
+    position: Position
+    random_state: Tensor
+
+    def save(self, path: Path) -> None:
+        config = asdict(self.run.config)
+        with stops_held():
+            weights = self.model.network.weights()
+            save_checkpoint(path, weights, self.optimiser.state_dict(), self.position, self.random_state, config)
+
+
+def _epoch(
+    state: _State,
+    model: Callable[[Clip], Mapping[str, Tensor]],
+    optimiser: Any,
+    clips: Clips,
+    fabric: Fabric,
+    share: Share,
+    epoch: int,
+) -> Iterator[StepRecord]:
+    """The steps of an epoch that are still to be made; `state` follows."""
+    config = state.run.config
+    todo = places(len(clips), epoch, config.seed, share, config.accumulate)[state.position.clips :]
+    source = iter(_loader(clips, todo, state.run.workers))
+    torch.set_rng_state(state.random_state)
+    for _ in range(len(todo) // config.accumulate):
+        set_rates(state.optimiser, factor := schedule(state.position.step, epoch, config))
+        started, waited = time.perf_counter(), 0.0
+        sums: dict[str, Tensor] = {}
+        for number in range(config.accumulate):
+            asked = time.perf_counter()
+            clip = to_device(next(source), fabric.device)
+            waited += time.perf_counter() - asked
+            last = number == config.accumulate - 1
+            with nullcontext() if last else fabric.no_backward_sync(model):  # type: ignore[arg-type]
+                losses = model(clip)
+                require_finite(losses, clip, state)
+                fabric.backward(total(losses) / config.accumulate)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach().double().mean() / config.accumulate
+        norm = clip_gradients(state.model.parameters(), config.gradient_norm)
+        with stops_held():
+            optimiser.step()
+            optimiser.zero_grad()
+            seen = state.position.clips + config.accumulate
+            state.position = replace(state.position, step=state.position.step + 1, clips=seen)
+            state.random_state = torch.get_rng_state()
+        names, values = list(sums), torch.stack(list(sums.values())).tolist()
+        yield StepRecord(
+            epoch=epoch + 1,
+            step=state.position.step,
+            learning_rate=config.learning_rate * factor,
+            total=sum(value for name, value in zip(names, values, strict=True) if "loss" in name),
+            gradient_norm=float(norm),
+            seconds=time.perf_counter() - started,
+            waited=waited,
+            losses=dict(zip(names, values, strict=True)),
+        )
+
+
+def _loader(clips: Clips, todo: list[Place], workers: int) -> DataLoader[Clip]:
+    """The clips in this order; not batched, for their frames differ in the number of objects."""
+    return DataLoader(
+        clips,  # type: ignore[arg-type]
+        sampler=todo,
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=_prepare_worker,
+    )
+
+
+def _prepare_worker(number: int) -> None:
+    """A stop concerns the process that trains; its end is the worker's."""
+    import os
+    import signal
+
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+        signal.signal(each, signal.SIG_IGN)
+    end_with_parent(os.getppid())
+
+
+def to_device(clip: Clip, device: torch.device) -> Clip:
+    """The clip with all its tensors on a device."""
+    return replace(
+        clip,
+        frames=tuple(
+            ClipFrame(
+                {name: value.to(device, non_blocking=True) for name, value in frame.inputs.items()},
+                {name: value.to(device, non_blocking=True) for name, value in frame.truth.items()},
+            )
+            for frame in clip.frames
+        ),
+    )
+
+
+def require_finite(losses: Mapping[str, Tensor], clip: Clip, state: _State) -> None:
+    """Raise CheckFailed, with a checkpoint of before, if a loss is NaN or infinite."""
+    trained = {name: value.detach().double().mean() for name, value in losses.items() if "loss" in name}
+    finite = torch.stack(list(trained.values())).isfinite().tolist()
+    if not all(finite):
+        broken = next(name for name, sound in zip(trained, finite, strict=True) if not sound)
+        state.save(path := state.run.folder / STOPPED_FILE)
+        raise CheckFailed(
+            f"{broken} is {float(trained[broken])} in clip {clip.name}, step {state.position.step + 1}; {path} is from "
+            "before it. Lower the learning rate, or look at the clip's ground truth"
+        )
+
+
+def restore(start: RunCheckpoint, optimiser: torch.optim.Optimizer) -> None:
+    """Give the optimiser what the checkpoint holds of it. Raises InputError if it is of another network."""
+    try:
+        optimiser.load_state_dict(start.optimiser)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"checkpoint {start.path} is of another network: {error!s:.200}") from error
+    for group in optimiser.param_groups:
+        if BASE not in group:
+            raise InputError(f"checkpoint {start.path} holds another optimiser; start a new run with --init")

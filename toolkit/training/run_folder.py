@@ -1,0 +1,72 @@
+"""The folder of a run: what it was started with, so that it goes on with the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from toolkit.config.file import to_toml
+from toolkit.config.model import ModelConfig
+from toolkit.errors import InputError
+from toolkit.storage.claims import claim_folder, folder_kind
+from toolkit.storage.json_file import read_json
+from toolkit.storage.outputs import new_folder
+from toolkit.text import quoted
+from toolkit.training.config import TrainingConfig
+from toolkit.training.settings import Options
+
+KIND = "training"
+MODEL_FILE, SETTINGS_FILE = "model.toml", "training.json"
+SHOWN = 12
+
+
+def settings_of(model: ModelConfig, training: TrainingConfig, options: Options) -> dict[str, Any]:
+    """All that decides about a run besides its data and what it starts from, as plain values."""
+    plain: dict[str, Any] = json.loads(
+        json.dumps({"model": model.to_dict(), "training": asdict(training), "options": options})
+    )
+    return plain
+
+
+def start_folder(
+    path: Path,
+    model: ModelConfig,
+    training: TrainingConfig,
+    options: Options,
+    *,
+    force: bool,
+    inputs: Iterable[Path | None],
+) -> None:
+    """Make the folder of a new run. Raises InputError as `claim_folder` does."""
+    target = claim_folder(path, KIND, force=force, inputs=inputs)
+    with new_folder(target) as folder:
+        (folder / MODEL_FILE).write_text(to_toml(model), encoding="utf-8")
+        settings = json.dumps(settings_of(model, training, options), indent=1)
+        (folder / SETTINGS_FILE).write_text(settings + "\n", encoding="utf-8")
+
+
+def require_same_run(path: Path, model: ModelConfig, training: TrainingConfig, options: Options) -> None:
+    """Raise InputError if the folder is of no run, or of one with other settings, which it names."""
+    if not path.is_dir() or folder_kind(path) != KIND:
+        raise InputError(f"{path} is the folder of no run that could be resumed; leave --resume out to start one")
+    stored = read_json(path / SETTINGS_FILE, "start the run anew")
+    changed = list(differences(stored, settings_of(model, training, options)))
+    if changed:
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        raise InputError(
+            f"{path} was started with other settings: {'; '.join(changed[:SHOWN])}{more}. Give the same, or start "
+            "a new run with --init and its last checkpoint"
+        )
+
+
+def differences(stored: Any, given: Any, name: str = "") -> Iterator[str]:
+    """Where two trees of plain values differ, such as "training.epochs: 6 -> 8"."""
+    if isinstance(stored, Mapping) and isinstance(given, Mapping):
+        for key in sorted({*stored, *given}):
+            place = f"{name}.{key}".lstrip(".")
+            yield from differences(stored.get(key), given.get(key), place)
+    elif stored != given:
+        yield f"{name}: {quoted(stored)} -> {quoted(given)}"
