@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from custom_ops.multi_scale_deformable_attention.op import multi_scale_deformable_attention
 from toolkit.nn.attention import ResidualAttention, add
+from toolkit.nn.dropout import Dropout
 from toolkit.nn.feedforward import FeedForward
 
 
@@ -15,7 +16,7 @@ class DeformableAttention(nn.Module):
     Offsets and attention logits come from the positional query, values from the map without position.
     """
 
-    def __init__(self, dims: int, heads: int, points: int) -> None:
+    def __init__(self, dims: int, heads: int, points: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
         self.points = points
@@ -23,6 +24,7 @@ class DeformableAttention(nn.Module):
         self.attention_weights = nn.Linear(dims, heads * points)
         self.value_proj = nn.Linear(dims, dims)
         self.output_proj = nn.Linear(dims, dims)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -52,17 +54,19 @@ class DeformableAttention(nn.Module):
             self.attention_weights(positioned).unflatten(-1, (self.heads, -1)).unsqueeze(0),
             list(spatial_shape),
         )
-        out: Tensor = self.output_proj(sampled.squeeze(0).flatten(-2))
-        return query + out
+        out: Tensor = query + self.dropout(self.output_proj(sampled.squeeze(0).flatten(-2)))
+        return out
 
 
 class DeformableDecoderLayer(nn.Module):
     """Self-attention, norm, deformable cross-attention, norm, FFN, norm (keys ``attentions``, ``ffns``, ``norms``)."""
 
-    def __init__(self, dims: int, heads: int, hidden: int, points: int = 4) -> None:
+    def __init__(self, dims: int, heads: int, hidden: int, points: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
-        self.attentions = nn.ModuleList([ResidualAttention(dims, heads), DeformableAttention(dims, heads, points)])
-        self.ffns = nn.ModuleList([FeedForward(dims, hidden)])
+        self.attentions = nn.ModuleList(
+            [ResidualAttention(dims, heads, dropout), DeformableAttention(dims, heads, points, dropout)]
+        )
+        self.ffns = nn.ModuleList([FeedForward(dims, hidden, dropout)])
         self.norms = nn.ModuleList([nn.LayerNorm(dims) for _ in range(3)])
 
     def forward(

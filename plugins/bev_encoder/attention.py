@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from custom_ops.multi_scale_deformable_attention.op import multi_scale_deformable_attention
+from toolkit.nn.dropout import Dropout
 
 QUEUE = 2
 """Length of the temporal queue: the previous BEV and the initial BEV query."""
@@ -28,13 +29,14 @@ class CameraFeatures:
 class TemporalSelfAttention(nn.Module):
     """Deformable attention of the BEV to the two maps of the temporal queue, averaged, plus the query."""
 
-    def __init__(self, dims: int, heads: int, points: int) -> None:
+    def __init__(self, dims: int, heads: int, points: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
         self.sampling_offsets = nn.Linear(QUEUE * dims, heads * QUEUE * points * 2)
         self.attention_weights = nn.Linear(QUEUE * dims, heads * QUEUE * points)
         self.value_proj = nn.Linear(dims, dims)
         self.output_proj = nn.Linear(dims, dims)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, query: Tensor, position: Tensor, queue: Tensor, reference: Tensor, spatial_shape: tuple[int, int]
@@ -48,8 +50,8 @@ class TemporalSelfAttention(nn.Module):
             self.split_queue(self.attention_weights(positioned)),
             list(spatial_shape),
         )
-        out: Tensor = self.output_proj(sampled.mean(0).flatten(-2))
-        return query + out
+        out: Tensor = query + self.dropout(self.output_proj(sampled.mean(0).flatten(-2)))
+        return out
 
     def split_queue(self, x: Tensor) -> Tensor:
         """[Q, heads * 2 * N] -> [2, Q, heads, N]."""
@@ -82,15 +84,16 @@ class CameraAttention(nn.Module):
 class SpatialCrossAttention(nn.Module):
     """Attention of each BEV query to the cameras that see its pillar, averaged over these, plus the query."""
 
-    def __init__(self, dims: int, heads: int, points: int) -> None:
+    def __init__(self, dims: int, heads: int, points: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.deformable_attention = CameraAttention(dims, heads, points)
         self.output_proj = nn.Linear(dims, dims)
+        self.dropout = Dropout(dropout)
 
     def forward(self, query: Tensor, view: CameraFeatures, spatial_shape: tuple[int, int]) -> Tensor:
         """Query [Q, C] -> [Q, C]. A pillar that no camera sees attends to nothing."""
         attended = self.deformable_attention(query, view, spatial_shape)
         cameras = view.visible.float().sum(0).clamp(min=1)
         mean = torch.where(view.visible[..., None], attended, 0).sum(0) / cameras[:, None]
-        out: Tensor = self.output_proj(mean)
-        return query + out
+        out: Tensor = query + self.dropout(self.output_proj(mean))
+        return out

@@ -12,6 +12,7 @@ from plugins.bev_encoder.attention import CameraFeatures, SpatialCrossAttention,
 from plugins.bev_encoder.geometry import CAN_BUS_SIZE, align_rotation, ego_shift, pillar_points, project
 from toolkit.config.model import ModelConfig
 from toolkit.nn.coordinates import bev_reference_points
+from toolkit.nn.dropout import RATE
 from toolkit.nn.feedforward import FeedForward
 from toolkit.nn.positional import LearnedPosition
 
@@ -28,10 +29,10 @@ class BevEncoderLayer(nn.Module):
         self.bev_shape = (bev.height, bev.width)
         self.feature_shape = config.image.features
         self.attentions = nn.ModuleList([
-            TemporalSelfAttention(dims, heads, bev.temporal_points),
-            SpatialCrossAttention(dims, heads, bev.spatial_points),
+            TemporalSelfAttention(dims, heads, bev.temporal_points, RATE),
+            SpatialCrossAttention(dims, heads, bev.spatial_points, RATE),
         ])  # fmt: skip
-        self.ffns = nn.ModuleList([FeedForward(dims, config.feedforward)])
+        self.ffns = nn.ModuleList([FeedForward(dims, config.feedforward, RATE)])
         self.norms = nn.ModuleList([nn.LayerNorm(dims) for _ in range(3)])
 
     def forward(self, bev: Tensor, position: Tensor, queue: Tensor, reference: Tensor, view: CameraFeatures) -> Tensor:

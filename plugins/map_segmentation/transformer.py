@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from custom_ops.multi_scale_deformable_attention.layers import DeformableAttention, DeformableDecoderLayer
 from toolkit.config.model import ModelConfig
 from toolkit.nn.coordinates import bev_reference_points, inverse_sigmoid
+from toolkit.nn.dropout import RATE
 from toolkit.nn.feedforward import FeedForward
 from toolkit.nn.positional import sine_grid
 
@@ -24,8 +25,8 @@ class DeformableEncoderLayer(nn.Module):
 
     def __init__(self, dims: int, heads: int, hidden: int, points: int = 4) -> None:
         super().__init__()
-        self.attentions = nn.ModuleList([DeformableAttention(dims, heads, points)])
-        self.ffns = nn.ModuleList([FeedForward(dims, hidden)])
+        self.attentions = nn.ModuleList([DeformableAttention(dims, heads, points, RATE)])
+        self.ffns = nn.ModuleList([FeedForward(dims, hidden, RATE)])
         self.norms = nn.ModuleList([nn.LayerNorm(dims) for _ in range(2)])
 
     def forward(self, x: Tensor, position: Tensor, reference: Tensor, spatial_shape: tuple[int, int]) -> Tensor:
@@ -69,7 +70,7 @@ class DeformableDecoder(nn.Module):
         self.spatial_shape = (config.bev.height, config.bev.width)
         self.layers = nn.ModuleList(
             [
-                DeformableDecoderLayer(config.embed, config.heads, config.feedforward)
+                DeformableDecoderLayer(config.embed, config.heads, config.feedforward, dropout=RATE)
                 for _ in range(config.map.decoder_layers)
             ]
         )

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from custom_ops.multi_scale_deformable_attention.op import multi_scale_deformable_attention
 from toolkit.config.model import ModelConfig
+from toolkit.nn.dropout import RATE, Dropout
 from toolkit.nn.feedforward import FeedForward
 from toolkit.nn.transformer import TransformerDecoderLayer, TransformerEncoderLayer
 
@@ -17,7 +18,7 @@ class ModeInteraction(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.interaction_transformer = TransformerEncoderLayer(config.embed, config.heads, config.feedforward)
+        self.interaction_transformer = TransformerEncoderLayer(config.embed, config.heads, config.feedforward, RATE)
 
     def forward(self, query: Tensor) -> Tensor:
         out: Tensor = self.interaction_transformer(query)
@@ -29,7 +30,7 @@ class MemoryInteraction(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.interaction_transformer = TransformerDecoderLayer(config.embed, config.heads, config.feedforward)
+        self.interaction_transformer = TransformerDecoderLayer(config.embed, config.heads, config.feedforward, RATE)
 
     def forward(self, query: Tensor, memory: Tensor, valid: Tensor | None = None) -> Tensor:
         """Attend from query [agents, modes, C] to memory [M, C] where valid (bool [M]) -> [agents, modes, C]."""
@@ -52,6 +53,7 @@ class GoalDeformableAttention(nn.Module):
         self.attention_weights = nn.Linear(dims, self.heads * self.steps * POINTS)
         self.value_proj = nn.Linear(dims, dims)
         self.output_proj = nn.Sequential(nn.Linear(self.steps * dims, dims), nn.LayerNorm(dims), nn.ReLU())
+        self.dropout = Dropout(RATE)
 
     def forward(self, query: Tensor, position: Tensor, bev: Tensor, goal: Tensor) -> Tensor:
         """Attend from query [agents, modes, C] to bev [cells, C] around goal [agents, modes, 2], (x, y) in [0, 1].
@@ -68,8 +70,8 @@ class GoalDeformableAttention(nn.Module):
             self.split_steps(self.attention_weights(positioned)),
             list(self.bev_size),
         )
-        out: Tensor = self.output_proj(sampled.view(agents, modes, -1))
-        return query + out
+        out: Tensor = query + self.dropout(self.output_proj(sampled.view(agents, modes, -1)))
+        return out
 
     def split_steps(self, x: Tensor) -> Tensor:
         """[agents, modes, heads * steps * N] -> [1, agents * modes * steps, heads, N]."""
@@ -82,7 +84,7 @@ class BevInteraction(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.attentions = nn.ModuleList([GoalDeformableAttention(config)])
-        self.ffns = nn.ModuleList([FeedForward(config.embed, config.feedforward)])
+        self.ffns = nn.ModuleList([FeedForward(config.embed, config.feedforward, RATE)])
         self.norms = nn.ModuleList([nn.LayerNorm(config.embed) for _ in range(2)])
 
     def forward(self, query: Tensor, position: Tensor, bev: Tensor, goal: Tensor) -> Tensor:

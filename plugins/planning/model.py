@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.config.model import ModelConfig
+from toolkit.nn.dropout import RATE
 from toolkit.nn.feedforward import mlp
 from toolkit.nn.transformer import TransformerDecoderLayer
 
@@ -24,7 +25,7 @@ class PlanDecoder(nn.Module):
 
     def __init__(self, dims: int, heads: int, hidden: int, layers: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([TransformerDecoderLayer(dims, heads, hidden) for _ in range(layers)])
+        self.layers = nn.ModuleList([TransformerDecoderLayer(dims, heads, hidden, RATE) for _ in range(layers)])
 
     def forward(self, query: Tensor, memory: Tensor) -> Tensor:
         """Decode query [1, C] from memory [cells, C] -> [1, C]."""

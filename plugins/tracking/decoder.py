@@ -13,6 +13,7 @@ from plugins.tracking.selection import where_valid
 from plugins.tracking.state import CODED_BOX
 from toolkit.config.model import BevConfig, ModelConfig
 from toolkit.nn.coordinates import inverse_sigmoid, to_metres
+from toolkit.nn.dropout import RATE
 from toolkit.nn.feedforward import mlp, normed_mlp
 
 PAST_STEPS = 8
@@ -51,7 +52,7 @@ class TrackDecoder(nn.Module):
         super().__init__()
         self.bev = config.bev
         self.layers = nn.ModuleList(
-            DeformableDecoderLayer(config.embed, config.heads, config.feedforward)
+            DeformableDecoderLayer(config.embed, config.heads, config.feedforward, dropout=RATE)
             for _ in range(config.tracking.layers)
         )
 

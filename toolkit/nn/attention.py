@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from toolkit.nn.dropout import Dropout
+
 MASKED_LOGIT = -1.0e4
 """Logit of a masked key: its weight underflows to exactly 0 in FP32 and FP16, and a row without any
 valid key stays finite (a plain average) instead of NaN."""
@@ -30,21 +32,22 @@ class MultiheadAttention(nn.Module):
     """Scaled dot-product attention on [..., N, C] tensors (Vaswani et al. 2017, section 3.2.2).
 
     State-dict keys equal `torch.nn.MultiheadAttention`'s. `valid` is a bool mask, True where a key may be
-    attended, broadcastable to [..., heads, queries, keys].
+    attended, broadcastable to [..., heads, queries, keys]. `dropout` is of the attention weights.
     """
 
-    def __init__(self, dims: int, heads: int) -> None:
+    def __init__(self, dims: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dims, dims))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dims))
         self.out_proj = nn.Linear(dims, dims)
+        self.dropout = Dropout(dropout)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None = None) -> Tensor:
         q, k, v = (split_heads(self._project(x, i), self.heads) for i, x in enumerate((query, key, value)))
         logits = mask_logits((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), valid)
-        out: Tensor = self.out_proj(merge_heads(logits.softmax(-1) @ v))
+        out: Tensor = self.out_proj(merge_heads(self.dropout(logits.softmax(-1)) @ v))
         return out
 
     def _project(self, x: Tensor, part: int) -> Tensor:
@@ -56,9 +59,10 @@ class MultiheadAttention(nn.Module):
 class ResidualAttention(nn.Module):
     """Attention with positional queries and keys, values without position, plus the query (key prefix ``attn``)."""
 
-    def __init__(self, dims: int, heads: int) -> None:
+    def __init__(self, dims: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.attn = MultiheadAttention(dims, heads)
+        self.attn = MultiheadAttention(dims, heads, dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -72,8 +76,9 @@ class ResidualAttention(nn.Module):
         """`query` [..., Q, C]; `key` [..., K, C], by default the query itself with its own position."""
         if key is None:
             key, key_position = query, query_position
-        out: Tensor = self.attn(add(query, query_position), add(key, key_position), key, valid)
-        return query + out
+        attended = self.attn(add(query, query_position), add(key, key_position), key, valid)
+        out: Tensor = query + self.dropout(attended)
+        return out
 
 
 def add(x: Tensor, position: Tensor | None) -> Tensor:

@@ -6,13 +6,16 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from toolkit.nn.dropout import Dropout
+
 
 class FeedForward(nn.Module):
     """Linear, ReLU, Linear, plus the input (keys ``layers.0.0``, ``layers.1``)."""
 
-    def __init__(self, dims: int, hidden: int) -> None:
+    def __init__(self, dims: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Sequential(nn.Linear(dims, hidden), nn.ReLU()), nn.Linear(hidden, dims))
+        inner = nn.Sequential(nn.Linear(dims, hidden), nn.ReLU(), Dropout(dropout))
+        self.layers = nn.Sequential(inner, nn.Linear(hidden, dims), Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.layers(x)
