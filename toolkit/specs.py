@@ -261,7 +261,7 @@ FRAME_INPUTS: tuple[TensorSpec, ...] = (
         "image",
         ("cameras", 3, "image_height", "image_width"),
         "float32",
-        "normalised, resized and padded camera images, RGB, in the camera order of the config",
+        "normalised, resized and padded camera images, cameras and colours in the order of the config",
     ),
     TensorSpec("lidar2img", ("cameras", 4, 4), "float32", "LiDAR frame (m) to pixels of the resized image"),
     TensorSpec("can_bus", (18,), "float32", "ego motion since the previous frame and CAN readings"),

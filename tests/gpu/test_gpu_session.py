@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from toolkit.bundle import Bundle
-from toolkit.config.model import ImageConfig, ModelConfig
+from toolkit.config.model import ChannelOrder, ImageConfig, ModelConfig
 from toolkit.data.pictures import IMAGE, PICTURES
 from toolkit.data.probe import probe_frames
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
@@ -123,10 +123,11 @@ def test_pictures_give_what_prepared_images_give(
         assert_equal(actual, expected)
 
 
-@pytest.mark.parametrize("scale", [0.25, 0.5, 0.3])
-def test_images_equal_those_of_the_cpu(scale: float) -> None:
+@pytest.mark.parametrize("order", ChannelOrder)
+@pytest.mark.parametrize("scale", [0.25, 0.5, 0.3, 1.0])
+def test_images_equal_those_of_the_cpu(scale: float, order: ChannelOrder) -> None:
     """Also out of a graph, for other pictures than it was captured with."""
-    config = ImageConfig(scale=scale)
+    config = ImageConfig(scale=scale, channel_order=order)
     on_gpu, on_cpu = CameraImages(config).to("cuda"), CameraImages(config)
     first, second = (torch.from_numpy(pixels(config, seed)) for seed in range(2))
     with torch.inference_mode():

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from toolkit.config.model import ImageConfig, ModelConfig
+from toolkit.config.model import ChannelOrder, ImageConfig, ModelConfig
 from toolkit.data.frames import CameraView, Command, Frame, Pose
 from toolkit.data.probe import probe_frame
 from toolkit.errors import InputError
@@ -47,5 +47,6 @@ def _picture(image: np.ndarray, config: ImageConfig) -> np.ndarray:
     """BGR [source height, source width, 3] of uint8, of which preprocessing makes about `image` [3, H, W] again."""
     height, width = config.resized
     pixels = image[:, :height, :width].transpose(1, 2, 0) * np.array(config.std) + np.array(config.mean)
-    bgr = np.clip(pixels[..., ::-1], 0, 255).astype(np.uint8)
+    bgr = pixels if config.channel_order is ChannelOrder.BGR else pixels[..., ::-1]
+    bgr = np.clip(bgr, 0, 255).astype(np.uint8)
     return np.asarray(cv2.resize(bgr, (config.source_width, config.source_height), interpolation=cv2.INTER_LINEAR))

@@ -35,15 +35,25 @@ class YawConvention(StrEnum):
     """The heading itself, as UniAD v2.0."""
 
 
+class ChannelOrder(StrEnum):
+    """In which order the network takes the colours of a picture; means and deviations have the same."""
+
+    RGB = "rgb"
+    """As UniAD-tiny, whose backbone was trained by PyTorch."""
+    BGR = "bgr"
+    """As UniAD-base, whose backbone was trained by Caffe."""
+
+
 @dataclass(frozen=True)
 class ImageConfig:
-    """Camera images: source size, scaling and normalisation (RGB), and the backbone's ResNet stages."""
+    """Camera images: source size, scaling and normalisation, and the backbone's ResNet stages."""
 
     cameras: tuple[str, ...] = CAMERAS
     source_width: int = 1600
     source_height: int = 900
     scale: float = 0.25
     pad_multiple: int = 32
+    channel_order: ChannelOrder = ChannelOrder.RGB
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     stage_blocks: tuple[int, ...] = (3, 4, 6, 3)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.config.model import ImageConfig, ModelConfig
+from toolkit.config.model import ChannelOrder, ImageConfig, ModelConfig
 from toolkit.data.ego_motion import FirstFrame, Float32Array, ego_motion
 from toolkit.data.frames import CameraView, Frame
 from toolkit.data.jpeg import jpeg_size
@@ -99,12 +99,15 @@ def load_images(frame: Frame, config: ImageConfig, memory: PictureMemory | None 
 
 
 def camera_image(image: Path | NDArray[np.uint8], config: ImageConfig) -> Float32Array:
-    """[3, padded height, padded width], RGB: normalised at full size, then resized, then padded with zeros.
+    """[3, padded height, padded width], the colours in the config's order: normalised at full size, then resized, then
+    padded with zeros.
 
     `image` is a JPEG file or an RGB array [height, width, 3] of uint8. InputError if it is unreadable or of another
     size than the config's.
     """
     pixels = load_image(image, config)
+    if config.channel_order is ChannelOrder.BGR:
+        pixels = pixels[..., ::-1]
     normalised = (pixels.astype(np.float32) - np.array(config.mean, np.float32)) * (1 / np.array(config.std)).astype(
         np.float32
     )

@@ -15,6 +15,8 @@ YAW_RATE = 0.15
 RADIUS = SPEED / YAW_RATE
 LIDAR_HEIGHT = 1.8
 """The drive, in seconds, metres and radians."""
+CONTRAST = 58.395
+"""Standard deviation of the colours of usual pictures, of 255."""
 
 
 def probe_frames(config: ModelConfig, length: int, scene_change: int) -> list[dict[str, np.ndarray]]:
@@ -67,7 +69,11 @@ def _lidar2img(config: ModelConfig) -> np.ndarray:
 
 
 def _images(config: ModelConfig, number: int) -> np.ndarray:
-    """Sums of drifting waves of random direction and phase, one set a camera, zero in the padding."""
+    """Sums of drifting waves of random direction and phase, one set a camera, zero in the padding.
+
+    Their deviation is that of usual pictures after the config's normalisation.
+    """
+    amplitude = 0.3 * np.float32(CONTRAST / config.image.std[0])
     (height, width), (padded_height, padded_width) = config.image.resized, config.image.padded
     y, x = np.mgrid[:height, :width].astype(np.float32)
     images = np.zeros((len(config.image.cameras), 3, padded_height, padded_width), np.float32)
@@ -76,5 +82,5 @@ def _images(config: ModelConfig, number: int) -> np.ndarray:
         for wave in waves:
             fx, fy, phase, drift = wave[:4]
             values = np.sin(0.15 * (fx * x + fy * y) + 6 * phase + drift * number)
-            image[:, :height, :width] += 0.3 * wave[4:, None, None] * values
+            image[:, :height, :width] += amplitude * wave[4:, None, None] * values
     return images

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from toolkit.config.model import CAMERAS, CanBusRotation, ImageConfig, ModelConfig
+from toolkit.config.model import CAMERAS, CanBusRotation, ChannelOrder, ImageConfig, ModelConfig
 from toolkit.data.ego_motion import ego_motion, recorded_pose, recorded_rotation
 from toolkit.data.frames import CameraView, CanReading, Command, Frame, Pose
 from toolkit.data.preprocess import camera_image, frame_inputs, lidar_to_image, sequence_inputs
@@ -17,6 +17,8 @@ from toolkit.errors import InputError
 from toolkit.specs import FRAME_INPUTS
 
 SCALAR, QUATERNION = CanBusRotation
+BASE = ImageConfig(scale=1.0, channel_order=ChannelOrder.BGR, mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0))
+"""Pictures as UniAD-base takes them."""
 
 
 def street_frame(scene: str, x: float, degrees: float, timestamp: float = 0.0) -> Frame:
@@ -184,6 +186,22 @@ def test_an_array_equals_its_picture_and_padding_is_zero() -> None:
     np.testing.assert_allclose(image[:, 224, 399], expected, rtol=1e-6)
     np.testing.assert_array_equal(image[:, 225:], 0)
     np.testing.assert_array_equal(image[:, :, 400:], 0)
+
+
+def test_base_takes_blue_first_and_whole_pictures() -> None:
+    """No resize, its own mean, and zeros below: to the last bit what the subtraction gives in double precision."""
+    pixels = np.random.default_rng(0).integers(0, 256, (900, 1600, 3)).astype(np.uint8)
+    image = camera_image(pixels, BASE)
+    assert image.shape == (3, 928, 1600)
+    mean = np.array(BASE.mean, np.float32).astype(np.float64)
+    expected = (pixels[..., ::-1].astype(np.float64) - mean).astype(np.float32).transpose(2, 0, 1)
+    np.testing.assert_array_equal(image[:, :900], expected)
+    np.testing.assert_array_equal(image[:, 900:], 0)
+
+
+def test_pictures_of_another_size_are_refused() -> None:
+    with pytest.raises(InputError, match="found 800x450, 3 channels of uint8; the model takes 1600x900 RGB of uint8"):
+        camera_image(np.zeros((450, 800, 3), np.uint8), BASE)
 
 
 def test_a_missing_camera_is_an_input_error() -> None:

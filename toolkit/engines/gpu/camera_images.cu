@@ -1,6 +1,6 @@
 // Pictures [cameras, SOURCE_HEIGHT, SOURCE_WIDTH, 3] of bytes, normalised, resized to HEIGHT x WIDTH, and padded with
-// zeros to images [cameras, 3, PADDED_HEIGHT, PADDED_WIDTH] of FP32: one thread a pixel of an image. Macros: these and
-// THREADS.
+// zeros to images [cameras, 3, PADDED_HEIGHT, PADDED_WIDTH] of FP32: one thread a pixel of an image. With BGR, channels
+// are those of the pictures in reverse; `mean` and `factor` have the order of the images. Macros: these and THREADS.
 //
 // A pixel lies between two rows, `rows` [2, HEIGHT], and two columns; weights are those of the second ones. Roundings
 // are spelled out, so that the compiler joins no product and sum but the one that OpenCV joins.
@@ -36,11 +36,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const float across = column_weight[x], down = row_weight[y];
 #pragma unroll
   for (int channel = 0; channel < 3; ++channel) {
+    const int source = BGR ? 2 - channel : channel;
     const float m = mean[channel], f = factor[channel];
     const float upper =
-        blended(normalised(above[first + channel], m, f), normalised(above[second + channel], m, f), across);
+        blended(normalised(above[first + source], m, f), normalised(above[second + source], m, f), across);
     const float lower =
-        blended(normalised(below[first + channel], m, f), normalised(below[second + channel], m, f), across);
+        blended(normalised(below[first + source], m, f), normalised(below[second + source], m, f), across);
     image[channel * kPixels] = blended(upper, lower, down);
   }
 }

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolkit.config.model import ImageConfig
+from toolkit.config.model import ChannelOrder, ImageConfig
 from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks
 from toolkit.ops.kernel import Kernel, Launch, Shapes, ceil_div, run_kernel
 
@@ -38,6 +38,7 @@ class CameraImages(nn.Module):
         super().__init__()
         self._source = config.source_height, config.source_width
         self._resized, self._padded = config.resized, config.padded
+        self._bgr = config.channel_order is ChannelOrder.BGR
         above, below, row_weight = resize_table(config.source_height, config.resized[0])
         left, right, column_weight = resize_table(config.source_width, config.resized[1])
         tables = {
@@ -56,6 +57,8 @@ class CameraImages(nn.Module):
         """RGB [cameras, source height, source width, 3] of uint8 to [cameras, 3, padded height, padded width]."""
         if pictures.is_cuda:
             return self._launched(pictures.contiguous())
+        if self._bgr:
+            pictures = pictures.flip(-1)
         left, right = (
             (pictures[:, self.rows, columns] - self.mean) * self.factor for columns in (self.left, self.right)
         )
@@ -70,7 +73,7 @@ class CameraImages(nn.Module):
         """The same by the kernel."""
         images = self.mean.new_empty(len(pictures), 3, *self._padded)
         tables = (self.rows, self.row_weight, self.left, self.right, self.column_weight, self.mean, self.factor)
-        launch = KERNEL.plan([self._source, self._resized, images.shape], [], "float32", {})
+        launch = KERNEL.plan([self._source, self._resized, images.shape], [], "float32", {"bgr": self._bgr})
         pointers = [tensor.data_ptr() for tensor in (pictures, *tables, images)]
         device = images.device.index
         run_kernel(KERNEL, launch, pointers, device, torch.cuda.current_stream(device).cuda_stream)
@@ -81,7 +84,10 @@ THREADS = 256
 
 
 def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Mapping[str, Any]) -> Launch:
-    """One thread a pixel; `shapes` are the size of a picture, the size it is resized to, and the images."""
+    """One thread a pixel; `shapes` are the size of a picture, the size it is resized to, and the images.
+
+    The attribute `bgr` says whether the images' channels are those of the pictures in reverse.
+    """
     (source_height, source_width), (height, width), (cameras, _, padded_height, padded_width) = shapes
     macros = {
         "SOURCE_HEIGHT": source_height,
@@ -90,6 +96,7 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Mapping[str, A
         "WIDTH": width,
         "PADDED_HEIGHT": padded_height,
         "PADDED_WIDTH": padded_width,
+        "BGR": int(attributes["bgr"]),
         "THREADS": THREADS,
     }
     return Launch(macros, (cameras,), (ceil_div(padded_height * padded_width, THREADS), cameras, 1), THREADS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.config.model import ImageConfig
+from toolkit.config.model import ChannelOrder, ImageConfig
 from toolkit.data.preprocess import camera_image
 from toolkit.engines.gpu.preprocess import KERNEL, CameraImages, resize_table, rows_read
 from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks
@@ -15,6 +15,8 @@ from toolkit.ops.nvrtc import compile_kernel
 
 pytestmark = pytest.mark.thorough
 
+BASE = ImageConfig(scale=1.0, channel_order=ChannelOrder.BGR, mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0))
+"""Pictures as UniAD-base takes them."""
 ROUNDING = 2.0**-21
 """Two units in the last place of values from 1 to 4, which random pixels seldom exceed once normalised."""
 
@@ -39,6 +41,7 @@ def noise(config: ImageConfig, cameras: int = 2) -> np.ndarray:
         ImageConfig(scale=1.0),
         ImageConfig(source_width=640, source_height=360, scale=0.25, mean=(103.5, 116.3, 123.7), std=(1.0, 57.0, 9.0)),
         ImageConfig(source_width=64, source_height=64, scale=0.5, pad_multiple=1),
+        BASE,
     ],
 )
 def test_images_equal_those_of_the_cpu_to_the_last_bit(config: ImageConfig) -> None:
@@ -95,12 +98,13 @@ def test_beyond_the_outermost_pixels_nothing_is_blended() -> None:
     assert weight.tolist() == [0, 0.25, 0.75, 0.25, 0.75, 0.25, 0.75, 0]
 
 
-def test_the_kernel_compiles() -> None:
+@pytest.mark.parametrize("config", [ImageConfig(), BASE], ids=["tiny", "base"])
+def test_the_kernel_compiles(config: ImageConfig) -> None:
     """Its results are compared on a GPU, in tests/gpu/test_gpu_session.py."""
     pytest.importorskip("cuda.bindings", reason="compiling kernels needs cuda-bindings and NVRTC")
-    config = ImageConfig()
     images = (6, 3, *config.padded)
-    launch = KERNEL.plan([(config.source_height, config.source_width), config.resized, images], [], "float32", {})
+    sizes = [(config.source_height, config.source_width), config.resized, images]
+    launch = KERNEL.plan(sizes, [], "float32", {"bgr": config.channel_order is ChannelOrder.BGR})
     assert launch.integers == (6,)
     assert launch.grid[0] * launch.block >= config.padded[0] * config.padded[1]
     assert b".entry camera_images" in compile_kernel(KERNEL.source, "compute_80", launch.macros)
