@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -25,14 +26,19 @@ class MaskCrossAttention(nn.Module):
         self.k = nn.Linear(dims, dims)
         self.v = nn.Linear(dims, dims)
         self.proj = nn.Linear(dims, dims)
-        # These two only exist in the checkpoint; the reference makes masks from them during training.
+        # Only training makes masks of the blocks.
         self.linear_l1 = nn.Sequential(nn.Linear(heads, heads), nn.ReLU())
         self.linear = nn.Sequential(nn.Linear(heads, 1), nn.ReLU())
 
-    def forward(self, query: Tensor, memory: Tensor) -> Tensor:
-        """Queries [Q, C] and memory [K, C] -> queries [Q, C]."""
-        out: Tensor = self.proj(attend(self.q(query), self.k(memory), self.v(memory), self.heads))
-        return out
+    def forward(self, query: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries [Q, C] and memory [K, C] -> queries [Q, C], attention logits [heads, Q, K]."""
+        q, k, v = self.q(query), self.k(memory), self.v(memory)
+        logits = attention_logits(q, k, self.heads)
+        return self.proj(attended(logits, v, self.heads)), logits
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Attention logits [heads, Q, K] -> scores of the block's masks [Q, K], as those of `MaskScores`."""
+        return mixed_heads(logits, self.linear_l1, self.linear)
 
 
 class MaskSelfAttention(nn.Module):
@@ -47,8 +53,17 @@ class MaskSelfAttention(nn.Module):
     def forward(self, query: Tensor) -> Tensor:
         """[Q, C] -> [Q, C]."""
         q, k, v = self.qkv(query).chunk(3, -1)
-        out: Tensor = self.proj(attend(q, k, v, self.heads))
+        out: Tensor = self.proj(attended(attention_logits(q, k, self.heads), v, self.heads))
         return out
+
+
+class BlockOutput(NamedTuple):
+    """What a mask block gives."""
+
+    query: Tensor
+    """[Q, C]"""
+    logits: Tensor
+    """[heads, Q, K], of its attention to the memory"""
 
 
 class MaskBlock(nn.Module):
@@ -63,11 +78,11 @@ class MaskBlock(nn.Module):
             OrderedDict(fc1=nn.Linear(dims, 4 * dims), act=nn.GELU(), fc2=nn.Linear(4 * dims, dims))
         )
 
-    def forward(self, query: Tensor, memory: Tensor) -> Tensor:
-        """Queries [Q, C] and memory [K, C] -> queries [Q, C]."""
-        query = self.head_norm1(query + self.attn(query, memory))
-        out: Tensor = self.head_norm2(query + self.mlp(query))
-        return out
+    def forward(self, query: Tensor, memory: Tensor) -> BlockOutput:
+        """Queries [Q, C] and memory [K, C]."""
+        out, logits = self.attn(query, memory)
+        query = self.head_norm1(query + out)
+        return BlockOutput(self.head_norm2(query + self.mlp(query)), logits)
 
 
 class StuffMaskBlock(MaskBlock):
@@ -78,7 +93,7 @@ class StuffMaskBlock(MaskBlock):
         self.self_attention = MaskSelfAttention(dims, heads)
         self.norm3 = nn.LayerNorm(dims, NORM_EPS)
 
-    def forward(self, query: Tensor, memory: Tensor) -> Tensor:
+    def forward(self, query: Tensor, memory: Tensor) -> BlockOutput:
         return super().forward(self.norm3(query + self.self_attention(query)), memory)
 
 
@@ -96,8 +111,7 @@ class MaskScores(nn.Module):
     def forward(self, query: Tensor, memory: Tensor) -> Tensor:
         """Queries [Q, C] and memory [K, C] -> scores [Q, K], at least 0 and without upper bound."""
         logits = attention_logits(self.q(query), self.k(memory), self.heads)
-        scores: Tensor = self.linear(self.linear_l1(logits.permute(1, 2, 0)))
-        return scores.squeeze(-1)
+        return mixed_heads(logits, self.linear_l1, self.linear)
 
 
 class MaskHead(nn.Module):
@@ -110,8 +124,19 @@ class MaskHead(nn.Module):
 
     def forward(self, query: Tensor, memory: Tensor, position: Tensor | None = None) -> Tensor:
         """Queries and their position [Q, C], memory [K, C] -> scores [Q, K]."""
+        return self.scores(self.run_blocks(query, memory, position)[-1].query, memory, position)
+
+    def run_blocks(self, query: Tensor, memory: Tensor, position: Tensor | None = None) -> list[BlockOutput]:
+        """What each block gives; arguments as for `forward`."""
+        outputs = []
         for block in self.blocks:
-            query = block(add(query, position), memory)
+            output: BlockOutput = block(add(query, position), memory)
+            query = output.query
+            outputs.append(output)
+        return outputs
+
+    def scores(self, query: Tensor, memory: Tensor, position: Tensor | None = None) -> Tensor:
+        """Scores [Q, K] of the last block's queries [Q, C]."""
         scores: Tensor = self.attnen(add(query, position), memory)
         return scores
 
@@ -122,6 +147,14 @@ def attention_logits(query: Tensor, key: Tensor, heads: int) -> Tensor:
     return (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of projected tensors, query [Q, C], key and value [K, C] -> [Q, C]."""
-    return merge_heads(attention_logits(query, key, heads).softmax(-1) @ split_heads(value, heads))
+def attended(logits: Tensor, value: Tensor, heads: int) -> Tensor:
+    """What attention with logits [heads, Q, K] makes of projected values [K, C]: [Q, C]."""
+    return merge_heads(logits.softmax(-1) @ split_heads(value, heads))
+
+
+def mixed_heads(logits: Tensor, *layers: nn.Module) -> Tensor:
+    """The heads of logits [heads, Q, K] mixed into one score by layers from `heads` features to 1: [Q, K]."""
+    features = logits.permute(1, 2, 0)
+    for layer in layers:
+        features = layer(features)
+    return features.squeeze(-1)

@@ -23,18 +23,20 @@ class PanopticMapHead(nn.Module):
         self.max_instances = config.map.max_instances
         dims, heads = config.embed, config.heads
         things, stuff = len(config.map.thing_classes), len(config.map.stuff_classes)
+        self.thing_classes = things
 
         self.transformer = MapTransformer(config)
         self.query_embedding = nn.Embedding(config.map.queries, 2 * dims)
-        # The branches of all layers are in the checkpoint. Classes are read from the last layer alone.
+        # Only training reads classes of the layers before the last one.
         self.cls_branches = nn.ModuleList([nn.Linear(dims, things) for _ in range(config.map.decoder_layers)])
         self.reg_branches = nn.ModuleList([mlp(dims, dims, dims, 4) for _ in range(config.map.decoder_layers)])
         self.stuff_query = nn.Embedding(stuff, 2 * dims)
         self.things_mask_head = MaskHead(MaskBlock, config.map.thing_mask_layers, dims, heads)
         self.stuff_mask_head = MaskHead(StuffMaskBlock, config.map.stuff_mask_layers, dims, heads)
 
-        # These only exist in the checkpoint: training losses of the mask blocks and an unused embedding.
+        # Only exists in the checkpoint.
         self.bev_embedding = nn.Embedding(config.bev.cells, dims)
+        # Only training reads these, of every mask block.
         self.cls_thing_branches = nn.ModuleList([nn.Linear(dims, things) for _ in self.things_mask_head.blocks])
         self.cls_stuff_branches = nn.ModuleList([nn.Linear(dims, 1) for _ in self.stuff_mask_head.blocks])
         self.reg_branches2 = nn.ModuleList([mlp(dims, dims, dims, 4) for _ in self.things_mask_head.blocks])
@@ -46,7 +48,8 @@ class PanopticMapHead(nn.Module):
         (x0, y0, x1, y1) in BEV cells; mask scores [N + S, H, W].
         """
         position, content = self.query_embedding.weight.chunk(2, -1)
-        memory, lane_query, boxes = self.transformer(bev, content, position, self.reg_branches)
+        memory, layers = self.transformer(bev, content, position, self.reg_branches)
+        lane_query, boxes = layers[-1]
         scores, queries, labels = select_instances(self.cls_branches[-1](lane_query), self.max_instances)
 
         stuff_query, stuff_position = self.stuff_query.weight.chunk(2, -1)

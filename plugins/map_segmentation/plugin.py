@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from toolkit.config.model import ModelConfig
     from toolkit.evaluation.metric import Metric
+    from toolkit.training.spec import Training
 
 SIZES = (
     rows("map.queries", lambda c: c.map.queries, "seg_head.query_embedding.weight"),
@@ -33,6 +34,13 @@ def build(config: ModelConfig) -> nn.Module:
     from plugins.map_segmentation.model import MapSegmentation
 
     return MapSegmentation(config)
+
+
+def training() -> Training:
+    """How the map is trained."""
+    from plugins.map_segmentation.training import TRAINING
+
+    return TRAINING
 
 
 SUBMODULE = Submodule(
@@ -65,6 +73,7 @@ SUBMODULE = Submodule(
         "seg_head.*_mask_head.blocks.*.attn.linear*",
     ),
     supervised=("seg_head.cls_branches.",),
+    training=training,
 )  # fmt: skip
 
 

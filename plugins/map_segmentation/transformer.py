@@ -6,6 +6,8 @@ Zhu et al., "Deformable DETR" (2021), with "Iterative Bounding Box Refinement", 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -62,6 +64,15 @@ class DeformableEncoder(nn.Module):
         return bev
 
 
+class DecodedQueries(NamedTuple):
+    """What one decoder layer gives."""
+
+    states: Tensor
+    """[Q, C]"""
+    boxes: Tensor
+    """[Q, 4], (centre x, centre y, width, height) in [0, 1]"""
+
+
 class DeformableDecoder(nn.Module):
     """Map queries attend to each other and to the memory around their boxes, which every layer refines."""
 
@@ -77,16 +88,19 @@ class DeformableDecoder(nn.Module):
 
     def forward(
         self, query: Tensor, position: Tensor, memory: Tensor, reference: Tensor, box_branches: nn.ModuleList
-    ) -> tuple[Tensor, Tensor]:
-        """The last layer's states and boxes.
+    ) -> list[DecodedQueries]:
+        """What each layer gives.
 
-        query and position [Q, C], memory [H*W, C], reference [Q, 2] (x, y) in [0, 1], one box branch per layer
-        -> states [Q, C], boxes [Q, 4] (centre x, centre y, width, height) in [0, 1].
+        query and position [Q, C], memory [H*W, C], reference [Q, 2] (x, y) in [0, 1], one box branch per layer. In
+        training, boxes have no gradient where the next layer looks there and refines them.
         """
+        decoded = []
         for layer, box_branch in zip(self.layers, box_branches, strict=True):
             query = layer(query, position, memory, reference, self.spatial_shape)
-            reference = refine_box(reference, box_branch(query))
-        return query, reference
+            boxes = refine_box(reference, box_branch(query))
+            decoded.append(DecodedQueries(query, boxes))
+            reference = boxes.detach() if self.training else boxes
+        return decoded
 
 
 def refine_box(reference: Tensor, delta: Tensor) -> Tensor:
@@ -109,9 +123,8 @@ class MapTransformer(nn.Module):
 
     def forward(
         self, bev: Tensor, query: Tensor, position: Tensor, box_branches: nn.ModuleList
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """BEV [H*W, C], query and position [Q, C] -> memory [H*W, C], states [Q, C], boxes [Q, 4] in [0, 1]."""
+    ) -> tuple[Tensor, list[DecodedQueries]]:
+        """BEV [H*W, C], query and position [Q, C] -> memory [H*W, C], what each decoder layer gives."""
         memory = self.encoder(bev, self.level_embeds[0])
         reference = self.reference_points(position).sigmoid()
-        states, boxes = self.decoder(query, position, memory, reference, box_branches)
-        return memory, states, boxes
+        return memory, self.decoder(query, position, memory, reference, box_branches)

@@ -59,7 +59,7 @@ def trace(module: MapSegmentation, intermediates: dict[str, np.ndarray]) -> Trac
     transformer = module.seg_head.transformer
     hooks = [layer.register_forward_hook(on_layer) for layer in transformer.decoder.layers]
     hooks.append(transformer.encoder.register_forward_hook(lambda *call: memories.append(call[2])))
-    hooks.append(transformer.decoder.register_forward_hook(lambda *call: references.append(call[2][1])))
+    hooks.append(transformer.decoder.register_forward_hook(lambda *call: references.append(call[2][-1].boxes)))
     outputs = module(torch.from_numpy(intermediates["bev.enc2.out"]).squeeze(0))
     for hook in hooks:
         hook.remove()
@@ -140,8 +140,8 @@ def test_stuff_position_stays_in_the_residual() -> None:
     torch.manual_seed(0)
     head = MaskHead(StuffMaskBlock, 2, 16, 2)
     query, position, memory = torch.randn(1, 16), torch.randn(1, 16), torch.randn(30, 16)
-    state = head.blocks[0](query + position, memory)
-    state = head.blocks[1](state + position, memory)
+    state = head.blocks[0](query + position, memory).query
+    state = head.blocks[1](state + position, memory).query
     torch.testing.assert_close(head(query, memory, position), head.attnen(state + position, memory))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,20 @@ class GoldenClip:
             allowed = 10 * max(self.noise[name], ROUNDING * abs(exact))
         assert abs(loss.item() - exact) <= allowed, f"{name}: {loss.item()} instead of {exact}, allowed +-{allowed}"
 
+    def check_all(self, losses: Mapping[str, Tensor], prefix: str) -> None:
+        """These are all losses with the prefix, and the reference's: computed by a whole submodule, not a formula.
+
+        In float64 each is to 1e-6 of its value. In float32 each is to ten times the relative noise of the noisiest of
+        them: an entry's own noise is one sample of what six layers of refinement make of rounding, and may be small by
+        luck. That of the boxes themselves is the reference's.
+        """
+        names = [name for name in self.exact if name.startswith(prefix)]
+        assert set(losses) == set(names)
+        noise = max(self.noise[name] / abs(self.exact[name]) for name in names if self.exact[name])
+        allowed = 1e-6 if self.dtype == torch.float64 else 10 * noise
+        for name in names:
+            assert losses[name].item() == pytest.approx(self.exact[name], rel=allowed, abs=0), name
+
     def check_gradient(self, parameter: str, gradient: Tensor) -> None:
         """The gradient is the reference's to 1e-5 of its largest entry."""
         golden = self.gradients[parameter]
@@ -76,6 +91,17 @@ def of_type(array: np.ndarray[Any, Any], dtype: torch.dtype) -> Tensor:
     """Floats as `dtype`, integers and truth values as they are."""
     tensor = torch.from_numpy(array)
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+@contextmanager
+def default_type(dtype: torch.dtype) -> Iterator[None]:
+    """Networks that are built in here are of this type, constants included."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @pytest.fixture(scope="session", params=[(s, p) for s in (1, 2) for p in DTYPES], ids=lambda p: f"stage{p[0]}-{p[1]}")

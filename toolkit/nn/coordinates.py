@@ -36,10 +36,10 @@ def range_tensors(bev: BevConfig, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def bev_reference_points(height: int, width: int) -> Tensor:
-    """Cell centres [height * width, 2] as (x, y) in [0, 1]; row-major, rows follow y."""
+    """Cell centres [height * width, 2] as (x, y) in [0, 1], of the default type; row-major, rows follow y."""
     y, x = torch.meshgrid(
-        (torch.arange(height, dtype=torch.float32) + 0.5) / height,
-        (torch.arange(width, dtype=torch.float32) + 0.5) / width,
+        (torch.arange(height) + 0.5) / height,
+        (torch.arange(width) + 0.5) / width,
         indexing="ij",
     )
     return torch.stack((x, y), -1).flatten(0, 1)

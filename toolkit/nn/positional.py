@@ -15,7 +15,7 @@ def sine_features(angle: Tensor, features: int) -> Tensor:
 
     Feature i divides the angle by 10000^(2*floor(i/2)/features) (Vaswani et al. 2017, section 3.5).
     """
-    index = torch.arange(features, dtype=torch.float32, device=angle.device)
+    index = torch.arange(features, dtype=torch.promote_types(angle.dtype, torch.float32), device=angle.device)
     scaled = angle.unsqueeze(-1) / TEMPERATURE ** (2 * torch.div(index, 2, rounding_mode="floor") / features)
     return torch.stack((scaled[..., 0::2].sin(), scaled[..., 1::2].cos()), -1).flatten(-2)
 
@@ -27,9 +27,12 @@ def sine_position(xy: Tensor, features: int = 128) -> Tensor:
 
 
 def sine_grid(height: int, width: int, features: int = 128) -> Tensor:
-    """Fixed encoding [height * width, 2 * features] of a grid, centred by -0.5, y features before x."""
-    y = (torch.arange(1, height + 1, dtype=torch.float32) - 0.5) / (height + 1e-6)
-    x = (torch.arange(1, width + 1, dtype=torch.float32) - 0.5) / (width + 1e-6)
+    """Fixed encoding [height * width, 2 * features] of a grid, centred by -0.5, y features before x.
+
+    Of the default type, so that a network that is built in float64 has it exactly.
+    """
+    y = (torch.arange(1, height + 1) - 0.5) / (height + 1e-6)
+    x = (torch.arange(1, width + 1) - 0.5) / (width + 1e-6)
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
     return sine_position(torch.stack((grid_x, grid_y), -1), features).flatten(0, 1)
 
