@@ -105,14 +105,18 @@ def camera_image(image: Path | NDArray[np.uint8], config: ImageConfig) -> Float3
     `image` is a JPEG file or an RGB array [height, width, 3] of uint8. InputError if it is unreadable or of another
     size than the config's.
     """
-    pixels = load_image(image, config)
+    return normalised(load_image(image, config), config)
+
+
+def normalised(pixels: NDArray[np.uint8] | Float32Array, config: ImageConfig) -> Float32Array:
+    """The same of RGB values [height, width, 3], which may leave 0 to 255."""
     if config.channel_order is ChannelOrder.BGR:
         pixels = pixels[..., ::-1]
-    normalised = (pixels.astype(np.float32) - np.array(config.mean, np.float32)) * (1 / np.array(config.std)).astype(
+    values = (pixels.astype(np.float32) - np.array(config.mean, np.float32)) * (1 / np.array(config.std)).astype(
         np.float32
     )
     height, width = config.resized
-    resized = cv2.resize(normalised, (width, height), interpolation=cv2.INTER_LINEAR)
+    resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
     padded = np.zeros((3, *config.padded), np.float32)
     padded[:, :height, :width] = resized.transpose(2, 0, 1)
     return padded

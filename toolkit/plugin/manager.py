@@ -56,6 +56,7 @@ BUILTIN_PLUGINS = (
     "toolkit.cli.doctor",
     "toolkit.cli.inspect",
     "toolkit.cli.init_stage1",
+    "toolkit.cli.train",
     "toolkit.cli.pseudo_weights",
     "toolkit.cli.kernels",
     "toolkit.cli.new_op",

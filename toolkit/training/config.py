@@ -43,6 +43,8 @@ class TrainingConfig:
     """Of the learning rate, towards which it falls along a cosine, epoch by epoch."""
     accumulate: Number = 1
     """Clips of each process for one step of the optimiser."""
+    distort_pictures: bool = True
+    """Whether the colours of the pictures change at random."""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
 
     def with_setting(self, name: str, value: Any) -> TrainingConfig:

@@ -43,6 +43,7 @@ class Run:
     epoch_ended: Callable[[Path], None] = lambda path: None
 
 
+@torch.enable_grad()
 def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCheckpoint | None = None) -> Path:
     """Train, and return the last checkpoint. A stop leaves one as well, before it takes effect.
 
@@ -59,7 +60,8 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
     if start is not None:
         restore(start, optimiser)
     journal = Journal(run.folder, position.step) if share.rank == 0 else None
-    state = _State(run, model, optimiser, position, torch.get_rng_state())
+    random_state = torch.get_rng_state() if start is None else start.random_state
+    state = _State(run, model, optimiser, position, random_state)
     checkpoint = run.folder / EPOCH_FILE.format(position.epoch)
     try:
         for epoch in range(position.epoch, config.epochs):

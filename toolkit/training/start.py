@@ -48,15 +48,17 @@ def start_network(
     config: ModelConfig,
     stage: int,
     assets: Mapping[str, np.ndarray],
+    seed: int,
 ) -> Start:
-    """The network of a stage. What the checkpoint lacks keeps its random start; assets come from their files.
+    """The network of a stage. What the checkpoint lacks starts at random, by the seed; assets come from their files.
 
     Raises InputError for a checkpoint of a later stage, or with entries of another size, and for a missing asset.
     """
     submodules = stage_submodules(plugins.submodules(), stage)
+    torch.manual_seed(seed)
     network = Network(join(submodules, config))
     expected = network.weights()
-    given = {**_asset_entries(network, assets)}
+    given = _asset_entries(network, assets)
     if checkpoint is None:
         network.load_weights(expected | given)
         return Start(network, ("every weight starts at random; --init starts from a checkpoint",))

@@ -1,0 +1,194 @@
+"""A run of training: its steps, its checkpoints, and that it goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("lightning_fabric", reason="Lightning Fabric is not installed")
+
+from tests.training.driver import DRIVER, FACTS
+from toolkit.config.model import ModelConfig
+from toolkit.errors import CheckFailed, InputError
+from toolkit.network import Network
+from toolkit.training.clip import Clip, ClipFrame
+from toolkit.training.clip_model import ClipModel
+from toolkit.training.clips import Place, Share, places
+from toolkit.training.config import TrainingConfig
+from toolkit.training.journal import LOG_FILE
+from toolkit.training.optimiser import clip_gradients, make_optimiser, rate_factor, schedule
+from toolkit.training.processes import TrainingPrecision, make_fabric
+from toolkit.training.run import Run, train
+from toolkit.training.run_checkpoint import load_run_checkpoint, newest_checkpoint
+from toolkit.weights.checkpoint import load_checkpoint
+from toolkit.wiring import join
+
+CONFIG = TrainingConfig(epochs=3, warmup_steps=4, learning_rate=1e-2)
+
+
+class MadeClips:
+    """Four clips of two frames."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, place: Place) -> Clip:
+        random = torch.Generator().manual_seed(place.index)
+        frames = tuple(
+            ClipFrame(
+                {"image": torch.rand(1, 3, 2, 2, generator=random), "can_bus": torch.rand(FACTS, generator=random)},
+                {"gt_step": torch.rand(2, generator=random)},
+            )
+            for _ in range(2)
+        )
+        return Clip(f"clip{place.index}", frames)
+
+
+def driver(**options: bool) -> ClipModel:
+    torch.manual_seed(1)
+    network = Network(join((DRIVER,), ModelConfig()))
+    return ClipModel(network, 1, {"driver": {"broken": False} | options})
+
+
+def run(folder: Path, model: ClipModel | None = None, *, resume: bool = False, **changes: object) -> Path:
+    folder.mkdir(exist_ok=True)
+    start = newest_checkpoint(folder) if resume else None
+    model = model or driver()
+    if start is not None:
+        model.network.load_weights(start.state_dict)
+    settings = replace(Run(folder, CONFIG), **changes)  # type: ignore[arg-type]
+    return train(settings, model, MadeClips(), make_fabric(TrainingPrecision.FP32, "cpu"), start)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run from the first to the last step."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder)
+    return folder
+
+
+def test_every_epoch_leaves_a_checkpoint_of_the_official_layout(whole: Path) -> None:
+    assert sorted(path.name for path in whole.glob("*.pth")) == ["epoch_1.pth", "epoch_2.pth", "epoch_3.pth"]
+    content = torch.load(whole / "epoch_2.pth", weights_only=True)
+    assert content["state_dict"].keys() == {"driver.weight", "driver.bias", "spare"}
+    assert (content["meta"]["epoch"], content["meta"]["iter"]) == (2, 8)
+    assert content["optimizer"]["param_groups"][0]["lr"] > 0
+    assert load_checkpoint(whole / "epoch_2.pth").state_dict.keys() == content["state_dict"].keys()
+
+
+def test_every_step_is_logged(whole: Path) -> None:
+    lines = [json.loads(line) for line in (whole / LOG_FILE).read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    first = lines[0]
+    assert first["total"] == pytest.approx(sum(v for k, v in first["losses"].items() if "loss" in k))
+    assert {"driver.frame_0_turn", "driver.frame_1_loss_step"} <= first["losses"].keys()
+    assert (whole / "losses.png").stat().st_size > 1000
+
+
+def test_it_learns(whole: Path) -> None:
+    totals = [json.loads(line)["total"] for line in (whole / LOG_FILE).read_text().splitlines()]
+    assert sum(totals[-4:]) < sum(totals[:4])
+
+
+def test_what_is_frozen_stays(whole: Path) -> None:
+    assert load_checkpoint(whole / "epoch_3.pth").state_dict["spare"] == 0
+
+
+@pytest.mark.parametrize("steps", [4, 6], ids=["between epochs", "within an epoch"])
+def test_a_run_goes_on_to_the_same_bits(whole: Path, tmp_path: Path, steps: int) -> None:
+    """Weights, optimiser and log, with dropout at work."""
+    assert run(tmp_path, steps=steps).name == "stopped.pth"
+    run(tmp_path, driver(), resume=True)
+    one, other = (load_run_checkpoint(folder / "epoch_3.pth") for folder in (whole, tmp_path))
+    for key, value in one.state_dict.items():
+        assert torch.equal(value, other.state_dict[key]), key
+    for number, state in one.optimiser["state"].items():
+        assert all(torch.equal(value, other.optimiser["state"][number][key]) for key, value in state.items())
+    logs = [[json.loads(line)["total"] for line in (f / LOG_FILE).read_text().splitlines()] for f in (whole, tmp_path)]
+    assert logs[0] == logs[1]
+
+
+def test_a_stop_leaves_a_checkpoint(whole: Path, tmp_path: Path) -> None:
+    """Of the last whole step; the run goes on from there to the same bits."""
+
+    def told(record: object) -> None:
+        if getattr(record, "step", 0) == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, told=told)
+    assert load_run_checkpoint(tmp_path / "stopped.pth").position.step == 7
+    run(tmp_path, resume=True)
+    one, other = (load_checkpoint(folder / "epoch_3.pth").state_dict for folder in (whole, tmp_path))
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match=r"driver.frame_0_loss_step is inf in clip clip\d, step 1; .*stopped.pth"):
+        run(tmp_path, driver(broken=True))
+    assert load_run_checkpoint(tmp_path / "stopped.pth").position.step == 0
+
+
+def test_a_checkpoint_of_another_network(tmp_path: Path) -> None:
+    run(tmp_path, steps=1)
+    checkpoint = torch.load(tmp_path / "stopped.pth", weights_only=True)
+    del checkpoint["optimizer"]["param_groups"][0]["params"][0]
+    torch.save(checkpoint, tmp_path / "stopped.pth")
+    with pytest.raises(InputError, match=r"stopped.pth is of another network"):
+        run(tmp_path, resume=True)
+
+
+def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no checkpoint yet"):
+        newest_checkpoint(tmp_path)
+
+
+def test_a_file_that_is_no_checkpoint_of_a_run(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "epoch_1.pth")
+    with pytest.raises(InputError, match="is none of a run that can go on"):
+        newest_checkpoint(tmp_path)
+
+
+def test_clips_are_dealt_out() -> None:
+    """To every process as many; all of them, in another order in each epoch."""
+    shares = [places(10, 0, 5, Share(rank, 3), 2) for rank in range(3)]
+    assert {len(share) for share in shares} == {4}
+    assert {place.index for share in shares for place in share} == set(range(10))
+    assert shares[0] != places(10, 1, 5, Share(0, 3), 2)
+    assert shares[0] == places(10, 0, 5, Share(0, 3), 2)
+
+
+def test_schedule() -> None:
+    """mmcv's: a cosine by epochs, and on top of it a linear warm-up by steps."""
+    config = TrainingConfig(epochs=6)
+    assert schedule(0, 0, config) == pytest.approx(1 / 3)
+    assert schedule(250, 0, config) == pytest.approx(2 / 3)
+    assert schedule(500, 0, config) == 1
+    assert schedule(10_000, 3, config) == pytest.approx(1e-3 + 0.999 / 2)
+    assert schedule(10_000, 6, config) == pytest.approx(1e-3)
+
+
+def test_first_step_in_closed_form() -> None:
+    """Golden: p (1 - lr 0.01) - lr g' / (|g'| + 1e-8) of the clipped gradient g'."""
+    parameter = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimiser = make_optimiser([("weight", parameter)], TrainingConfig())
+    parameter.grad = torch.tensor([30.0, -40.0], dtype=torch.float64)
+    assert float(clip_gradients([parameter], 35)) == pytest.approx(50)
+    clipped = torch.tensor([30.0, -40.0], dtype=torch.float64) * 35 / (50 + 1e-6)
+    torch.testing.assert_close(parameter.grad, clipped)
+    expected = parameter.detach() * (1 - 2e-4 * 0.01) - 2e-4 * clipped / (clipped.abs() + 1e-8)
+    optimiser.step()
+    torch.testing.assert_close(parameter.detach(), expected, rtol=1e-12, atol=0)
+
+
+def test_parameters_have_their_own_rates() -> None:
+    factors = {"img_backbone": 0.1, "img_backbone.layer4": 0.5}
+    assert rate_factor("network.img_backbone.conv1.weight", factors) == 0.1
+    assert rate_factor("network.img_backbone.layer4.0.weight", factors) == 0.5
+    assert rate_factor("network.img_neck.weight", factors) == 1

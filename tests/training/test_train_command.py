@@ -1,0 +1,161 @@
+"""`uniad-toolkit train` on a synthetic drive."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("lightning_fabric", reason="Lightning Fabric is not installed")
+pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
+
+from toolkit.cli.main import run
+from toolkit.synthetic.dataset import DriveSettings, synthesize
+from toolkit.weights.checkpoint import load_checkpoint
+
+PLUGIN = ["--plugin", str(Path(__file__).with_name("driver.py"))]
+OFFICIAL = ("image_encoder", "bev_encoder", "tracking", "map_segmentation", "motion", "occupancy", "planning")
+ALONE = [*PLUGIN, *(word for name in OFFICIAL for word in ("--disable-plugin", f"plugins.{name}.plugin"))]
+TOML = """
+[image]
+source_width = 80
+source_height = 45
+[training]
+stage = 1
+queue_length = 2
+epochs = 2
+learning_rate = 0.01
+warmup_steps = 2
+"""
+Train = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training") / "drive"
+    list(synthesize(folder, DriveSettings(scenes=1, keyframes=5, image_scale=0.05)))
+    return folder
+
+
+@pytest.fixture
+def arguments(drive: Path, tmp_path: Path) -> list[str]:
+    """`train` of four clips, into the folder `run`."""
+    config = tmp_path / "mini.toml"
+    config.write_text(TOML)
+    data = f"nuscenes:{drive}"
+    return ["train", str(config), "--data", data, "-o", str(tmp_path / "run"), "--workers", "0", *ALONE]
+
+
+def test_a_training_and_its_end(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder says what was trained; the checkpoint is one for `convert`."""
+    assert run(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "every weight starts at random" in shown
+    assert "epoch_2.pth" in shown
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"epoch_1.pth", "epoch_2.pth", "log.jsonl", "losses.png", "model.toml", "training.json"} <= names
+    bundle = str(tmp_path / "bundle")
+    assert run(["convert", str(tmp_path / "run/epoch_2.pth"), "--config", arguments[1], "-o", bundle, *ALONE]) == 0
+
+
+def test_resume(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With workers it comes to the same bits; other settings are named."""
+    assert run([*arguments, "--steps", "3"]) == 0
+    assert (tmp_path / "run/stopped.pth").exists()
+    assert run([*arguments, "--resume", "--set", "learning_rate=0.02", "--set", "seed=1"]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "training.learning_rate: 0.01 -> 0.02; training.seed: 0 -> 1" in error
+    assert run([*arguments, "--resume"]) == 0
+    arguments[arguments.index("-o") + 1] = str(tmp_path / "whole")
+    arguments[arguments.index("--workers") + 1] = "1"
+    assert run(arguments) == 0
+    one, other = (load_checkpoint(tmp_path / name / "epoch_2.pth").state_dict for name in ("run", "whole"))
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_two_processes_are_one_with_twice_the_clips(arguments: list[str], tmp_path: Path) -> None:
+    """Losses are averaged over clips, whoever computes them."""
+    arguments += ["--set", "distort_pictures=False", "--set", "epochs=1", "--device", "cpu"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = Path(sys.executable).with_name("uniad-toolkit")
+    two = [*torchrun, "--no-python", str(script), *arguments, "--set", "accumulate=1"]
+    quiet = subprocess.run(two, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+    assert quiet.returncode == 0, quiet.stderr
+    arguments[arguments.index("-o") + 1] = str(tmp_path / "alone")
+    assert run([*arguments, "--set", "accumulate=2"]) == 0
+    one, other = (load_checkpoint(tmp_path / name / "epoch_1.pth").state_dict for name in ("run", "alone"))
+    for key, value in one.items():
+        torch.testing.assert_close(value, other[key], rtol=1e-5, atol=1e-6)
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert run(arguments) == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_too_few_frames(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    error = refused([*arguments, "--set", "queue_length=6"], capsys)
+    assert "there is no clip to train on; a clip has 6 key frames in a row with ground truth" in error
+
+
+def test_frames_without_ground_truth(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments[arguments.index("--data") + 1] = str(tmp_path)
+    assert "holds no ground truth" in refused(arguments, capsys)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs", "--set 'epochs' is not key=value"),
+        ("epoch=1", "there is no setting 'epoch'; known: accumulate, broken,"),
+        ("epochs=many", "--set 'epochs=many': "),
+        ("epochs=0", "--set 'epochs=0': "),
+        ("broken=5", "--set 'broken=5' must be True or False"),
+    ],
+)
+def test_settings_that_cannot_be(
+    arguments: list[str], setting: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused([*arguments, "--set", setting], capsys)
+
+
+def test_a_stage_that_the_config_is_not_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is of stage 1, but --stage is 2" in refused([*arguments, "--stage", "2"], capsys)
+
+
+def test_a_checkpoint_of_other_sizes(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": {"driver.weight": torch.zeros(3, 19)}}, tmp_path / "start.pth")
+    error = refused([*arguments, "--init", str(tmp_path / "start.pth")], capsys)
+    assert "driver.weight has shape [3, 19], but the config makes it [2, 19]" in error
+
+
+def test_a_checkpoint_of_another_network(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": {"other.weight": torch.zeros(3)}}, tmp_path / "start.pth")
+    assert "holds no entry of the network" in refused([*arguments, "--init", str(tmp_path / "start.pth")], capsys)
+
+
+def test_part_of_a_checkpoint(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it lacks starts at random, and is said."""
+    torch.save({"state_dict": {"driver.weight": torch.zeros(2, 19), "extra": torch.zeros(1)}}, tmp_path / "start.pth")
+    assert run([*arguments, "--init", str(tmp_path / "start.pth"), "--steps", "1"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 of 3 entries are those of" in shown
+    assert "2 entries of driver start at random, such as 'driver.bias'" in shown
+    assert "1 of its entries are not used, such as 'extra'" in shown
+
+
+def test_nothing_to_resume(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is the folder of no run that could be resumed" in refused([*arguments, "--resume"], capsys)
+
+
+def test_an_output_that_is_there(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/precious").touch()
+    assert "already exists" in refused(arguments, capsys)
+    assert "--force keeps it" in refused([*arguments, "--force"], capsys)

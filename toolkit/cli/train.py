@@ -1,0 +1,160 @@
+"""`uniad-toolkit train`: a stage of the training, on any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from toolkit.cli.assets import AssetCommand, AssetOption, asset_files
+from toolkit.cli.console import print_note, print_written, progress, step, without_progress
+from toolkit.errors import CheckFailed, InputError
+from toolkit.hookspecs import hookimpl
+from toolkit.text import one_line
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from toolkit.training.clip_model import ClipModel
+    from toolkit.training.clips import Clips
+    from toolkit.training.journal import StepRecord
+    from toolkit.training.run import Run
+    from toolkit.training.run_checkpoint import RunCheckpoint
+
+
+@hookimpl
+def uniad_commands(app: typer.Typer) -> None:
+    """Add `train`."""
+    app.command("train", cls=AssetCommand)(train_command)
+
+
+def train_command(
+    context: typer.Context,
+    config: Annotated[
+        Path, typer.Argument(help="Official config of the training (.py), or one of the toolkit (.toml).")
+    ],
+    data: Annotated[str, typer.Option(help="Frames with ground truth: nuscenes:… or infos:….")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    asset: AssetOption = None,
+    stage: Annotated[int | None, typer.Option(min=1, max=2, help="1 or 2; by default what the config says.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Checkpoint to start from; random weights without.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    precision: Annotated[Literal["fp32", "tf32", "bf16"], typer.Option(help="What is computed in.")] = "fp32",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What is computed on.")] = "auto",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value of a setting; repeatable.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, max=1024, help="Processes that make clips, for each that trains.")] = 2,
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps of the optimiser in all.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier run.")] = False,
+) -> None:
+    """Train a stage: tracking and map first, everything from the second on. Every epoch leaves a checkpoint.
+
+    A stop leaves one as well; --resume goes on from the last. With several GPUs start it by torchrun.
+
+    Example: [bold]uniad-toolkit train configs/uniad_tiny_stage1.toml --data nuscenes:data/nuscenes --init
+    start.safetensors -o stage1[/] or [bold]torchrun --nproc-per-node 8 --no-python uniad-toolkit train …[/]
+    """
+    from toolkit.config.file import config_files, load_config
+    from toolkit.data.sources import address_paths
+    from toolkit.training.clip_model import ClipModel
+    from toolkit.training.config import load_training_config
+    from toolkit.training.dataset import open_clips
+    from toolkit.training.journal import CURVES_FILE
+    from toolkit.training.processes import TrainingPrecision, make_fabric
+    from toolkit.training.run import Run, steps_in_all
+    from toolkit.training.run_checkpoint import newest_checkpoint
+    from toolkit.training.run_folder import require_same_run, start_folder
+    from toolkit.training.settings import default_options, with_settings
+    from toolkit.training.start import stage_submodules, start_network
+
+    plugins = context.obj
+    if resume and (init is not None or force):
+        raise InputError("--resume goes on with the run as it is; leave out --init and --force")
+    model, training = load_config(config), load_training_config(config, stage)
+    submodules = stage_submodules(plugins.submodules(), training.stage)
+    training, options = with_settings(training, default_options(submodules), settings or ())
+    files = asset_files(context, asset or ())
+    inputs = [*config_files(config), init, *address_paths(data), *plugins.files, *(file for _, file in files.values())]
+    assets = {key: each.read(file, model) for key, (each, file) in files.items()}
+    fabric = make_fabric(TrainingPrecision(precision), device)
+    with without_progress(fabric.global_rank > 0):
+        with step("build the network"):
+            checkpoint = None
+            if resume:
+                require_same_run(output, model, training, options)
+                checkpoint = newest_checkpoint(output)
+            source = init if checkpoint is None else checkpoint.path
+            start = start_network(source, plugins, model, training.stage, assets, training.seed)
+        if fabric.global_rank == 0:
+            if not resume:
+                start_folder(output, model, training, options, force=force, inputs=inputs)
+            for note in start.notes:
+                print_note(note)
+        fabric.barrier()
+        with step("find the clips"):
+            clips = open_clips(
+                data,
+                plugins.frame_sources(),
+                submodules,
+                model,
+                training.queue_length,
+                training.seed,
+                distorted=training.distort_pictures,
+            )
+        network = ClipModel(start.network, training.stage, options)
+        with _shown(steps_in_all(len(clips), training, fabric.world_size)) as told:
+            run = Run(output, training, workers, steps, told, lambda path: print_written(path, "checkpoint"))
+            last = _train(run, network, clips, fabric, checkpoint)
+        if fabric.global_rank == 0:
+            print_written(output / CURVES_FILE, "loss curves")
+            print_written(last, "last checkpoint")
+
+
+def _train(run: Run, network: ClipModel, clips: Clips, fabric: Fabric, start: RunCheckpoint | None) -> Path:
+    """Train; what befalls the machine in it becomes one line."""
+    import torch
+
+    from toolkit.training.processes import is_dead_process
+    from toolkit.training.run import train
+
+    try:
+        return train(run, network, clips, fabric, start)
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "the GPU has too little memory for a clip; take --precision bf16, fewer frames (--set queue_length=3) or "
+            f"another config, and go on with --resume where that is the same ({one_line(error):.100})"
+        ) from error
+    except RuntimeError as error:
+        if not is_dead_process(error):
+            raise
+        raise CheckFailed(
+            f"another process of the run has ended ({one_line(error):.150}); go on from the last checkpoint in "
+            f"{run.folder} with --resume"
+        ) from error
+
+
+@contextmanager
+def _shown(steps: int) -> Iterator[Callable[[StepRecord], None]]:
+    """What shows how far the run is, and how long it will take."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=progress) as bar:
+        task = bar.add_task("train", total=steps)
+
+        def told(record: StepRecord) -> None:
+            words = f"epoch {record.epoch}  loss {record.total:.3f}  {record.seconds:.2f} s a step"
+            bar.update(task, completed=record.step, description=words)
+
+        yield told

@@ -1,0 +1,159 @@
+"""Clips of a data set: frames in a row with what each submodule is to learn of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from toolkit.config.model import ModelConfig
+from toolkit.data.frames import Frame
+from toolkit.data.ground_truth import AnnotatedScene, Gap, GroundTruth
+from toolkit.data.preprocess import frame_inputs, load_image, normalised
+from toolkit.data.source_kind import FrameSourceKind
+from toolkit.data.sources import open_frames, open_ground_truth
+from toolkit.errors import InputError
+from toolkit.specs import Submodule
+from toolkit.text import shown
+from toolkit.training.augmentation import distort
+from toolkit.training.clip import Clip, ClipFrame
+from toolkit.training.clips import Place
+from toolkit.training.spec import Training
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """A key frame: what it brings, and where its annotations are."""
+
+    frame: Frame
+    scene: AnnotatedScene
+    index: int
+
+
+class DatasetClips:
+    """Clips of `length` frames, one for each key frame that has so many in a row up to it with ground truth.
+
+    Pictures are `distorted` at random, by the seed, the epoch and the clip.
+    """
+
+    def __init__(
+        self,
+        queues: Sequence[Sequence[_Moment]],
+        truth: GroundTruth,
+        trained: Mapping[str, Training],
+        config: ModelConfig,
+        seed: int,
+        *,
+        distorted: bool,
+    ) -> None:
+        self._queues, self._truth, self._trained, self._config = queues, truth, trained, config
+        self._seed, self._distorted = seed, distorted
+
+    def __len__(self) -> int:
+        return len(self._queues)
+
+    def __getitem__(self, place: Place) -> Clip:
+        """Raises InputError for pictures that cannot be used."""
+        random = np.random.default_rng((self._seed, place.epoch, place.index))
+        queue = self._queues[place.index]
+        frames = []
+        for number, moment in enumerate(queue):
+            previous = None if number == 0 else queue[number - 1].frame
+            last = number == len(queue) - 1
+            inputs = self._inputs(moment.frame, previous, random)
+            arrays = self._ground_truth(moment, last=last)
+            frames.append(ClipFrame(_tensors(inputs), _tensors(arrays)))
+        return Clip(queue[-1].frame.name, tuple(frames))
+
+    def _inputs(self, frame: Frame, previous: Frame | None, random: np.random.Generator) -> dict[str, NDArray[Any]]:
+        """The frame's inputs, as training feeds them: the first frame of a clip does not move."""
+        image = self._config.image
+        views = {name: frame.cameras[name] for name in image.cameras if name in frame.cameras}
+        pictures = {name: load_image(view.image, image) for name, view in views.items()}
+        loaded = replace(
+            frame, cameras={name: replace(view, image=pictures[name]) for name, view in views.items()}, recorded={}
+        )
+        inputs = frame_inputs(loaded, previous, self._config, "training")
+        if self._distorted:
+            inputs["image"] = np.stack([normalised(distort(picture, random), image) for picture in pictures.values()])
+        return inputs
+
+    def _ground_truth(self, moment: _Moment, *, last: bool) -> dict[str, NDArray[Any]]:
+        arrays: dict[str, NDArray[Any]] = {}
+        for training in self._trained.values():
+            if training.truth is not None:
+                known = training.truth(self._truth, moment.scene, moment.index, self._config, last)
+                if isinstance(known, Gap):  # looked for before
+                    raise InputError(f"frame {moment.frame.name} lacks {known.what}")
+                arrays |= known
+        return arrays
+
+
+def open_clips(
+    address: str,
+    kinds: Collection[FrameSourceKind],
+    submodules: Sequence[Submodule],
+    config: ModelConfig,
+    length: int,
+    seed: int,
+    *,
+    distorted: bool,
+) -> DatasetClips:
+    """The clips at an address of frames with ground truth, in the order of time; scenes that lack some are left out.
+
+    Raises InputError for an address without ground truth, and if no clip remains, with what is missing.
+    """
+    truth = open_ground_truth(address, kinds)
+    frames = {_token(frame): frame for frame in open_frames(address, config.image, kinds)}
+    trained = {each.name: each.training() for each in submodules if each.training is not None}
+    gaps: Counter[str] = Counter()
+    queues: list[list[_Moment]] = []
+    for scene in truth.scenes:
+        found = [queue for queue in _queues(scene, frames, length) if _is_annotated(queue)]
+        lacking = _lacking(found[-1][-1], truth, trained, config) if found else "key frames in a row with annotations"
+        if lacking is None:
+            queues += found
+        else:
+            gaps[lacking] += 1
+    if not queues:
+        missing = "; ".join(f"{count} lack {what}" for what, count in gaps.most_common(3))
+        raise InputError(
+            f"{shown(address)}: there is no clip to train on; a clip has {length} key frames in a row with ground "
+            f"truth, but of {len(truth.scenes)} scenes {missing or 'none has frames'}"
+        )
+    return DatasetClips(queues, truth, trained, config, seed, distorted=distorted)
+
+
+def _token(frame: Frame) -> str:
+    return frame.name.partition("_")[2]
+
+
+def _queues(scene: AnnotatedScene, frames: Mapping[str, Frame], length: int) -> Iterator[list[_Moment]]:
+    """Every `length` key frames in a row of a scene, all of which the source has."""
+    for end in range(length, len(scene.frames) + 1):
+        indices = range(end - length, end)
+        if all(scene.frames[index].token in frames for index in indices):
+            yield [_Moment(frames[scene.frames[index].token], scene, index) for index in indices]
+
+
+def _is_annotated(queue: Sequence[_Moment]) -> bool:
+    return all(moment.scene.frames[moment.index].objects is not None for moment in queue)
+
+
+def _lacking(moment: _Moment, truth: GroundTruth, trained: Mapping[str, Training], config: ModelConfig) -> str | None:
+    """What a scene lacks that some submodule is trained on, going by one of its frames; None if nothing."""
+    for training in trained.values():
+        if training.truth is not None:
+            known = training.truth(truth, moment.scene, moment.index, config, True)
+            if isinstance(known, Gap):
+                return known.what
+    return None
+
+
+def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
