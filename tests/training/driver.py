@@ -39,6 +39,8 @@ class Driver(nn.Module):
 
 def step(module: nn.Module, moment: Moment) -> Step:
     """Losses in every frame; what it did before is its state."""
+    assert isinstance(module, Driver)
+    module.dropout.p = moment.options["dropout"]
     driven = module(moment.tensors["image"], moment.tensors["can_bus"])
     before = driven if moment.state is None else moment.state["driven"]
     distance = (driven - moment.truth["gt_step"]).abs().sum()
@@ -66,7 +68,7 @@ def freeze(module: nn.Module, stage: int) -> None:
 
 
 def training() -> Training:
-    return Training(step, truth, freeze, options={"broken": False})
+    return Training(step, truth, freeze, options={"broken": False, "dropout": 0.1})
 
 
 DRIVER = Submodule(

@@ -52,7 +52,7 @@ class MadeClips:
 def driver(**options: bool) -> ClipModel:
     torch.manual_seed(1)
     network = Network(join((DRIVER,), ModelConfig()))
-    return ClipModel(network, 1, {"driver": {"broken": False} | options})
+    return ClipModel(network, 1, {"driver": {"broken": False, "dropout": 0.1} | options})
 
 
 def run(folder: Path, model: ClipModel | None = None, *, resume: bool = False, **changes: object) -> Path:

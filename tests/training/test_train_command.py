@@ -79,7 +79,7 @@ def test_resume(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_two_processes_are_one_with_twice_the_clips(arguments: list[str], tmp_path: Path) -> None:
     """Losses are averaged over clips, whoever computes them."""
-    arguments += ["--set", "distort_pictures=False", "--set", "epochs=1", "--device", "cpu"]
+    arguments += ["--set", "distort_pictures=False", "--set", "dropout=0", "--set", "epochs=1", "--device", "cpu"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = Path(sys.executable).with_name("uniad-toolkit")
     two = [*torchrun, "--no-python", str(script), *arguments, "--set", "accumulate=1"]
@@ -100,10 +100,12 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_too_few_frames(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     error = refused([*arguments, "--set", "queue_length=6"], capsys)
     assert "there is no clip to train on; a clip has 6 key frames in a row with ground truth" in error
+    assert not Path(arguments[arguments.index("-o") + 1]).exists()
 
 
 def test_frames_without_ground_truth(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments[arguments.index("--data") + 1] = str(tmp_path)
+    (tmp_path / "frames").mkdir()
+    arguments[arguments.index("--data") + 1] = str(tmp_path / "frames")
     assert "holds no ground truth" in refused(arguments, capsys)
 
 
@@ -111,7 +113,7 @@ def test_frames_without_ground_truth(arguments: list[str], tmp_path: Path, capsy
     ("setting", "message"),
     [
         ("epochs", "--set 'epochs' is not key=value"),
-        ("epoch=1", "there is no setting 'epoch'; known: accumulate, broken,"),
+        ("epoch=1", "there is no setting 'epoch'; known: accumulate, broken, distort_pictures, dropout,"),
         ("epochs=many", "--set 'epochs=many': "),
         ("epochs=0", "--set 'epochs=0': "),
         ("broken=5", "--set 'broken=5' must be True or False"),

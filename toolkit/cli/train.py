@@ -89,12 +89,6 @@ def train_command(
                 checkpoint = newest_checkpoint(output)
             source = init if checkpoint is None else checkpoint.path
             start = start_network(source, plugins, model, training.stage, assets, training.seed)
-        if fabric.global_rank == 0:
-            if not resume:
-                start_folder(output, model, training, options, force=force, inputs=inputs)
-            for note in start.notes:
-                print_note(note)
-        fabric.barrier()
         with step("find the clips"):
             clips = open_clips(
                 data,
@@ -105,6 +99,12 @@ def train_command(
                 training.seed,
                 distorted=training.distort_pictures,
             )
+        if fabric.global_rank == 0:
+            if not resume:
+                start_folder(output, model, training, options, force=force, inputs=inputs)
+            for note in start.notes:
+                print_note(note)
+        fabric.barrier()
         network = ClipModel(start.network, training.stage, options)
         with _shown(steps_in_all(len(clips), training, fabric.world_size)) as told:
             run = Run(output, training, workers, steps, told, lambda path: print_written(path, "checkpoint"))
