@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.config.size_rules import SizeRule
+from toolkit.config.size_rules import Shapes, SizeRule
 
 if TYPE_CHECKING:
     import torch
@@ -192,8 +192,8 @@ class Submodule:
     keys, `supervised` prefixes of numbered branches of which only the last acts, the others having served the losses of
     inner layers.
 
-    `sizes` are compared with the checkpoint's entries before anything is built; `faults` says what else about a
-    configuration is not supported.
+    `sizes` are compared with the checkpoint's entries before anything is built; `unfit` says by their shapes why no
+    configuration fits to them, and `faults` what else about a configuration is not supported.
 
     `tables` are those parts of the state that are tables. `interpretation` says what the results mean; a submodule in
     place of another that has none keeps that of the other. `draw(picture, view, result)` draws further results on the
@@ -218,6 +218,7 @@ class Submodule:
     supervised: tuple[str, ...] = ()
     keep_fp32: tuple[str, ...] = ()
     sizes: tuple[SizeRule, ...] = ()
+    unfit: Callable[[Shapes], Iterable[str]] | None = None
     faults: Callable[[ModelConfig], Iterable[str]] | None = None
     tables: tuple[StateTable, ...] = ()
     interpretation: Interpretation | None = None

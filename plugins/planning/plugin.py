@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from plugins.planning.results import INTERPRETATION
-from toolkit.config.size_rules import layers, rows
+from toolkit.config.size_rules import Shapes, layers, rows
 from toolkit.hookspecs import hookimpl
 from toolkit.specs import Refinement, Role, Submodule, TensorSpec, Tolerance
 
@@ -17,11 +17,21 @@ if TYPE_CHECKING:
     from toolkit.evaluation.metric import Metric
     from toolkit.runtime.results import FrameResult
 
+ADAPTER = "planning_head.bev_adapter."
 SIZES = (
     rows("planning.steps", lambda c: c.planning.steps, "planning_head.reg_branch.2.weight", per=2),
     layers("planning.layers", lambda c: c.planning.layers, "planning_head.attn_module.layers."),
     rows("planning.commands", lambda c: c.planning.commands, "planning_head.navi_embed.weight"),
 )
+
+
+def unfit(shapes: Shapes) -> Iterator[str]:
+    """Planners of UniAD v1.0 had no adapter, and added up their steps otherwise, which no weights tell."""
+    if not any(key.startswith(ADAPTER) for key in shapes):
+        yield (
+            f"the checkpoint has no {ADAPTER}*: it is of UniAD v1.0, whose planner has no adapter and is not "
+            "supported; take the weights of release v1.0.1, or train with its code"
+        )
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -60,6 +70,7 @@ SUBMODULE = Submodule(
     build=build,
     interpretation=INTERPRETATION,
     sizes=SIZES,
+    unfit=unfit,
     results=("plan",),
     refinements=(COLLISION_OPTIMISATION,),
 )

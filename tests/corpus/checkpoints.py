@@ -299,6 +299,14 @@ def misfits() -> Iterator[Malformed]:
             lambda w: w.update({k.replace("layers.0", "layers.1"): v for k, v in list(w.items()) if "decoder" in k}),
             ("tracking.layers", "--config"),
         ),
+        "planner without adapter": (
+            lambda w: [w.pop(k) for k in list(w) if "bev_adapter" in k],
+            ("planning_head.bev_adapter.", "it is of UniAD v1.0", "take the weights of release v1.0.1"),
+        ),
+        "of UniAD-base": (
+            lambda w: w.update({"pts_bbox_head.bev_embedding.weight": torch.zeros(40000, 32)}),
+            ("bev.height x bev.width is", "40000", "convert with --config configs/uniad_base_stage2.toml"),
+        ),
         "half a head": (lambda w: [w.pop(k) for k in list(w)[::2] if k.startswith("occ_head")], ("missing", "occ")),
     }
     for name, (change, words) in changes.items():

@@ -119,10 +119,13 @@ def requirements(config: ModelConfig) -> Iterator[tuple[bool, str]]:
         yield len(set(values)) == len(values), f"{name} holds a name twice"
 
 
-def check_config_against(config: ModelConfig, shapes: Shapes, submodules: Sequence[Submodule]) -> None:
+def check_config_against(
+    config: ModelConfig, shapes: Shapes, submodules: Sequence[Submodule], fitting: str | None = None
+) -> None:
     """Raise InputError, on one line, unless the sizes of the configuration are those of a checkpoint.
 
     `shapes` are the checkpoint's, by key; each of the `submodules` looks at its own entries, and at the configuration.
+    `fitting` is the file of a configuration for such a checkpoint, if one is known.
     """
     differences = [
         f"{rule.field} is {stated} where the checkpoint has {shown or 'none'} ({rule.entry})"
@@ -133,7 +136,9 @@ def check_config_against(config: ModelConfig, shapes: Shapes, submodules: Sequen
     if differences:
         raise InputError(
             f"the configuration is not the checkpoint's: {'; '.join(differences)}; "
-            "convert with the --config of its training"
+            + (f"convert with --config {fitting}" if fitting else "convert with the --config of its training")
         )
+    if unfit := [fault for submodule in submodules if submodule.unfit for fault in submodule.unfit(shapes)]:
+        raise InputError("; ".join(unfit))
     if faults := [fault for submodule in submodules if submodule.faults for fault in submodule.faults(config)]:
         raise InputError("; ".join(faults))

@@ -17,6 +17,7 @@ from toolkit.errors import InputError
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
 from toolkit.weights.checkpoint import COUNTER, Checkpoint, load_checkpoint, match_weights
+from toolkit.weights.identity import fitting_config
 from toolkit.weights.layouts import Weights, holder_note, without_holder
 from toolkit.weights.selection import is_owned_by, select_submodules
 from toolkit.wiring import join
@@ -51,7 +52,7 @@ def prepare(
         prefix, entries = official_entries(loaded.state_dict, plugins, config)
         selection = select_submodules(plugins.submodules(), entries)
         shapes = {key: tuple(value.shape) for key, value in selection.state_dict.items()}
-        check_config_against(config, shapes, selection.submodules)
+        check_config_against(config, shapes, selection.submodules, fitting_config(entries, config))
     with progress("build the network"):
         network = Network(join(selection.submodules, config))
         network.load_weights(gather_weights(network, selection.state_dict, assets))

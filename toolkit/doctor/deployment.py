@@ -1,4 +1,4 @@
-"""The files that training and deployment of UniAD-tiny keep under one root."""
+"""The files that training and deployment of UniAD keep under one root."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from toolkit.doctor.check import Check, Status
 from toolkit.errors import InputError
+from toolkit.weights.published import published_file
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Entry:
 
 
 ENTRIES = (
-    Entry("ckpts/*.pth", "trained weights", "your training, or a release of UniAD-tiny", required=True),
+    Entry("ckpts/*.pth", "trained weights", "your training, or a release of UniAD", required=True),
     Entry(
         "data/others/motion_anchor_infos_mode6.pkl",
         "motion anchors of the training, for `convert --motion-anchors`",
@@ -73,7 +74,7 @@ def _check(root: Path, entry: Entry) -> Check:
     found = sorted(root.glob(entry.path))
     faults = [fault for path in found for fault in _faults(path, entry)] if found else ["missing"]
     if not faults:
-        names = f": {', '.join(path.name for path in found)}" if "*" in entry.path else ""
+        names = f": {', '.join(map(_described, found))}" if "*" in entry.path else ""
         return Check(entry.path, Status.OK, entry.purpose + names)
     status = Status.FAILED if entry.required else Status.NOTE
     return Check(entry.path, status, f"{entry.purpose}: {', '.join(faults)}", f"comes from {entry.source}")
@@ -82,9 +83,17 @@ def _check(root: Path, entry: Entry) -> Check:
 def _faults(path: Path, entry: Entry) -> list[str]:
     if _is_empty(path):
         return [f"{path.name} is empty"]
+    published = published_file(path.name)
+    if published and (fault := published.size_fault(path.stat().st_size)):
+        return [f"{fault}: {published.remedy}"]
     missing = [name for name in entry.contents if not (path / name).exists()]
     empty = [name for name in entry.contents if name not in missing and _is_empty(path / name)]
     return [f"{name} is missing" for name in missing] + [f"{name} is empty" for name in empty]
+
+
+def _described(path: Path) -> str:
+    published = published_file(path.name)
+    return f"{path.name} ({published.kind}; convert with --config {published.config})" if published else path.name
 
 
 def _is_empty(path: Path) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from toolkit.bundle import Bundle, EngineRecord, SubmoduleRecord
-from toolkit.inspection.weights import Share, identify, shares
+from toolkit.inspection.weights import Share, shares
 from toolkit.specs import Submodule
 from toolkit.weights.checkpoint import read_checkpoint
+from toolkit.weights.identity import identify
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,10 @@ from torch import Tensor
 from toolkit.specs import Submodule
 from toolkit.text import shown
 from toolkit.weights.checkpoint import COUNTER, MAX_META, Checkpoint, dtype_name, printable
+from toolkit.weights.identity import identify
 from toolkit.weights.layouts import holder_note, without_holder
+from toolkit.weights.published import published_file
 from toolkit.weights.selection import is_owned_by, missing_submodules
-
-SIZES = {50 * 50: "tiny", 150 * 150: "small", 200 * 200: "base"}
-"""Cells of the bird's-eye view -> published variant of BEVFormer and UniAD."""
-
-BEV = "pts_bbox_head.bev_embedding.weight"
-DETECTION_QUERIES = "pts_bbox_head.query_embedding.weight"
-TRACK_QUERIES = "query_embedding.weight"
-MAP_HEAD = "seg_head"
-STAGE_2_HEADS = ("motion_head", "occ_head", "planning_head")
 
 MEAN, VARIANCE = ".running_mean", ".running_var"
 
@@ -74,6 +67,7 @@ def inspect_checkpoint(checkpoint: Checkpoint, submodules: Sequence[Submodule]) 
     prefix, entries = without_holder(checkpoint.state_dict, is_owned_by(submodules))
     idle = {key for key in entries if key.endswith(COUNTER)}.union(*(s.without_effect(entries) for s in submodules))
     classes = checkpoint.meta.get("CLASSES")
+    published = published_file(checkpoint.path.name)
     return CheckpointReport(
         path=str(checkpoint.path),
         sha256=checkpoint.sha256,
@@ -88,26 +82,12 @@ def inspect_checkpoint(checkpoint: Checkpoint, submodules: Sequence[Submodule]) 
         unclaimed=tuple(key for key in entries if not any(s.owns(key) for s in submodules)),
         without_effect=tuple(key for key in entries if key in idle),
         oddities=tuple(find_oddities({key: value for key, value in entries.items() if key not in idle})),
-        notes=checkpoint.notes + ((holder_note(prefix),) if prefix else ()),
+        notes=(
+            *checkpoint.notes,
+            *((holder_note(prefix),) if prefix else ()),
+            *((published.note(entries),) if published else ()),
+        ),
     )
-
-
-def identify(entries: Mapping[str, Tensor]) -> str:
-    """Which model and training stage a checkpoint with these entries is from, or "other"."""
-    if BEV not in entries or entries[BEV].ndim != 2:
-        return "other"
-    cells = len(entries[BEV])
-    size = SIZES.get(cells, f"variant with {cells} BEV cells")
-    heads = {key.partition(".")[0] for key in entries}
-    tracks = TRACK_QUERIES in entries
-    if tracks and heads.intersection(STAGE_2_HEADS):
-        absent = [head for head in (MAP_HEAD, *STAGE_2_HEADS) if head not in heads]
-        return f"UniAD-{size}, stage 2 (end to end)" + (f" without {', '.join(absent)}" if absent else "")
-    if tracks and MAP_HEAD in heads:
-        return f"UniAD-{size}, stage 1 (tracking and map)"
-    if DETECTION_QUERIES in entries:
-        return f"BEVFormer-{size}" + (", prepared for stage 1" if tracks else "")
-    return "other"
 
 
 def shares(entries: Mapping[str, Tensor], submodules: Sequence[Submodule]) -> tuple[Share, ...]:

@@ -102,7 +102,7 @@ def test_absent_thresholds_are_those_the_reference_assumes(tmp_path: Path) -> No
         ("num_things_classes=3", "num_things_classes=5", "model.seg_head.num_things_classes is 5"),
         ("num_anchor=6", "num_anchor=9", "predict_modes is 6, but model.motion_head.num_anchor is 9"),
         ("dim = 256", "dim = 128", "128; supported: 256"),
-        ("to_rgb=True", "to_rgb=False", "to_rgb=False; only models of RGB images"),
+        ("to_rgb=True", "to_rgb=0.5", "NormalizeMultiviewImage has to_rgb=0.5; it must be True or False"),
         ("size_divisor=32", "size=(256, 416)", "PadMultiViewImage has the argument size"),
         ("size_divisor=32", "size_divisor=20", "image.pad_multiple is 20; it must be a multiple of 32"),
         ('type="PadMultiViewImage"', 'type="Crop"', "the test pipeline has the step 'Crop'"),
@@ -135,7 +135,7 @@ def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
         .replace("use_grid_mask=True", "mystery=1")
         .replace("num_query=300, num_classes=4", "num_query='many', num_classes=4")
         .replace("class_count = len(class_names)", "class_count = 10\nclass_names = class_names[1:]")
-        .replace("to_rgb=True", "to_rgb=False")
+        .replace("to_rgb=True", "to_rgb=0.5")
         .replace("scales=[0.25]", "scales=[]")
     )
     with pytest.raises(InputError) as error:
@@ -143,7 +143,7 @@ def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
     headline, *faults = error.value.args
     assert headline.endswith("config.py: 7 settings do not fit; correct them, or train within what is supported")
     assert sorted(faults) == [
-        "  NormalizeMultiviewImage has to_rgb=False; only models of RGB images are supported",
+        "  NormalizeMultiviewImage has to_rgb=0.5; it must be True or False",
         "  RandomScaleImageMultiViewImage has scales=[]; it must be a list of one number",
         "  model.img_backbone.style is 'caffe'; supported: 'pytorch'",
         "  model.mystery is not supported; remove it if it only concerns training",
@@ -273,6 +273,16 @@ class TestAgainstCheckpoint:
         with pytest.raises(InputError, match=r"planning\.steps is 9 where the checkpoint has 6"):
             check_config_against(other, shapes, SUBMODULES)
         check_config_against(other, shapes, [s for s in SUBMODULES if s.name != "planning"])
+
+    def test_a_fitting_configuration_is_named(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        other = replace(SMALL, bev=replace(SMALL.bev, layers=3))
+        with pytest.raises(InputError, match=r"; convert with --config configs/uniad_base_stage2\.toml$"):
+            check_config_against(other, shapes, SUBMODULES, "configs/uniad_base_stage2.toml")
+
+    def test_a_planner_without_adapter_is_of_version_1_0(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        without = {key: shape for key, shape in shapes.items() if "bev_adapter" not in key}
+        with pytest.raises(InputError, match=r"no planning_head\.bev_adapter\.\*: it is of UniAD v1\.0, whose planner"):
+            check_config_against(SMALL, without, SUBMODULES)
 
     def test_class_groups_hold_every_class_once(self, shapes: dict[str, tuple[int, ...]]) -> None:
         groups = ((0, 1, 2, 3, 4), (6, 7), (8,), (5, 5))

@@ -242,6 +242,27 @@ def test_incomplete_deployment(tmp_path: Path) -> None:
     }
 
 
+def test_published_weights_are_known_by_name_and_size(tmp_path: Path) -> None:
+    """Whole, each with its configuration; cut off, with where to get it."""
+    make_tree(tmp_path)
+    sizes = {"uniad_base_e2e.pth": 527_724_200, "uniad_base_track_map.pth": 400_256_604}
+    for name, size in sizes.items():
+        with (tmp_path / "ckpts" / name).open("wb") as file:
+            file.truncate(size)
+    assert check_files(tmp_path)[0].found == (
+        "trained weights: mine.pth, "
+        "uniad_base_e2e.pth (UniAD-base, stage 2; convert with --config configs/uniad_base_stage2.toml), "
+        "uniad_base_track_map.pth (UniAD-base, stage 1; convert with --config configs/uniad_base_stage1.toml)"
+    )
+    (tmp_path / "ckpts/uniad_base_e2e.pth").write_bytes(bytes(2**20))
+    check = check_files(tmp_path)[0]
+    assert check.status is Status.FAILED
+    assert check.found == (
+        "trained weights: uniad_base_e2e.pth has 1.0 MiB, and its weights alone take 503.3: "
+        "download it again, from release v1.0.1 of UniAD"
+    )
+
+
 def test_root_that_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere is not a folder; give the one that holds ckpts/"):
         check_files(tmp_path / "nowhere")

@@ -18,19 +18,20 @@ from torch import Tensor
 
 from toolkit.bundle import Bundle
 from toolkit.cli.main import run
-from toolkit.config.model import CanBusRotation, ModelConfig, YawConvention
+from toolkit.config.model import BevConfig, CanBusRotation, ModelConfig, YawConvention
 from toolkit.errors import InputError
 from toolkit.inspection.bundle import inspect_bundle
 from toolkit.inspection.difference import ChangedEntry, compare_weights
 from toolkit.inspection.files import weights_of
 from toolkit.inspection.onnx_model import Tensor as OnnxTensor
 from toolkit.inspection.onnx_model import inspect_onnx
-from toolkit.inspection.weights import Oddity, Share, find_oddities, identify, inspect_checkpoint
+from toolkit.inspection.weights import Oddity, Share, find_oddities, inspect_checkpoint
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Submodule
 from toolkit.storage.files import sha256_file
 from toolkit.weights.checkpoint import read_checkpoint
+from toolkit.weights.identity import fitting_config, identify
 from toolkit.wiring import join
 
 BEV = "pts_bbox_head.bev_embedding.weight"
@@ -86,6 +87,15 @@ class TestIdentify:
     def test_other_sizes(self, cells: int, size: str, end_to_end: dict[str, Tensor]) -> None:
         larger = end_to_end | {BEV: torch.zeros(1, 256).expand(cells, 256)}
         assert identify(larger) == f"UniAD-{size}, stage 2 (end to end)"
+
+    def test_the_configuration_of_another_variant(self, end_to_end: dict[str, Tensor]) -> None:
+        tiny, base = ModelConfig(), ModelConfig(bev=BevConfig(height=200, width=200))
+        larger = end_to_end | {BEV: torch.zeros(1, 256).expand(40000, 256)}
+        assert fitting_config(larger, tiny) == "configs/uniad_base_stage2.toml"
+        assert fitting_config(without(larger, *STAGE_2_HEADS), tiny) == "configs/uniad_base_stage1.toml"
+        assert fitting_config(end_to_end, base) == "configs/uniad_tiny_stage2.toml"
+        assert fitting_config(end_to_end, tiny) is None
+        assert fitting_config({}, tiny) is None
 
     @pytest.mark.parametrize("entries", [{}, {"head.weight": torch.zeros(3)}, {BEV: torch.zeros(2500)}])
     def test_other_models(self, entries: dict[str, Tensor]) -> None:
@@ -153,6 +163,21 @@ class TestCheckpoint:
         torch.save({"odometer.weight": torch.eye(3)}, tmp_path / "m.pth")
         report = inspect_checkpoint(read_checkpoint(tmp_path / "m.pth"), tuple(submodules))
         assert report.left_out == {"planner": "the checkpoint has no entry for it"}
+
+    @pytest.mark.parametrize(
+        ("count", "note"),
+        [
+            (2457, "published in release v1.0.1 of UniAD; convert with --config configs/uniad_base_stage2.toml"),
+            (
+                2445,
+                "uniad_base_e2e.pth of release v1.0.1 of UniAD has 2457 entries, this one 2445: it is another; "
+                "download it again, from release v1.0.1 of UniAD",
+            ),
+        ],
+    )
+    def test_knows_the_published_files_by_name_and_size(self, count: int, note: str, tmp_path: Path) -> None:
+        torch.save({f"head.{number}": torch.ones(1) for number in range(count)}, tmp_path / "uniad_base_e2e.pth")
+        assert inspect_checkpoint(read_checkpoint(tmp_path / "uniad_base_e2e.pth"), ()).notes == (note,)
 
 
 class TestDifference:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from toolkit.config.model import ChannelOrder
 from toolkit.config.official.keys import ABSENT, integer, lookup, number, numbers
 from toolkit.errors import InputError
 from toolkit.text import quoted
@@ -12,6 +13,10 @@ from toolkit.text import quoted
 NORMALIZE, SCALE, PAD = "NormalizeMultiviewImage", "RandomScaleImageMultiViewImage", "PadMultiViewImage"
 IMAGE_STEPS = {NORMALIZE: {"mean", "std", "to_rgb"}, SCALE: {"scales"}, PAD: {"size_divisor"}}
 """What happens to an image, in this order, and the arguments of each step."""
+ORDERS = ([NORMALIZE, SCALE, PAD], [NORMALIZE, PAD])
+"""Of these steps, as UniAD-tiny and UniAD-base have them."""
+UNSCALED: Mapping[str, Any] = {"type": SCALE, "scales": [1.0]}
+"""Stands for the step that an order lacks."""
 GROUP = "MultiScaleFlipAug3D"
 OTHER_STEPS = (
     "LoadMultiViewImageFromFilesInCeph", "LoadMultiViewImageFromFiles", "LoadAnnotations3D_E2E",
@@ -27,11 +32,11 @@ def image_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     steps = list(pipeline_steps(values))
     order = [step["type"] for step in steps if step["type"] in IMAGE_STEPS]
-    if order != list(IMAGE_STEPS):
+    if order not in ORDERS:
         raise InputError(
-            f"the test pipeline has the image steps {quoted(order)}; supported: {quoted(list(IMAGE_STEPS))}"
+            f"the test pipeline has the image steps {quoted(order)}; supported: {' or '.join(map(quoted, ORDERS))}"
         )
-    by_type = {step["type"]: step for step in steps}
+    by_type = {step["type"]: step for step in (UNSCALED, *steps)}
     faults = list(step_faults(by_type))
     fields: dict[str, Any] = {}
     readers = dict(ARGUMENTS)
@@ -54,8 +59,6 @@ def step_faults(by_type: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for kind, arguments in IMAGE_STEPS.items():
         for name in sorted(str(name) for name in by_type[kind].keys() - arguments - {"type"}):
             yield f"{kind} has the argument {name:.60}; supported: {', '.join(sorted(arguments))}"
-    if by_type[NORMALIZE].get("to_rgb", True) is not True:
-        yield f"{NORMALIZE} has to_rgb=False; only models of RGB images are supported"
     if by_type.get(GROUP, {}).get("flip", False) is not False:
         yield f"{GROUP} flips images; only flip=False is supported"
 
@@ -100,6 +103,13 @@ def only_number(value: Any) -> float:
     return number(value[0])
 
 
+def channel_order(value: Any) -> ChannelOrder:
+    """The order of colours after the pictures, whose files are read with blue first, were turned round or not."""
+    if value is not None and not isinstance(value, bool):
+        raise ValueError("True or False")
+    return ChannelOrder.BGR if value is False else ChannelOrder.RGB
+
+
 def size(value: Any) -> tuple[int, int]:
     """Width and height in pixels."""
     if not isinstance(value, list | tuple) or len(value) != 2:
@@ -108,6 +118,7 @@ def size(value: Any) -> tuple[int, int]:
 
 
 ARGUMENTS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "image.channel_order": (NORMALIZE, "to_rgb", channel_order),
     "image.mean": (NORMALIZE, "mean", numbers(3)),
     "image.std": (NORMALIZE, "std", numbers(3)),
     "image.scale": (SCALE, "scales", only_number),
