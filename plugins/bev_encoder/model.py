@@ -27,7 +27,7 @@ class BevEncoderLayer(nn.Module):
         super().__init__()
         dims, heads, bev = config.embed, config.heads, config.bev
         self.bev_shape = (bev.height, bev.width)
-        self.feature_shape = config.image.features
+        self.feature_shape = config.image.features[0]
         self.attentions = nn.ModuleList([
             TemporalSelfAttention(dims, heads, bev.temporal_points, RATE),
             SpatialCrossAttention(dims, heads, bev.spatial_points, RATE),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from toolkit.config.model import ImageConfig, ModelConfig
+from toolkit.config.model import ModelConfig
 from toolkit.config.size_rules import Shapes
 from toolkit.errors import InputError
 from toolkit.specs import Submodule
@@ -18,7 +18,10 @@ MAX_CELLS = 1_000_000
 MAX_PIXELS = 2**24
 MAX_SIDE = 2**15 - 1
 """Cells along a side of the BEV grid: OpenCV draws no more."""
-STAGES = 4
+STAGE_STRIDES = (4, 8, 16, 32)
+"""Image pixels a cell of what each stage of the backbone gives."""
+LEVEL_EMBEDDINGS = 4
+"""Feature levels that a checkpoint has embeddings for."""
 MAX_FAULTS = 40
 """That a table lists."""
 
@@ -44,7 +47,7 @@ def several_faults(where: str, faults: Sequence[str], kind: str = "") -> InputEr
 def value_faults(config: ModelConfig) -> Iterator[str]:
     """Values that are out of bounds by themselves."""
     for name, value in all_fields(config):
-        if isinstance(value, int) and not 1 <= value <= MAX_COUNT:
+        if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= MAX_COUNT:
             yield f"{name} is {value}; it must lie between 1 and {MAX_COUNT}"
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{name} is {value}; it must be a finite number"
@@ -67,18 +70,32 @@ def all_fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def requirements(config: ModelConfig) -> Iterator[tuple[bool, str]]:
     """What must hold between values, each with the complaint if it does not."""
     image, bev, tracking, map_ = config.image, config.bev, config.tracking, config.map
-    stride = ImageConfig().stride
+    stages = len(STAGE_STRIDES)
     scales = 0 < image.scale <= MAX_PIXELS
     yield scales, f"image.scale is {image.scale}; it must be positive, and at most {MAX_PIXELS}"
     yield min(image.std) > 0, f"image.std is {image.std}; it must be positive"
-    yield image.stride == stride, f"image.stride is {image.stride}; the image encoder has {stride}"
     yield (
-        len(image.stage_blocks) == STAGES and min(image.stage_blocks) > 0,
-        f"image.stage_blocks is {image.stage_blocks}; it needs {STAGES} positive numbers",
+        image.stride in STAGE_STRIDES,
+        f"image.stride is {image.stride}; the image encoder has {', '.join(map(str, STAGE_STRIDES))}",
+    )
+    if image.stride in STAGE_STRIDES:
+        outputs = stages - STAGE_STRIDES.index(image.stride)
+        yield (
+            image.levels in (outputs, outputs + 1) and image.levels <= LEVEL_EMBEDDINGS,
+            f"image.levels is {image.levels}; with image.stride {image.stride} it must be {outputs}, as the backbone "
+            f"has outputs, or one more, and at most {LEVEL_EMBEDDINGS}",
+        )
+    yield (
+        len(image.stage_blocks) == stages and min(image.stage_blocks) > 0,
+        f"image.stage_blocks is {image.stage_blocks}; it needs {stages} positive numbers",
     )
     yield (
-        image.pad_multiple % stride == 0,
-        f"image.pad_multiple is {image.pad_multiple}; it must be a multiple of {stride}",
+        len(image.deformable_stages) == stages,
+        f"image.deformable_stages is {image.deformable_stages}; it needs {stages} values",
+    )
+    yield (
+        image.pad_multiple % STAGE_STRIDES[-1] == 0,
+        f"image.pad_multiple is {image.pad_multiple}; it must be a multiple of {STAGE_STRIDES[-1]}",
     )
     if scales:
         yield (

@@ -1,4 +1,4 @@
-"""The architecture and the conversion choices of one UniAD-tiny model, as plain values.
+"""The architecture and the conversion choices of one UniAD model, as plain values.
 
 A `ModelConfig` is all that is needed, besides weights, to build the network; it is stored in the bundle.
 Defaults are those of the official UniAD-tiny end-to-end configuration.
@@ -35,6 +35,24 @@ class YawConvention(StrEnum):
     """The heading itself, as UniAD v2.0."""
 
 
+class AngleFormula(StrEnum):
+    """How the network computes the ego's direction of travel and a box's yaw from two components."""
+
+    ATAN = "atan"
+    """By atan and quadrant, as UniAD-tiny's deployment: travel straight along an axis may be taken for another."""
+    ATAN2 = "atan2"
+    """Exactly, as UniAD-base."""
+
+
+class BackboneStyle(StrEnum):
+    """Which convolution of a stage's first bottleneck has the stride."""
+
+    PYTORCH = "pytorch"
+    """The 3x3."""
+    CAFFE = "caffe"
+    """The first 1x1."""
+
+
 class ChannelOrder(StrEnum):
     """In which order the network takes the colours of a picture; means and deviations have the same."""
 
@@ -46,7 +64,10 @@ class ChannelOrder(StrEnum):
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """Camera images: source size, scaling and normalisation, and the backbone's ResNet stages."""
+    """Camera images: source size, scaling and normalisation; the backbone, a ResNet, and the levels of its neck.
+
+    The finest of the feature maps has `stride` image pixels a cell, each of the others twice as many as the one before.
+    """
 
     cameras: tuple[str, ...] = CAMERAS
     source_width: int = 1600
@@ -57,7 +78,10 @@ class ImageConfig:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     stage_blocks: tuple[int, ...] = (3, 4, 6, 3)
+    backbone_style: BackboneStyle = BackboneStyle.PYTORCH
+    deformable_stages: tuple[bool, ...] = (False, False, False, False)
     stride: int = 32
+    levels: int = 1
 
     @property
     def resized(self) -> tuple[int, int]:
@@ -71,9 +95,18 @@ class ImageConfig:
         return height, width
 
     @property
-    def features(self) -> tuple[int, int]:
-        """(height, width) of the feature map."""
-        return self.padded[0] // self.stride, self.padded[1] // self.stride
+    def features(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of each feature map, the finest first; sides are halved from one to the next, rounded up."""
+        height, width = self.padded
+        strides = [self.stride * 2**level for level in range(self.levels)]
+        return tuple((-(-height // stride), -(-width // stride)) for stride in strides)
+
+    @property
+    def joined_features(self) -> tuple[int, int]:
+        """(height, width) of what holds all feature maps: the only one as it is, several as a row of their cells."""
+        if self.levels == 1:
+            return self.features[0]
+        return 1, sum(height * width for height, width in self.features)
 
 
 @dataclass(frozen=True)
@@ -116,13 +149,14 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class MapConfig:
-    """Panoptic map segmentation."""
+    """Panoptic map segmentation. Its deformable attention is built for `attention_levels`; it is fed one, the BEV."""
 
     queries: int = 300
     thing_classes: tuple[str, ...] = ("divider", "crossing", "boundary")
     stuff_classes: tuple[str, ...] = ("drivable",)
     encoder_layers: int = 6
     decoder_layers: int = 6
+    attention_levels: int = 1
     thing_mask_layers: int = 4
     stuff_mask_layers: int = 6
     max_instances: int = 100
@@ -144,13 +178,17 @@ class MotionConfig:
 
 @dataclass(frozen=True)
 class OccupancyConfig:
-    """Occupancy of the vehicle classes, now and `steps` - 1 ahead, on its own finer grid."""
+    """Occupancy of the vehicle classes, now and `steps` - 1 ahead, on a grid of as many cells as the BEV.
+
+    The BEV is `resampled` to them; or else its own cells are taken for them, whatever their size, as UniAD-tiny does.
+    """
 
     steps: int = 5
     vehicle_classes: tuple[int, ...] = (0, 1, 2, 3, 4, 6, 7)
     attention_threshold: float = 0.3
     score_threshold: float = 0.1
     cell_metres: float = 0.5
+    resampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,6 +211,7 @@ class ModelConfig:
     class_names: tuple[str, ...] = CLASS_NAMES
     can_bus_rotation: CanBusRotation = CanBusRotation.SCALAR
     yaw_convention: YawConvention = YawConvention.CLOCKWISE
+    angle_formula: AngleFormula = AngleFormula.ATAN
     image: ImageConfig = field(default_factory=ImageConfig)
     bev: BevConfig = field(default_factory=BevConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -187,8 +226,8 @@ class ModelConfig:
             "cameras": len(self.image.cameras),
             "image_height": self.image.padded[0],
             "image_width": self.image.padded[1],
-            "feature_height": self.image.features[0],
-            "feature_width": self.image.features[1],
+            "feature_height": self.image.joined_features[0],
+            "feature_width": self.image.joined_features[1],
             "embed": self.embed,
             "query": 2 * self.embed,
             "bev_height": self.bev.height,
