@@ -44,6 +44,7 @@ TINY = "--plugin {material}/tiny.py " + " ".join(f"--disable-plugin plugins.{nam
 QUICK = (
     WritingCommand("config", "config {sample}/model.toml -o c.toml"),
     WritingCommand("inspect", "inspect {sample}/bundle --json i.json"),
+    WritingCommand("bridge", "bridge -o uniad_bridge.py", repeats=False),
     WritingCommand("new-op", "new-op my_op -o my_op", repeats=False),
     WritingCommand("new-pass", "new-pass my-pass -o my_pass", repeats=False),
     WritingCommand("init-stage1", "init-stage1 {material}/detector.pth -o start.safetensors"),

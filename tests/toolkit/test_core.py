@@ -13,8 +13,9 @@ REFERENCE = (
     "toolkit/reference_interface/tensors.py",
     "toolkit/reference_interface/boundary.py",
     "toolkit/config/official/keys.py",
+    "toolkit/bridge/parts/",
 )
-"""Tables of the reference's names, for each of which there is one of ours."""
+"""The reference's names: tables that have one of ours for each, and what runs beside the reference."""
 OPS_OF_OTHERS = ("toolkit/graph/deformable_attention/", "toolkit/graph/vendor/")
 """Graph passes that find these ops in models of any origin, offered through a hook like any plugin's."""
 TERMS = (

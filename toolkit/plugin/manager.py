@@ -49,6 +49,7 @@ BUILTIN_PLUGINS = (
     "toolkit.cli.evaluate",
     "toolkit.cli.visualize",
     "toolkit.cli.verify",
+    "toolkit.cli.bridge",
     "toolkit.cli.benchmark",
     "toolkit.cli.report",
     "toolkit.cli.demo",

@@ -1,0 +1,70 @@
+"""The losses of a clip, as a training environment computes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from tests.toolkit.bridge.small_uniad import SmallUniAD
+
+CLIP = {"img": torch.arange(80.0).reshape(1, 20, 4)}
+
+
+@pytest.fixture
+def model() -> SmallUniAD:
+    model = SmallUniAD().train()
+    model.query_interact = nn.Module()
+    model.query_interact.random_drop, model.query_interact.fp_ratio = 0.1, 0.3  # type: ignore[assignment]
+    return model
+
+
+def test_they_are_laid_out_as_those_of_the_official_model(
+    bridge: ModuleType, model: SmallUniAD, tmp_path: Path, golden: Path
+) -> None:
+    bridge.dump_losses(model, CLIP, str(tmp_path / "losses.json"))
+    written = json.loads((tmp_path / "losses.json").read_text())
+    official = json.loads((golden / "training" / "stage2_losses.json").read_text())
+    assert {name: type(written[name]) for name in ("stage", "dtype", "total", "losses")} == {
+        name: type(official[name]) for name in ("stage", "dtype", "total", "losses")
+    }
+    assert written["losses"].keys() <= official["losses"].keys() | {"map.loss_mask"}
+    assert written["total"] == written["losses"]["loss"]
+
+
+def test_nothing_is_drawn(bridge: ModuleType, model: SmallUniAD, tmp_path: Path) -> None:
+    """So that two runs are equal; what was switched off is told."""
+    for name in ("first.json", "second.json"):
+        bridge.dump_losses(model, CLIP, str(tmp_path / name))
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("first.json", "second.json"))
+    assert first["losses"] == second["losses"]
+    assert first["randomness_off"] == [
+        ["use_grid_mask", "True"],
+        ["query_interact.random_drop", "0.1"],
+        ["query_interact.fp_ratio", "0.3"],
+        ["dropout.p", "0.5"],
+        ["mixing.dropout", "0.25"],
+    ]
+
+
+def test_the_model_is_left_as_it_was(bridge: ModuleType, model: SmallUniAD, tmp_path: Path) -> None:
+    """The statistics of batch norms, probabilities, and who is in training mode."""
+    model.mixing.eval()
+    mean = model.norm.running_mean
+    assert mean is not None
+    bridge.dump_losses(model, CLIP, str(tmp_path / "losses.json"))
+    assert torch.equal(mean, torch.zeros_like(mean))
+    assert (model.dropout.p, model.mixing.dropout, model.use_grid_mask) == (0.5, 0.25, True)
+    assert (model.training, model.mixing.training) == (True, False)
+
+
+def test_several_processes_are_refused(
+    bridge: ModuleType, model: SmallUniAD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge, "world", lambda: 2)
+    with pytest.raises(bridge.BridgeError, match="need one process"):
+        bridge.dump_losses(model, CLIP, str(tmp_path / "losses.json"))

@@ -1,0 +1,1 @@
+"""A file for a training environment, which records there what the model does."""
