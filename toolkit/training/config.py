@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from toolkit.config.check import several_faults
 from toolkit.config.file import TRAINING, read_toml
 from toolkit.config.official.config import find_absent_heads
-from toolkit.config.official.keys import ABSENT, lookup
 from toolkit.config.official.python_config import read_python_config
+from toolkit.config.official.training import training_values
 from toolkit.errors import InputError
 from toolkit.storage.typed import decode
-from toolkit.text import quoted
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -84,7 +84,7 @@ def from_official_file(path: Path, stage: int | None) -> TrainingConfig:
     try:
         config = from_official(values)
     except InputError as error:
-        raise InputError(f"config {path}: {error}") from error
+        raise several_faults(f"config {path}", error.args) from error
     return with_stage(config, path, stage)
 
 
@@ -96,38 +96,9 @@ def with_stage(config: TrainingConfig, path: Path, stage: int | None) -> Trainin
 
 
 def from_official(values: Mapping[str, Any]) -> TrainingConfig:
-    """The training of the names that an official config assigns. Raises InputError that names a faulty key."""
-    for key, allowed in (
-        ("optimizer.type", ("AdamW",)),
-        ("lr_config.policy", ("CosineAnnealing",)),
-        ("lr_config.warmup", ("linear", None)),
-    ):
-        value = lookup(values, key)
-        if value is not ABSENT and value not in allowed:
-            raise InputError(f"{key} is {quoted(value)}; supported: {quoted(allowed[0])}")
-    found = {name: value for name, value in _official_values(values) if value is not ABSENT}
-    found |= {"stage": 1 if find_absent_heads(values) else 2}
+    """The training of the names that an official config assigns. Raises InputError that names faulty keys."""
+    stated = training_values(values, stage=1 if find_absent_heads(values) else 2)
     try:
-        return decode(TrainingConfig, found, root=TRAINING, largest=None)
+        return decode(TrainingConfig, stated, root=TRAINING, largest=None)
     except ValueError as error:
         raise InputError(f"{error!s:.300}") from error
-
-
-def _official_values(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    factors = lookup(values, "optimizer.paramwise_cfg.custom_keys")
-    if isinstance(factors, dict):
-        yield (
-            "learning_rate_factors",
-            {key: part["lr_mult"] for key, part in factors.items() if isinstance(part, dict) and "lr_mult" in part},
-        )
-    elif factors is ABSENT:
-        yield "learning_rate_factors", {}
-    epochs = lookup(values, "runner.max_epochs")
-    yield "epochs", lookup(values, "total_epochs") if epochs is ABSENT else epochs
-    yield "queue_length", lookup(values, "queue_length")
-    yield "learning_rate", lookup(values, "optimizer.lr")
-    yield "weight_decay", lookup(values, "optimizer.weight_decay")
-    yield "gradient_norm", lookup(values, "optimizer_config.grad_clip.max_norm")
-    yield "warmup_steps", lookup(values, "lr_config.warmup_iters")
-    yield "warmup_ratio", lookup(values, "lr_config.warmup_ratio")
-    yield "final_ratio", lookup(values, "lr_config.min_lr_ratio")
