@@ -33,15 +33,16 @@ def check_values(config: ModelConfig) -> None:
         raise InputError(*faults)
 
 
-def several_faults(where: str, faults: Sequence[str], kind: str = "") -> InputError:
-    """One line for one fault; for several a table of them, below a line that says what `kind` of thing has them."""
+def several_faults(where: str, faults: Sequence[str]) -> InputError:
+    """One line for one fault; for several a table of them."""
     listed = list(dict.fromkeys(faults))
     if len(listed) == 1:
         return InputError(f"{where}: {listed[0]}")
-    remedy = f"it is {kind}" if kind else "correct them, or train within what is supported"
     more = [f"  … and {len(listed) - MAX_FAULTS} more"] if len(listed) > MAX_FAULTS else []
     rows = [f"  {fault}" for fault in listed[:MAX_FAULTS]]
-    return InputError(f"{where}: {len(listed)} settings do not fit; {remedy}", *rows, *more)
+    return InputError(
+        f"{where}: {len(listed)} settings do not fit; correct them, or train within what is supported", *rows, *more
+    )
 
 
 def value_faults(config: ModelConfig) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 SHARED = """
@@ -138,6 +139,50 @@ DEPLOYED_TYPES = (
 
 STAGE1 = SHARED
 STAGE2 = SHARED + LATER_HEADS
+BASE_CHANGES = {
+    "bev_columns = 50": "bev_columns = 200",
+    "levels = 1\n": "levels = 4\n",
+    "mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True": (
+        "mean=[103.530, 116.280, 123.675], std=[1.0, 1.0, 1.0], to_rgb=False"
+    ),
+    'type="BEVFormerEncoder", num_layers=3': 'type="BEVFormerEncoder", num_layers=6',
+    "depth=50, num_stages=4, out_indices=(3,), frozen_stages=1": (
+        "depth=101, num_stages=4, out_indices=(1, 2, 3), frozen_stages=4, stage_with_dcn=(False, False, True, True),\n"
+        '                      dcn=dict(type="DCNv2", deform_groups=1, fallback_on_stride=False)'
+    ),
+    'dict(type="BN", requires_grad=False), style="pytorch"': 'dict(type="BN2d", requires_grad=False), style="caffe"',
+    "in_channels=[2048]": "in_channels=[512, 1024, 2048]",
+    """    dict(type="NormalizeMultiviewImage", **norm),
+""": """    dict(type="NormalizeMultiviewImage", **norm),
+    dict(type="PadMultiViewImage", size_divisor=32),
+    dict(type="LoadAnnotations3D_E2E", with_bbox_3d=False, with_future_anns=True),
+    dict(type="GenerateOccFlowLabels", ignore_index=255, only_vehicle=True, filter_invisible=False),
+""",
+    """        dict(type="RandomScaleImageMultiViewImage", scales=[0.25]),
+        dict(type="PadMultiViewImage", size_divisor=32),
+""": """        dict(type="DefaultFormatBundle3D", class_names=class_names, with_label=False),
+""",
+}
+"""What UniAD-base says otherwise than UniAD-tiny; and in its later heads:"""
+BASE_HEAD_CHANGES = {
+    '"xbound": [-12.5, 12.5, 0.5], "ybound": [-12.5, 12.5, 0.5]': (
+        '"xbound": [-50.0, 50.0, 0.5], "ybound": [-50.0, 50.0, 0.5]'
+    ),
+    " bev_size=(bev_rows, bev_columns), bevslicer=False,": "",
+    '"PlanningHeadSingleMode", bev_h=bev_rows, bev_w=bev_columns,': '"PlanningHeadSingleMode",',
+}
+
+
+def changed(text: str, changes: Mapping[str, str]) -> str:
+    """The text with each of these, which are in it once, replaced."""
+    for old, new in changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+BASE_STAGE1 = changed(STAGE1, BASE_CHANGES)
+BASE_STAGE2 = changed(STAGE2, BASE_CHANGES | BASE_HEAD_CHANGES)
 DEPLOYMENT = re.sub(f'type="({"|".join(DEPLOYED_TYPES)})"', r'type="\1TRTP"', STAGE2).replace(
     'type="UniAD"', 'type="UniADTRT"'
 )

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.toolkit.config.official_style import DEPLOYMENT, STAGE1, STAGE2, write_config
+from tests.toolkit.config.official_style import BASE_STAGE1, BASE_STAGE2, DEPLOYMENT, STAGE1, STAGE2, write_config
 from toolkit.cli.convert import with_capacities, with_conventions
 from toolkit.cli.main import run
 from toolkit.config.check import check_config_against, check_values
@@ -45,6 +45,18 @@ def test_the_conversion_target_changes_capacities_alone() -> None:
 @pytest.mark.parametrize("name", ["uniad_tiny_stage1", "uniad_tiny_stage2"])
 def test_readable_equivalents_say_the_same(name: str) -> None:
     assert load_config(CONFIGS / f"{name}.toml") == ModelConfig()
+
+
+@pytest.mark.parametrize(("stage", "text"), [(1, BASE_STAGE1), (2, BASE_STAGE2)], ids=["stage 1", "stage 2"])
+def test_official_configs_of_base_are_the_readable_ones(tmp_path: Path, stage: int, text: str) -> None:
+    base = load_config(write_config(tmp_path, text))
+    assert base == load_config(CONFIGS / f"uniad_base_stage{stage}.toml")
+    assert (base.image.resized, base.image.padded, base.image.channel_order) == ((900, 1600), (928, 1600), "bgr")
+    assert base.image.features == ((116, 200), (58, 100), (29, 50), (15, 25))
+    assert (base.image.mean, base.image.std) == ((103.53, 116.28, 123.675), (1, 1, 1))
+    assert (base.bev.height, base.bev.width, base.bev.layers) == (200, 200, 6)
+    assert (base.map.attention_levels, base.angle_formula) == (4, "atan2")
+    assert base.occupancy.resampled == (stage == 2)
 
 
 def test_a_retrained_variant_is_honoured(tmp_path: Path) -> None:
@@ -92,12 +104,22 @@ def test_absent_thresholds_are_those_the_reference_assumes(tmp_path: Path) -> No
     [
         ('type="ResNet"', 'type="VoVNet"', "model.img_backbone.type is 'VoVNet'; supported: 'ResNet'"),
         ("depth=50", "depth=34", "model.img_backbone.depth is 34; it must be 50 or 101 or 152"),
-        ('style="pytorch"', 'style="caffe"', "model.img_backbone.style is 'caffe'"),
-        ('style="pytorch"', "dcn=dict(type='DCNv2')", "model.img_backbone.dcn is {'type': 'DCNv2'}; supported: None"),
-        ("levels = 1", "levels = 4", "model.img_neck.num_outs is 4; supported: 1"),
-        ("out_indices=(3,)", "out_indices=(1, 2, 3)", r"model.img_backbone.out_indices is \(1, 2, 3\)"),
-        ("bevslicer=False", "bevslicer=True", "model.occ_head.bevslicer is True; supported: False"),
-        (" bevslicer=False,", "", "model.occ_head.bevslicer is missing; supported: False; add the key"),
+        ('style="pytorch"', 'style="tf"', "model.img_backbone.style is 'tf'; it must be 'pytorch' or 'caffe'"),
+        ('style="pytorch"', "dcn=dict(type='DCN')", "model.img_backbone.dcn.type is 'DCN'; supported: 'DCNv2'"),
+        ('style="pytorch"', "dcn='DCNv2'", "model.img_backbone.dcn is 'DCNv2'; it must be a dict or None"),
+        ("levels = 1", "levels = 4", "image.levels is 4; with image.stride 32 it must be 1"),
+        ("num_outs=levels", "num_outs=2", r"num_levels is 1, but model.img_neck.num_outs is 2; give both the same"),
+        (
+            "out_indices=(3,)",
+            "out_indices=(1, 2, 3)",
+            r"in_channels is \[2048\], but the backbone gives \[512, 1024, 2048\]",
+        ),
+        (
+            "out_indices=(3,)",
+            "out_indices=(1, 3)",
+            r"out_indices is \(1, 3\); it must be indices of the last stages, such",
+        ),
+        ("bevslicer=False", "bevslicer=2", "model.occ_head.bevslicer is 2; it must be True or False"),
         ("with_adapter=True", "with_adapter=False", "model.planning_head.with_adapter is False"),
         ("num_things_classes=3", "num_things_classes=5", "model.seg_head.num_things_classes is 5"),
         ("num_anchor=6", "num_anchor=9", "predict_modes is 6, but model.motion_head.num_anchor is 9"),
@@ -130,8 +152,8 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, old: str, new:
 def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
     """Fixed values, absent keys, unknown ones, contradictions, and the images, each with what is supported."""
     text = (
-        STAGE2.replace('style="pytorch"', 'style="caffe"')
-        .replace(" bevslicer=False,", "")
+        STAGE2.replace('style="pytorch"', 'style="tf"')
+        .replace("num_things_classes=3,", "")
         .replace("use_grid_mask=True", "mystery=1")
         .replace("num_query=300, num_classes=4", "num_query='many', num_classes=4")
         .replace("class_count = len(class_names)", "class_count = 10\nclass_names = class_names[1:]")
@@ -145,22 +167,32 @@ def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
     assert sorted(faults) == [
         "  NormalizeMultiviewImage has to_rgb=0.5; it must be True or False",
         "  RandomScaleImageMultiViewImage has scales=[]; it must be a list of one number",
-        "  model.img_backbone.style is 'caffe'; supported: 'pytorch'",
+        "  model.img_backbone.style is 'tf'; it must be 'pytorch' or 'caffe'",
         "  model.mystery is not supported; remove it if it only concerns training",
-        "  model.occ_head.bevslicer is missing; supported: False; add the key",
         "  model.seg_head.num_query is 'many'; it must be a whole number",
+        "  model.seg_head.num_things_classes is missing; supported: 3; add the key",
         "  num_classes is 10, but class_names has 9; make them agree",
     ]
 
 
-def test_a_variant_with_several_feature_levels_is_called_that(tmp_path: Path) -> None:
-    text = STAGE2.replace("levels = 1", "levels = 4").replace("out_indices=(3,)", "out_indices=(1, 2, 3)")
-    with pytest.raises(InputError) as error:
-        load_config(write_config(tmp_path, text))
-    headline, *faults = error.value.args
-    assert "do not fit; it is UniAD-base, or another variant with several feature levels; only UniAD" in headline
-    assert "  model.img_backbone.out_indices is (1, 2, 3); supported: (3,)" in faults
-    assert "  model.img_neck.num_outs is 4; supported: 1" in faults
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('add_extra_convs="on_output"', "add_extra_convs=False", "add_extra_convs is False; supported: 'on_output'"),
+        ("fallback_on_stride=False", "fallback_on_stride=True", "dcn.fallback_on_stride is True; supported: False"),
+        ("(False, False, True, True)", "(False, True)", "image.deformable_stages is .*; it needs 4 values"),
+        ("bev_columns = 200", "bev_columns = 100", r"bev_size.0 \(by default\) is 200, but .*bev_h is 100"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_of_base_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(InputError, match=rf"(?s)config\.py.*{message}"):
+        load_config(write_config(tmp_path, BASE_STAGE2.replace(old, new, 1)))
+
+
+def test_deformable_stages_need_their_settings(tmp_path: Path) -> None:
+    """As in the reference, `stage_with_dcn` alone makes no convolution deformable."""
+    text = BASE_STAGE2.replace('dcn=dict(type="DCNv2", deform_groups=1, fallback_on_stride=False)', "dcn=None")
+    assert load_config(write_config(tmp_path, text)).image.deformable_stages == (False,) * 4
 
 
 class TestToml:
@@ -320,9 +352,10 @@ class TestCommands:
         with pytest.raises(InputError, match="--track-capacity 901 leaves no room for survivors"):
             with_capacities(config, 901, None)
 
-    def test_conventions_of_the_command_line_override_the_config(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("text", [STAGE2, BASE_STAGE2], ids=["tiny", "base"])
+    def test_conventions_of_the_command_line_override_the_config(self, tmp_path: Path, text: str) -> None:
         """An official config does not tell by which version of UniAD it was trained."""
-        official = load_config(write_config(tmp_path))
+        official = load_config(write_config(tmp_path, text))
         both = with_conventions(official, CanBusRotation.QUATERNION, YawConvention.HEADING)
         assert (both.can_bus_rotation, both.yaw_convention) == ("quaternion", "heading")
         assert with_conventions(both, None, None) == both

@@ -1,4 +1,4 @@
-"""From an official UniAD-tiny config, in training or deployment form, to a `ModelConfig`."""
+"""From an official config of UniAD-tiny, in training or deployment form, or of UniAD-base to a `ModelConfig`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config.check import several_faults
-from toolkit.config.model import ModelConfig
+from toolkit.config.model import AngleFormula, ModelConfig
 from toolkit.config.official.images import image_settings
 from toolkit.config.official.keys import (
     ABSENT,
     CLASS_COUNT,
-    FEATURE_LEVELS,
+    DEFORMABLE,
+    EXTRA_LEVELS,
     FIXED,
     LATER_HEADS,
+    NECK_INPUTS,
     OCCUPANCY_LAYERS,
     OCCUPANCY_X,
     OCCUPANCY_Y,
+    RESNET_OUTPUTS,
     SETTINGS,
+    STEM_CHANNELS,
+    STEM_STRIDE,
     WITHOUT_EFFECT,
     Setting,
     lookup,
@@ -41,7 +46,7 @@ def load_official_config(path: Path | str) -> ModelConfig:
     try:
         return from_official(values)
     except InputError as error:
-        raise several_faults(f"config {path}", error.args, variant_of(values)) from error
+        raise several_faults(f"config {path}", error.args) from error
     except Misfit as error:
         raise InputError(f"config {path}: {error}") from error
 
@@ -54,7 +59,7 @@ def from_official(values: Mapping[str, Any]) -> ModelConfig:
     unknown.
     """
     if not isinstance(values.get("model"), dict):
-        raise InputError("it assigns no dict to 'model'; give the config of a UniAD-tiny model")
+        raise InputError("it assigns no dict to 'model'; give the config of a UniAD model")
     absent_heads = find_absent_heads(values)
     faults = [*missing_heads(absent_heads), *fixed_faults(values, absent_heads), *unknown_keys(values)]
     found: dict[str, Any] = {}
@@ -71,19 +76,16 @@ def from_official(values: Mapping[str, Any]) -> ModelConfig:
     faults += joint_faults(found)
     if faults:
         raise InputError(*faults)
-    del found[CLASS_COUNT]
+    if not found.pop(DEFORMABLE):
+        found["image.deformable_stages"] = (False,) * RESNET_OUTPUTS
+    del found[CLASS_COUNT], found[NECK_INPUTS], found[EXTRA_LEVELS]
     if not absent_heads:
         del found[OCCUPANCY_LAYERS], found[OCCUPANCY_Y]
         found["occupancy.cell_metres"] = found.pop(OCCUPANCY_X)[2]
+    # No key says it: the code of variants with several levels computes angles exactly, that of UniAD-tiny does not.
+    found["angle_formula"] = AngleFormula.ATAN if found["image.levels"] == 1 else AngleFormula.ATAN2
     found["tracking.track_capacity"] = max(found["tracking.queries"] + SURVIVORS, found["tracking.max_reports"])
     return decode(ModelConfig, nested(found), root="config", largest=None)
-
-
-def variant_of(values: Mapping[str, Any]) -> str:
-    """What is said of a config with several feature levels, which is the usual one that does not fit; else empty."""
-    levels = lookup(values, FEATURE_LEVELS)
-    several = isinstance(levels, int) and levels > 1
-    return "UniAD-base, or another variant with several feature levels; only UniAD-tiny converts" if several else ""
 
 
 def find_absent_heads(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -160,6 +162,8 @@ def joint_faults(found: Mapping[str, Any]) -> Iterator[str]:
     """Settings that contradict each other, as far as they were found."""
     if {CLASS_COUNT, "class_names"} <= found.keys() and found[CLASS_COUNT] != len(found["class_names"]):
         yield f"num_classes is {found[CLASS_COUNT]}, but class_names has {len(found['class_names'])}; make them agree"
+    if {NECK_INPUTS, EXTRA_LEVELS, "image.stride", "image.levels"} <= found.keys():
+        yield from neck_faults(found[NECK_INPUTS], found[EXTRA_LEVELS], found["image.stride"], found["image.levels"])
     if {OCCUPANCY_LAYERS, "occupancy.steps"} <= found.keys() and found[OCCUPANCY_LAYERS] != found["occupancy.steps"]:
         yield (
             "model.occ_head.transformer_decoder.num_layers differs from the number of steps (n_future + 1), "
@@ -167,6 +171,15 @@ def joint_faults(found: Mapping[str, Any]) -> Iterator[str]:
         )
     if {OCCUPANCY_X, OCCUPANCY_Y, "bev.width", "bev.height"} <= found.keys():
         yield from grid_faults(found[OCCUPANCY_X], found[OCCUPANCY_Y], found["bev.width"], found["bev.height"])
+
+
+def neck_faults(inputs: tuple[int, ...], extra: bool | str, stride: int, levels: int) -> Iterator[str]:
+    """What the neck says otherwise than the backbone, whose first output has this stride, or has of further levels."""
+    channels = tuple(STEM_CHANNELS * 2**stage for stage in range(RESNET_OUTPUTS) if STEM_STRIDE * 2**stage >= stride)
+    if inputs != channels:
+        yield f"model.img_neck.in_channels is {list(inputs)}, but the backbone gives {list(channels)}; make them agree"
+    if levels > len(channels) and extra != "on_output":
+        yield f"model.img_neck.add_extra_convs is {quoted(extra)}; supported: 'on_output'"
 
 
 def grid_faults(x: tuple[float, ...], y: tuple[float, ...], width: int, height: int) -> Iterator[str]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 EMBED, HEADS, FEEDFORWARD = 256, 8, 512
+RESNET_OUTPUTS, STEM_STRIDE, STEM_CHANNELS = 4, 4, 256
+"""Stages of a ResNet; image pixels a cell, and channels, of what its first stage gives. Both double with each."""
 RESNET_STAGES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 NUSCENES_RANGE = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
 REPORT_RANGE = [-61.2, -61.2, -10.0, 61.2, 61.2, 10.0]
@@ -112,6 +114,46 @@ def names(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def true_or_false(value: Any) -> bool:
+    """A truth value."""
+    if not isinstance(value, bool):
+        raise ValueError("True or False")
+    return value
+
+
+def flags(value: Any) -> tuple[bool, ...]:
+    """Truth values."""
+    if not isinstance(value, list | tuple):
+        raise ValueError("a list of True and False")
+    return tuple(true_or_false(item) for item in value)
+
+
+def one_of(*options: Any) -> Callable[[Any], Any]:
+    """Reader of one of these values."""
+
+    def read(value: Any) -> Any:
+        if value not in options:
+            raise ValueError(" or ".join(map(repr, options)))
+        return value
+
+    return read
+
+
+def is_given(value: Any) -> bool:
+    """Whether there is a dict of further settings, or None."""
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("a dict or None")
+    return value is not None
+
+
+def first_stride(value: Any) -> int:
+    """Image pixels a cell of the first of the backbone's outputs, which are those of its last stages."""
+    outputs = labels(value)
+    if not outputs or outputs != tuple(range(outputs[0], RESNET_OUTPUTS)):
+        raise ValueError(f"indices of the last stages, such as {tuple(range(1, RESNET_OUTPUTS))}")
+    return int(STEM_STRIDE * 2 ** outputs[0])
+
+
 def with_ego(value: Any) -> int:
     """Number of track queries including the ego's, which the official configs leave out."""
     return integer(value) + 1
@@ -148,8 +190,14 @@ RANGE_KEYS = (
     f"{MOTION}.transformerlayers.pc_range", f"{MOTION}.transformerlayers.transformerlayers.attn_cfgs.0.bev_range",
 )  # fmt: skip
 RANGE_DEFAULTS = {RANGE_KEYS[-1]: NUSCENES_RANGE}
-FEATURE_LEVELS = "model.img_neck.num_outs"
+BACKBONE, NECK = "model.img_backbone", "model.img_neck"
+SPATIAL = f"{BEV_LAYERS}.transformerlayers.attn_cfgs.1.deformable_attention"
+MAP_ATTENTIONS = (
+    f"{SEG}.transformer.encoder.transformerlayers.attn_cfgs",
+    f"{SEG}.transformer.decoder.transformerlayers.attn_cfgs.1",
+)
 CLASS_COUNT = "number of classes"
+DEFORMABLE, NECK_INPUTS, EXTRA_LEVELS = "deformable convolutions", "inputs of the neck", "further levels"
 OCCUPANCY_LAYERS, OCCUPANCY_X, OCCUPANCY_Y = "number of occupancy layers", "occupancy x", "occupancy y"
 """What is compared with other settings instead of filling a field of its own."""
 
@@ -158,11 +206,23 @@ SETTINGS = (
     Setting(CLASS_COUNT, integer, (f"{TRACK}.num_classes", "model.num_classes", f"{BOX_CODER}.num_classes",
             f"{UNUSED_CODER}.num_classes", f"{MOTION}.num_classes"),
             {"model.num_classes": 10}),
-    Setting("image.stage_blocks", stage_blocks, ("model.img_backbone.depth",)),
+    Setting("image.stage_blocks", stage_blocks, (f"{BACKBONE}.depth",)),
+    Setting("image.backbone_style", one_of("pytorch", "caffe"), (f"{BACKBONE}.style",),
+            {f"{BACKBONE}.style": "pytorch"}),
+    Setting("image.deformable_stages", flags, (f"{BACKBONE}.stage_with_dcn",),
+            {f"{BACKBONE}.stage_with_dcn": (False,) * RESNET_OUTPUTS}),
+    Setting(DEFORMABLE, is_given, (f"{BACKBONE}.dcn",), {f"{BACKBONE}.dcn": None}),
+    Setting("image.stride", first_stride, (f"{BACKBONE}.out_indices",), {f"{BACKBONE}.out_indices": (0, 1, 2, 3)}),
+    Setting(NECK_INPUTS, labels, (f"{NECK}.in_channels",)),
+    Setting("image.levels", integer, (f"{NECK}.num_outs", f"{SPATIAL}.num_levels"), {f"{SPATIAL}.num_levels": 4}),
+    Setting(EXTRA_LEVELS, one_of(False, True, "on_input", "on_lateral", "on_output"), (f"{NECK}.add_extra_convs",),
+            {f"{NECK}.add_extra_convs": False}),
     Setting("bev.height", integer, (f"{TRACK}.bev_h", f"{TRACK}.positional_encoding.row_num_embed", f"{SEG}.bev_h",
-            f"{SEG}.canvas_size.0", f"{OCC}.bev_size.0", f"{MOTION}.bev_h", f"{PLAN}.bev_h")),
+            f"{SEG}.canvas_size.0", f"{OCC}.bev_size.0", f"{MOTION}.bev_h", f"{PLAN}.bev_h"),
+            {f"{OCC}.bev_size.0": 200, f"{PLAN}.bev_h": 200}),
     Setting("bev.width", integer, (f"{TRACK}.bev_w", f"{TRACK}.positional_encoding.col_num_embed", f"{SEG}.bev_w",
-            f"{SEG}.canvas_size.1", f"{OCC}.bev_size.1", f"{MOTION}.bev_w", f"{PLAN}.bev_w")),
+            f"{SEG}.canvas_size.1", f"{OCC}.bev_size.1", f"{MOTION}.bev_w", f"{PLAN}.bev_w"),
+            {f"{OCC}.bev_size.1": 200, f"{PLAN}.bev_w": 200}),
     Setting("bev.x_range", axis(0), RANGE_KEYS, RANGE_DEFAULTS),
     Setting("bev.y_range", axis(1), RANGE_KEYS, RANGE_DEFAULTS),
     Setting("bev.z_range", axis(2), RANGE_KEYS, RANGE_DEFAULTS),
@@ -171,9 +231,7 @@ SETTINGS = (
             {f"{BEV_LAYERS}.num_points_in_pillar": 4}),
     Setting("bev.temporal_points", integer, (f"{BEV_LAYERS}.transformerlayers.attn_cfgs.0.num_points",),
             {f"{BEV_LAYERS}.transformerlayers.attn_cfgs.0.num_points": 4}),
-    Setting("bev.spatial_points", integer,
-            (f"{BEV_LAYERS}.transformerlayers.attn_cfgs.1.deformable_attention.num_points",),
-            {f"{BEV_LAYERS}.transformerlayers.attn_cfgs.1.deformable_attention.num_points": 8}),
+    Setting("bev.spatial_points", integer, (f"{SPATIAL}.num_points",), {f"{SPATIAL}.num_points": 8}),
     Setting("bev.rotate_center", numbers(2), (f"{TRACK}.transformer.rotate_center",),
             {f"{TRACK}.transformer.rotate_center": [100, 100]}),
     Setting("tracking.queries", with_ego, ("model.num_query", f"{TRACK}.num_query"), {"model.num_query": 900}),
@@ -191,6 +249,8 @@ SETTINGS = (
     Setting("map.queries", integer, (f"{SEG}.num_query",)),
     Setting("map.encoder_layers", integer, (f"{SEG}.transformer.encoder.num_layers",)),
     Setting("map.decoder_layers", integer, (f"{SEG}.transformer.decoder.num_layers",)),
+    Setting("map.attention_levels", integer, tuple(f"{attention}.num_levels" for attention in MAP_ATTENTIONS),
+            {f"{attention}.num_levels": 4 for attention in MAP_ATTENTIONS}),
     Setting("map.thing_mask_layers", integer, (f"{SEG}.thing_transformer_head.num_decoder_layers",)),
     Setting("map.stuff_mask_layers", integer, (f"{SEG}.stuff_transformer_head.num_decoder_layers",)),
     Setting("map.max_instances", integer, (f"{SEG}.test_cfg.max_per_img",), {f"{SEG}.test_cfg.max_per_img": 100}),
@@ -204,6 +264,7 @@ SETTINGS = (
     Setting("occupancy.vehicle_classes", labels, (f"{MOTION}.vehicle_id_list", "model.vehicle_id_list"),
             {f"{MOTION}.vehicle_id_list": VEHICLES}),
     Setting("occupancy.steps", with_present, (f"{OCC}.n_future",), {f"{OCC}.n_future": 4}),
+    Setting("occupancy.resampled", true_or_false, (f"{OCC}.bevslicer",), {f"{OCC}.bevslicer": True}),
     Setting(OCCUPANCY_LAYERS, integer, (f"{OCC}.transformer_decoder.num_layers",)),
     Setting("occupancy.attention_threshold", number, (f"{OCC}.attn_mask_thresh",), {f"{OCC}.attn_mask_thresh": 0.5}),
     Setting("occupancy.score_threshold", number, (f"{OCC}.test_seg_thresh",), {f"{OCC}.test_seg_thresh": 0.5}),
@@ -235,9 +296,11 @@ def attention(prefix: str, kind: str, **fixed: Fixed) -> dict[str, Fixed]:
 
 
 def deformable(prefix: str, *kinds: str, **fixed: Fixed) -> dict[str, Fixed]:
-    """A deformable attention to a single feature level."""
-    size = {"embed_dims": usual(EMBED), "num_heads": usual(HEADS), "num_levels": given(1)}
-    return under(prefix, type=given(*kinds), **size, **fixed)
+    """A deformable attention."""
+    return under(prefix, type=given(*kinds), embed_dims=usual(EMBED), num_heads=usual(HEADS), **fixed)
+
+
+ONE_LEVEL = {"num_levels": given(1)}
 
 
 def layer(
@@ -250,11 +313,11 @@ def layer(
 
 FIXED = (
     under("model", type=given("UniAD"), embed_dims=usual(EMBED), upsample_if_tiny=usual(False))
-    | under("model.img_backbone", type=given("ResNet"), num_stages=usual(4), out_indices=given((3,)),
-            style=usual("pytorch"), dcn=usual(None))
-    | {"model.img_backbone.norm_cfg.type": usual("BN", "BN2d", "SyncBN")}
-    | under("model.img_neck", type=given("FPN"), in_channels=given((2048,)), out_channels=given(EMBED),
-            num_outs=given(1), start_level=usual(0), end_level=usual(-1), norm_cfg=usual(None), act_cfg=usual(None))
+    | under(BACKBONE, type=given("ResNet"), num_stages=usual(RESNET_OUTPUTS))
+    | under(f"{BACKBONE}.dcn", type=usual("DCNv2"), deform_groups=usual(1), fallback_on_stride=usual(False))
+    | {f"{BACKBONE}.norm_cfg.type": usual("BN", "BN2d", "SyncBN")}
+    | under(NECK, type=given("FPN"), out_channels=given(EMBED), start_level=usual(0), end_level=usual(-1),
+            norm_cfg=usual(None), act_cfg=usual(None))
     | under("model.qim_args", qim_type=given("QIMBase"), update_query_pos=given(True))
     | under("model.mem_args", memory_bank_type=given("MemoryBank"))
     | under(BOX_CODER, type=usual("DETRTrack3DCoder"), score_threshold=usual(0), with_nms=usual(False))
@@ -267,14 +330,16 @@ FIXED = (
             can_bus_norm=usual(True), use_cams_embeds=usual(True), num_feature_levels=usual(4), num_cams=usual(6))
     | under(BEV_LAYERS, type=given("BEVFormerEncoder"), return_intermediate=usual(False))
     | layer(f"{BEV_LAYERS}.transformerlayers", "BEVFormerLayer")
-    | deformable(f"{BEV_LAYERS}.transformerlayers.attn_cfgs.0", "TemporalSelfAttention", num_bev_queue=usual(2))
+    | deformable(f"{BEV_LAYERS}.transformerlayers.attn_cfgs.0", "TemporalSelfAttention", num_bev_queue=usual(2),
+                 **ONE_LEVEL)
     | under(f"{BEV_LAYERS}.transformerlayers.attn_cfgs.1", type=given("SpatialCrossAttention"),
             embed_dims=usual(EMBED), num_cams=usual(6))
-    | deformable(f"{BEV_LAYERS}.transformerlayers.attn_cfgs.1.deformable_attention", "MSDeformableAttention3D")
+    | deformable(SPATIAL, "MSDeformableAttention3D")
     | under(TRACK_LAYERS, type=given("DetectionTransformerDecoder"), return_intermediate=given(True))
     | layer(f"{TRACK_LAYERS}.transformerlayers", "DetrTransformerDecoderLayer")
     | attention(f"{TRACK_LAYERS}.transformerlayers.attn_cfgs.0", "MultiheadAttention")
-    | deformable(f"{TRACK_LAYERS}.transformerlayers.attn_cfgs.1", "CustomMSDeformableAttention", num_points=usual(4))
+    | deformable(f"{TRACK_LAYERS}.transformerlayers.attn_cfgs.1", "CustomMSDeformableAttention", num_points=usual(4),
+                 **ONE_LEVEL)
     | under(SEG, type=given("PansegformerHead"), num_things_classes=given(3), num_stuff_classes=given(1),
             num_classes=given(4), with_box_refine=given(True), as_two_stage=usual(False))
     | under(f"{SEG}.positional_encoding", type=given("SinePositionalEncoding"), num_feats=given(EMBED // 2),
@@ -283,20 +348,18 @@ FIXED = (
     | under(f"{SEG}.transformer.encoder", type=given("DetrTransformerEncoder"))
     | layer(f"{SEG}.transformer.encoder.transformerlayers", "BaseTransformerLayer",
             ("self_attn", "norm", "ffn", "norm"))
-    | deformable(f"{SEG}.transformer.encoder.transformerlayers.attn_cfgs", "MultiScaleDeformableAttention",
-                 "CustomMSDeformableAttention", num_points=usual(4))
+    | deformable(MAP_ATTENTIONS[0], "MultiScaleDeformableAttention", "CustomMSDeformableAttention", num_points=usual(4))
     | under(f"{SEG}.transformer.decoder", type=given("DeformableDetrTransformerDecoder"),
             return_intermediate=given(True))
     | layer(f"{SEG}.transformer.decoder.transformerlayers", "DetrTransformerDecoderLayer")
     | attention(f"{SEG}.transformer.decoder.transformerlayers.attn_cfgs.0", "MultiheadAttention")
-    | deformable(f"{SEG}.transformer.decoder.transformerlayers.attn_cfgs.1", "MultiScaleDeformableAttention",
-                 "CustomMSDeformableAttention", num_points=usual(4))
+    | deformable(MAP_ATTENTIONS[1], "MultiScaleDeformableAttention", "CustomMSDeformableAttention", num_points=usual(4))
     | under(f"{SEG}.thing_transformer_head", type=given("SegMaskHead"), d_model=given(EMBED), nhead=given(HEADS),
             self_attn=usual(False))
     | under(f"{SEG}.stuff_transformer_head", type=given("SegMaskHead"), d_model=given(EMBED), nhead=given(HEADS),
             self_attn=given(True))
     | under(OCC, type=given("OccHead"), bev_proj_dim=given(EMBED), bev_proj_nlayers=given(4), bev_emb_dim=usual(EMBED),
-            bevslicer=given(False), query_dim=usual(EMBED), query_mlp_layers=usual(3), temporal_mlp_layer=usual(2),
+            query_dim=usual(EMBED), query_mlp_layers=usual(3), temporal_mlp_layer=usual(2),
             test_with_track_score=given(True))
     | under(f"{OCC}.transformer_decoder", type=given("DetrTransformerDecoder"))
     | layer(f"{OCC}.transformer_decoder.transformerlayers", "DetrTransformerDecoderLayer", hidden=2048)
@@ -310,7 +373,7 @@ FIXED = (
     | layer(f"{MOTION}.transformerlayers.transformerlayers", "MotionTransformerAttentionLayer",
             ("cross_attn", "norm", "ffn", "norm"))
     | deformable(f"{MOTION}.transformerlayers.transformerlayers.attn_cfgs.0", "MotionDeformableAttention",
-                 num_points=usual(4), sample_index=usual(-1))
+                 num_points=usual(4), sample_index=usual(-1), **ONE_LEVEL)
     | under(PLAN, type=given("PlanningHeadSingleMode"), embed_dims=usual(EMBED), with_adapter=given(True))
 )  # fmt: skip
 
@@ -319,9 +382,9 @@ WITHOUT_EFFECT = (
     "*.sync_cls_avg_factor", "*.code_weights*", "*.batch_first", "*.with_cp", "model.loss_cfg*", "model.pretrained*",
     "model.freeze_*", "model.gt_iou_threshold", "model.queue_length", "model.use_grid_mask", "model.video_test_mode",
     "model.trt_inference",
-    "model.qim_args.fp_ratio", "model.qim_args.random_drop", "model.img_backbone.frozen_stages",
-    "model.img_backbone.norm_eval", "model.img_backbone.norm_cfg.requires_grad", "model.img_neck.add_extra_convs",
-    "model.img_neck.relu_before_extra_convs", f"{BOX_CODER}.iou_thres", f"{UNUSED_CODER}.type",
+    "model.qim_args.fp_ratio", "model.qim_args.random_drop", f"{BACKBONE}.frozen_stages",
+    f"{BACKBONE}.norm_eval", f"{BACKBONE}.norm_cfg.requires_grad", f"{NECK}.relu_before_extra_convs",
+    f"{BOX_CODER}.iou_thres", f"{UNUSED_CODER}.type",
     f"{UNUSED_CODER}.voxel_size*", f"{UNUSED_CODER}.score_threshold", f"{SEG}.in_channels",
     f"{SEG}.quality_threshold_*", f"{SEG}.overlap_threshold_stuff", f"{OCC}.grid_conf.zbound*", f"{OCC}.ignore_index",
     f"{OCC}.receptive_field", f"{OCC}.spatial_extent*", f"{OCC}.detach_query_pos", f"{OCC}.sample_ignore_mode",
