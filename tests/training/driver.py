@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from toolkit.config.model import ModelConfig
 from toolkit.data.ground_truth import AnnotatedScene, Gap, GroundTruth
 from toolkit.data.standpoint import seen_from
+from toolkit.evaluation.metric import Figure, JudgedFrame, Measured, Metric, Verdict
 from toolkit.hookspecs import hookimpl
 from toolkit.nn.losses import averaged
 from toolkit.specs import Submodule, TensorSpec
@@ -80,6 +82,24 @@ DRIVER = Submodule(
     results=("driven",),
     training=training,
 )
+
+
+def measure(frame: JudgedFrame) -> float:
+    """How far the step is off, in metres."""
+    moved = truth(GroundTruth((), lambda location, names: None), frame.scene, frame.index, ModelConfig(), True)
+    assert not isinstance(moved, Gap)
+    return float(np.linalg.norm(frame.result.further["driven"] - moved["gt_step"]))
+
+
+def compute(measured: Measured, folder: Path) -> Verdict:
+    error = float(np.mean(measured.values))
+    return Verdict((Figure("error", error, "m", "tests", "mean over frames", higher_is_better=False),))
+
+
+@hookimpl
+def uniad_metrics() -> Sequence[Metric]:
+    """How well it is known where the ego goes."""
+    return (Metric("driver", "the next step", (), ("poses",), lambda truth: measure, compute),)
 
 
 @hookimpl

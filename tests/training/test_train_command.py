@@ -14,6 +14,7 @@ pytest.importorskip("lightning_fabric", reason="Lightning Fabric is not installe
 pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
 
 from toolkit.cli.main import run
+from toolkit.storage.json_file import read_json
 from toolkit.synthetic.dataset import DriveSettings, synthesize
 from toolkit.weights.checkpoint import load_checkpoint
 
@@ -90,6 +91,26 @@ def test_two_processes_are_one_with_twice_the_clips(arguments: list[str], tmp_pa
     one, other = (load_checkpoint(tmp_path / name / "epoch_1.pth").state_dict for name in ("run", "alone"))
     for key, value in one.items():
         torch.testing.assert_close(value, other[key], rtol=1e-5, atol=1e-6)
+
+
+def test_it_is_judged(arguments: list[str], tmp_path: Path) -> None:
+    """After every so many epochs and at the end; training goes on as without."""
+    data = arguments[arguments.index("--data") + 1]
+    assert run([*arguments, "--evaluate", data, "--evaluate-every", "1"]) == 0
+    errors = []
+    for epoch in (1, 2):
+        evaluation = read_json(tmp_path / f"run/evaluation_epoch_{epoch}/metrics.json")
+        assert (evaluation["frames"], evaluation["session"]) == (5, "torch")
+        errors.append(evaluation["metrics"][0]["figures"][0]["value"])
+    assert errors[1] < errors[0]
+    arguments[arguments.index("-o") + 1] = str(tmp_path / "unjudged")
+    assert run(arguments) == 0
+    one, other = (load_checkpoint(tmp_path / name / "epoch_2.pth").state_dict for name in ("run", "unjudged"))
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_every_epoch_of_nothing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--evaluate-every needs --evaluate" in refused([*arguments, "--evaluate-every", "1"], capsys)
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -41,6 +41,10 @@ def train_command(
     asset: AssetOption = None,
     stage: Annotated[int | None, typer.Option(min=1, max=2, help="1 or 2; by default what the config says.")] = None,
     init: Annotated[Path | None, typer.Option(help="Checkpoint to start from; random weights without.")] = None,
+    evaluate: Annotated[
+        str | None, typer.Option(help="Frames with ground truth to judge the network on, at the end.")
+    ] = None,
+    evaluate_every: Annotated[int | None, typer.Option(min=1, help="And after every so many epochs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     precision: Annotated[Literal["fp32", "tf32", "bf16"], typer.Option(help="What is computed in.")] = "fp32",
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What is computed on.")] = "auto",
@@ -64,6 +68,7 @@ def train_command(
     from toolkit.training.config import load_training_config
     from toolkit.training.dataset import open_clips
     from toolkit.training.journal import CURVES_FILE
+    from toolkit.training.judging import FOLDER, Examination
     from toolkit.training.processes import TrainingPrecision, make_fabric
     from toolkit.training.run import Run, steps_in_all
     from toolkit.training.run_checkpoint import newest_checkpoint
@@ -72,13 +77,16 @@ def train_command(
     from toolkit.training.start import stage_submodules, start_network
 
     plugins = context.obj
+    if evaluate_every is not None and evaluate is None:
+        raise InputError("--evaluate-every needs --evaluate with the frames to judge the network on")
     if resume and (init is not None or force):
         raise InputError("--resume goes on with the run as it is; leave out --init and --force")
     model, training = load_config(config), load_training_config(config, stage)
     submodules = stage_submodules(plugins.submodules(), training.stage)
     training, options = with_settings(training, default_options(submodules), settings or ())
     files = asset_files(context, asset or ())
-    inputs = [*config_files(config), init, *address_paths(data), *plugins.files, *(file for _, file in files.values())]
+    places = [*config_files(config), init, *address_paths(data), *address_paths(evaluate)]
+    inputs = [*places, *plugins.files, *(file for _, file in files.values())]
     assets = {key: each.read(file, model) for key, (each, file) in files.items()}
     fabric = make_fabric(TrainingPrecision(precision), device)
     with without_progress(fabric.global_rank > 0):
@@ -106,10 +114,26 @@ def train_command(
                 print_note(note)
         fabric.barrier()
         network = ClipModel(start.network, training.stage, options)
+        examination = None if evaluate is None else Examination.open(evaluate, model, plugins)
+
+        def judge(checkpoint: Path) -> None:
+            if examination is not None:
+                with step(f"judge {checkpoint.stem}"):
+                    folder = output / FOLDER.format(checkpoint.stem)
+                    figures, evaluation = examination.judge(start.network, str(fabric.device), folder)
+                network.set_modes()
+                print_written(figures, f"{len(evaluation.figures)} figures")
+
+        def epoch_ended(checkpoint: Path, epoch: int) -> None:
+            print_written(checkpoint, "checkpoint")
+            if evaluate_every is not None and epoch % evaluate_every == 0 and epoch < training.epochs:
+                judge(checkpoint)
+
         with _shown(steps_in_all(len(clips), training, fabric.world_size)) as told:
-            run = Run(output, training, workers, steps, told, lambda path: print_written(path, "checkpoint"))
+            run = Run(output, training, workers, steps, told, epoch_ended)
             last = _train(run, network, clips, fabric, checkpoint)
         if fabric.global_rank == 0:
+            judge(last)
             print_written(output / CURVES_FILE, "loss curves")
             print_written(last, "last checkpoint")
 

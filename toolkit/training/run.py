@@ -32,7 +32,7 @@ class Run:
     """A run and where it writes. `workers` are processes that make clips for each process that trains.
 
     After `steps` of the optimiser in all it ends, as if it had been stopped; None for no such end. `told` hears of
-    every step, and `epoch_ended` of every epoch's checkpoint, both in the first process alone.
+    every step, and `epoch_ended` of every epoch's checkpoint and how many epochs there were, both in the first process.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Run:
     workers: int = 0
     steps: int | None = None
     told: Callable[[StepRecord], None] = lambda record: None
-    epoch_ended: Callable[[Path], None] = lambda path: None
+    epoch_ended: Callable[[Path, int], None] = lambda path, epoch: None
 
 
 @torch.enable_grad()
@@ -76,7 +76,7 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
             if journal is not None:
                 state.save(checkpoint)
                 journal.draw()
-                run.epoch_ended(checkpoint)
+                run.epoch_ended(checkpoint, epoch + 1)
     except (KeyboardInterrupt, _EnoughSteps) as stop:
         checkpoint = run.folder / STOPPED_FILE
         if journal is not None:
