@@ -1,6 +1,7 @@
 """Scenes as tasks of a Ray cluster: the results of one process, whatever becomes of workers.
 
-Clusters are started on this machine, which takes seconds, as do their workers, which import torch.
+Clusters run on this machine, and take seconds to begin, as do their workers, which import torch. So most tests share
+one, to which they connect as to any that runs already; those of `--cluster local` have one each.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.evaluation import judging_plugin
+from tests.toolkit.batch.ray_cluster import RayCluster, ray_cluster
 from tests.toolkit.toy_bundle import write_toy_bundle, write_toy_frames
 from toolkit.batch.cluster import TRIALS
 from toolkit.batch.orphans import orphans_ended
@@ -64,6 +67,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[RayCluster]:
+    """A cluster with room for one scene at a time, so that few workers must begin."""
+    with ray_cluster(cpus=1) as cluster:
+        yield cluster
+
+
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """For temporary files: names of sockets in it are limited."""
@@ -108,11 +118,33 @@ def test_killed_worker_is_replaced(folder: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.slow
-def test_scene_that_kills_every_worker(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cluster_from_outside(folder: Path, shared: RayCluster) -> None:
+    """By the port of its Ray client, the results are the same."""
+    pytest.importorskip("grpc", reason="the Ray client needs ray[client]")
+    assert run(arguments(folder, "outside", cluster=shared.client)) == 0
+    assert contents(folder / "outside") == contents(folder / "whole")
+
+
+@pytest.mark.slow
+def test_evaluation_on_a_cluster(
+    folder: Path, tmp_path: Path, shared: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is that of one process, results and figures; `auto` finds the cluster of RAY_ADDRESS."""
+    monkeypatch.setenv("RAY_ADDRESS", shared.address)
+    options = ["--data", "hand:val", "--metrics", "ends,cars", "--no-pictures", "--plugin", judging_plugin.__file__]
+    options += ["--session", "torch", "--threads", "1"]
+    for name, where in {"one": (), "many": ("--cluster", "auto")}.items():
+        assert run(["evaluate", str(folder / "bundle"), *options, "-o", str(tmp_path / name), *where]) == 0
+    assert contents(tmp_path / "many/results") == contents(tmp_path / "one/results")
+    assert (tmp_path / "many/metrics.json").read_bytes() == (tmp_path / "one/metrics.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_scene_that_kills_every_worker(folder: Path, shared: RayCluster, capsys: pytest.CaptureFixture[str]) -> None:
     """It is given up; nothing is written."""
     for number in range(TRIALS):
         (folder / f"deadly/{number}").touch()
-    assert run(arguments(folder, "none", "--shard", "0/3", cluster="local")) == 1
+    assert run(arguments(folder, "none", "--shard", "0/3", cluster=shared.address)) == 1
     *warnings, error = capsys.readouterr().err.splitlines()
     assert len(warnings) == TRIALS - 1
     assert error.startswith(f"error: scene scene0: {TRIALS} workers died in it, perhaps for want of memory")
@@ -121,13 +153,13 @@ def test_scene_that_kills_every_worker(folder: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.slow
 def test_bad_frame_is_told_as_without_a_cluster(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, shared: RayCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_toy_frames(tmp_path / "frames")
     damaged = min((tmp_path / "frames").rglob("*.jpg"))
     damaged.write_bytes(b"no picture")
     told = []
-    for cluster in ("", "local"):
+    for cluster in ("", shared.address):
         command = arguments(folder, "bad", cluster=cluster)
         command[2] = str(tmp_path / "frames")
         assert run(command) == 2
