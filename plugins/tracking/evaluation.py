@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from plugins.tracking.figures import (
     DETECTION_RULES,
@@ -34,6 +38,7 @@ from toolkit.text import shown
 
 DETECTION_FILE = "results_nusc_det.json"
 TRACKING_FILE = "results_nusc.json"
+NOTHING_FOUND = "no frame has any box; see whether the weights are trained, and frames preprocessed as in training"
 
 
 def open_detection(truth: GroundTruth) -> Measure:
@@ -76,6 +81,8 @@ def compute_detection(measured: Measured, folder: Path) -> Verdict:
         return Verdict(notes=notes)
     with needed_by("detection"):
         from plugins.tracking.official import evaluate_detection
+    if not any(len(value.scores) for value in measured.values):
+        notes.append(NOTHING_FOUND)
     metrics, curves = evaluate_detection(frames, DETECTION_RULES)
     present, absent = _present(frames, metrics.cfg.class_names)
     if absent:
@@ -99,6 +106,7 @@ def compute_tracking(measured: Measured, folder: Path) -> Verdict:
         return Verdict(notes=notes)
     with needed_by("tracking"):
         from plugins.tracking.official import evaluate_tracking
+    notes += _odd_identities(measured)
     metrics, curves = evaluate_tracking(frames, TRACKING_RULES)
     present, absent = _present(frames, metrics.class_names)
     if absent:
@@ -149,6 +157,29 @@ def _present(frames: Sequence[JudgedBoxes], labels: Iterable[str]) -> tuple[list
     """Of which of these classes there are objects, and of which there are none."""
     found = {label for frame in frames for label in frame.true.label}
     return [name for name in labels if name in found], [name for name in labels if name not in found]
+
+
+def _odd_identities(measured: Measured) -> list[str]:
+    """What is to be said where track ids are as if nothing were tracked."""
+    scenes: dict[str, list[NDArray[np.int64]]] = defaultdict(list)
+    for (scene, _), value in zip(measured.frames, measured.values, strict=True):
+        if len(value.identity):
+            scenes[scene.name].append(value.identity)
+    if not scenes:
+        return [NOTHING_FOUND]
+    notes = []
+    alike = [name for name, frames in scenes.items() if max(map(len, frames)) > 1 and _distinct(frames) == 1]
+    if alike:
+        notes.append(f"all boxes of a scene have one track id, as if tracking were off: {shown(', '.join(alike))}")
+    followed = [frames for frames in scenes.values() if len(frames) > 1]
+    if followed and all(_distinct(frames) == sum(map(len, frames)) for frames in followed):
+        notes.append("no track is longer than a frame, as if state were not fed back")
+    return notes
+
+
+def _distinct(identities: Sequence[NDArray[np.int64]]) -> int:
+    """How many tracks there are in frames."""
+    return len(np.unique(np.concatenate(identities)))
 
 
 def _strangers(classes: Iterable[Sequence[str]]) -> list[str]:

@@ -70,6 +70,16 @@ def export_ends(measured: Measured, folder: Path) -> Sequence[Path]:
     return [folder / "ends.json"]
 
 
+def export_nothing(measured: Measured, folder: Path) -> Sequence[Path]:
+    """A file that there is not."""
+    return [folder / "forgotten.json"]
+
+
+def export_elsewhere(measured: Measured, folder: Path) -> Sequence[Path]:
+    """A file that is not in the folder."""
+    return [folder.parent / "astray.json"]
+
+
 def measure_cars(frame: JudgedFrame) -> int | Gap:
     """How many objects are annotated."""
     objects = frame.annotated.objects
@@ -101,6 +111,8 @@ METRICS = (
         lambda measured, folder: Verdict(rankings=[Ranking("end", "end", "m", {"nowhere": 1.0})]),
     ),
     Metric("broken", "nothing", ("wheels",), (), lambda truth: measure_end, sum_up_ends),
+    Metric("forgetful", "nothing", ("plan",), (), lambda truth: measure_end, sum_up_ends, export_nothing),
+    Metric("astray", "nothing", ("plan",), (), lambda truth: measure_end, sum_up_ends, export_elsewhere),
 )
 
 

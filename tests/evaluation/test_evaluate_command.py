@@ -247,6 +247,22 @@ def test_a_metric_that_fails_is_named_with_its_plugin(
     assert f"plugin '{judging_plugin.__file__}' (a file) fails in the metric {metric}: {reason}" in printed
 
 
+@pytest.mark.parametrize(
+    ("metric", "complaint"),
+    [
+        ("forgetful", "ValueError: export returns forgotten.json, which it has not written; repair it"),
+        ("astray", "/astray.json, which is not in the folder that it was given; repair it"),
+    ],
+)
+def test_a_file_that_a_metric_has_not_written(
+    metric: str, complaint: str, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(results, "-o", tmp_path / "out", metrics=metric) == 2
+    printed = said(capsys)
+    assert f"(a file) fails in the metric {metric}: ValueError: export returns " in printed
+    assert complaint in printed
+
+
 def test_an_unknown_metric_is_refused(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(results, "-o", tmp_path / "out", metrics="ends,comfort") == 2
     assert "--metrics names 'comfort'; known are " in said(capsys)
@@ -307,3 +323,15 @@ def test_a_bundle_is_run_and_judged(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "frame5: " in said(capsys)
     assert evaluate(bundle.path, tmp_path / "out/results", "-o", tmp_path / "no") == 2
     assert f"{bundle.path} is a bundle; evaluate it alone, or give folders of results" in said(capsys)
+
+
+@pytest.mark.slow
+def test_what_a_bundle_said_outlives_judging_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the evaluation that there is not, under a name that is free."""
+    bundle = write_toy_bundle(tmp_path / "bundle")
+    (tmp_path / "out-results").mkdir()
+    assert evaluate(bundle.path, "-o", tmp_path / "out", "--session", "torch", metrics="broken") == 2
+    kept = tmp_path / "out-results-2"
+    assert f"repair it or leave it out; what the bundle said is kept; evaluate {kept}, without running" in said(capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "out-results", "out-results-2"]
+    assert evaluated(tmp_path / "out", [kept]).frames == 6

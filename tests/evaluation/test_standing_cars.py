@@ -115,6 +115,36 @@ def test_two_tracks_that_trade_places_are_two_switches() -> None:
     assert tracking["MOTA/car"] == pytest.approx(1 - 2 / 30)
 
 
+def test_ids_as_if_nothing_were_tracked_are_noted() -> None:
+    """One for all boxes of a scene, or another in each frame."""
+    results = [perfect(frame) for frame in frames_of(TRUTH)]
+    alike = [replace(each, boxes=tuple(replace(box, track_id=7) for box in each.boxes)) for each in results]
+    (note,) = notes(TRACKING, alike)
+    assert note == "all boxes of a scene have one track id, as if tracking were off: scene"
+    (note,) = notes(TRACKING, [renumbered(each, first=10 * i) for i, each in enumerate(results)])
+    assert note == "no track is longer than a frame, as if state were not fed back"
+    assert notes(TRACKING, results) == notes(TRACKING, results[:1]) == []
+
+
+def renumbered(result: FrameResult, first: int) -> FrameResult:
+    """Tracks with ids from `first` on."""
+    boxes = enumerate(result.boxes, first)
+    return replace(result, boxes=tuple(replace(box, track_id=number) for number, box in boxes))
+
+
+def notes(metric: Metric, results: Sequence[FrameResult]) -> list[str]:
+    """All but that there are cars alone."""
+    return [note for note in judged(metric, results).notes if not note.startswith("no object of")]
+
+
+@METRICS
+def test_that_no_frame_has_a_box_is_noted(metric: Metric) -> None:
+    nothing = Detections(CLASSES, np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros((0, 9), np.float32))
+    results = [replace(perfect(frame), boxes=(), detections=nothing) for frame in frames_of(TRUTH)]
+    (note,) = notes(metric, results)
+    assert note.startswith("no frame has any box; see whether")
+
+
 def test_what_is_not_seen_is_missed_and_ranked() -> None:
     """The third frame lacks two detections; in the fourth one is not sure enough."""
     results = [perfect(frame) for frame in frames_of(TRUTH)]

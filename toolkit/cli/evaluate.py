@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,6 +83,7 @@ def evaluate_command(
     [bold]uniad-toolkit evaluate bundle --data nuscenes:data/nuscenes -o evaluation --require 'planning/L2@3s<=1.1'[/]
     """
     from toolkit.batch.cluster import require_cluster
+    from toolkit.cli.kept_results import results_kept
     from toolkit.cli.run_job import RunJob
     from toolkit.data.sources import address_paths, comma_separated, open_ground_truth
     from toolkit.evaluation.comparison import read_other
@@ -129,20 +131,21 @@ def evaluate_command(
             )
             ran = _run(job, data, plugins, target, workers, cluster)
             results, asked = [job.folder], ()
-        offered = refinements_of(plugins.submodules())
-        found = open_results_set(results, [offered[option] for option in asked])
-        matched = match(found, truth, data)
-        if not allow_missing and ran is None:
-            require_all(matched)
-        judgement = _judge(
-            _frames(found, matched), truth, chosen, plugins, folder / SUBMISSION, compute=not format_only
-        )
-        evaluation = evaluation_of(found, matched, judgement.findings, data)
-        if not format_only:
-            write_evaluation(evaluation, folder / EVALUATION)
-            if pictures:
-                with step("draw"):
-                    draw_evaluation(evaluation, truth, found, plugins.submodules(), folder)
+        with nullcontext() if ran is None else results_kept(folder / RESULTS, target):
+            offered = refinements_of(plugins.submodules())
+            found = open_results_set(results, [offered[option] for option in asked])
+            matched = match(found, truth, data)
+            if not allow_missing and ran is None:
+                require_all(matched)
+            judgement = _judge(
+                _frames(found, matched), truth, chosen, plugins, folder / SUBMISSION, compute=not format_only
+            )
+            evaluation = evaluation_of(found, matched, judgement.findings, data)
+            if not format_only:
+                write_evaluation(evaluation, folder / EVALUATION)
+                if pictures:
+                    with step("draw"):
+                        draw_evaluation(evaluation, truth, found, plugins.submodules(), folder)
     if not format_only:
         _print_figures(evaluation, every=every)
         print_written(output / EVALUATION, f"{len(evaluation.figures)} figures")

@@ -14,7 +14,7 @@ from toolkit.evaluation.metric import JudgedFrame, Measure, Measured, Metric, Ve
 from toolkit.evaluation.results_set import ResultsSet
 from toolkit.plugin.manager import PluginManager
 from toolkit.plugin.registry import PluginRegistry
-from toolkit.text import quoted
+from toolkit.text import quoted, shown
 from toolkit.versions import PACKAGE, package_version
 
 Place = tuple[AnnotatedScene, int]
@@ -184,12 +184,7 @@ class _Work:
         folder.mkdir(exist_ok=True)
         measured = self._all_measured(truth)
         # What cannot be written is for the user to know, not a reason to leave it out.
-        return (
-            self._ask(
-                lambda: [path.relative_to(folder) for path in export(measured, folder)], passed=(OSError, InputError)
-            )
-            or ()
-        )
+        return self._ask(lambda: _written(export(measured, folder), folder), passed=(OSError, InputError)) or ()
 
     def compute(self, truth: GroundTruth, folder: Path) -> MetricFindings:
         """What the metric says about all frames, or why it says nothing."""
@@ -234,6 +229,18 @@ class _Work:
             raise failure
         self.refusal = self.refusal or self.plugins.skipped[self.owner]
         return None
+
+
+def _written(paths: Iterable[Path], folder: Path) -> list[Path]:
+    """Files that a metric says it has written, as paths in its folder. Raises ValueError for another path."""
+    written = []
+    for path in paths:
+        if not path.is_relative_to(folder):
+            raise ValueError(f"export returns {shown(str(path))}, which is not in the folder that it was given")
+        if not path.is_file():
+            raise ValueError(f"export returns {shown(str(path.relative_to(folder)))}, which it has not written")
+        written.append(path.relative_to(folder))
+    return written
 
 
 def _reason(gaps: Sequence[GapCount]) -> str:
