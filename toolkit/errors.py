@@ -20,7 +20,9 @@ class InputError(Exception):
 
 
 class CheckFailed(Exception):
-    """The command ran, and what it checked does not hold. Exit status 1."""
+    """The command ran, and what it checked does not hold. Exit status 1. Further arguments as of `InputError`."""
+
+    __str__ = InputError.__str__
 
 
 @contextmanager

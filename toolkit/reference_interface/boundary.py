@@ -12,7 +12,7 @@ import onnx
 from toolkit.errors import InputError
 from toolkit.graph.graph_pass import Change, GraphPass, Outcome
 from toolkit.graph.precision.element_types import onnx_type
-from toolkit.reference_interface.tensors import FRAME, RECURRENT, TRACK_ROWS
+from toolkit.reference_interface.tensors import COUNTS, FRAME, OUTPUTS, RECALLED, RECURRENT, TRACK_ROWS
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -21,27 +21,6 @@ PADDING_ID = -3
 """Track id of a row beyond the live ones. The reference itself uses -1 (free) and -2 (the ego, inside a frame)."""
 
 TRACK_INPUTS = {f"prev_track_intances{i}": f"prev_{name}" for i, name in TRACK_ROWS.items()}
-TRACK_OUTPUTS = {f"prev_track_intances{i}_out": name for i, name in TRACK_ROWS.items()}
-RECALLED = {"prev_timestamp_out": "timestamp", "prev_l2g_t_out": "l2g_t", "prev_l2g_r_mat_out": "l2g_r_mat"}
-"""Official outputs that repeat an official input."""
-
-BOXES = {
-    "bboxes_dict_bboxes": "boxes",
-    "scores": "box_scores",
-    "labels": "box_labels",
-    "bbox_index": "box_rows",
-    "obj_idxes": "box_ids",
-}
-REST = {"max_obj_id_out": "next_track_id", "seg_out": "occupancy", "outs_planning": "plan"}
-OUTPUTS = {**TRACK_OUTPUTS, **RECALLED, "bev_embed": "bev", **BOXES, **REST}
-"""Official outputs in their order: what each is made of, our output or an official input."""
-
-COUNTS = {
-    **dict.fromkeys(TRACK_OUTPUTS, "track_count"),
-    **dict.fromkeys(BOXES, "box_count"),
-    "bbox_index": "box_row_count",
-}
-"""Official outputs that have a varying number of rows, and which output of ours says it."""
 
 UNIT_AXES = {
     **dict.fromkeys(("img", "img_metas_lidar2img", "l2g_r_mat", "l2g_t", "prev_l2g_r_mat", "prev_l2g_t"), (0,)),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
@@ -14,38 +12,10 @@ from toolkit.bundle import Bundle
 from toolkit.engines.session import Session
 from toolkit.errors import InputError
 from toolkit.reference_interface import tensors as official
+from toolkit.reference_interface.frame_file import OfficialFrames, read_frames
 from toolkit.runtime.temporal_runner import TemporalRunner
-from toolkit.storage.npz import array_in, opened_npz
 
 KEY = re.compile(r"f(\d+)\.in\.(\w+)")
-MAX_ARRAY_BYTES = 2**27
-"""The images of one frame, the largest input, take 8 MB."""
-MAX_FRAME_BYTES = 2**28
-"""All inputs of a frame with a state take 20 MB, of UniAD-base 160."""
-
-
-class OfficialFrames(Sequence[dict[str, np.ndarray]]):
-    """Official inputs of every frame in a file, each frame read when it is asked for."""
-
-    def __init__(self, path: Path, keys: Sequence[Mapping[str, str]]) -> None:
-        """`keys` has for each frame the names of its inputs, and what they are called in the file."""
-        self._path, self._keys = path, keys
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    @overload
-    def __getitem__(self, number: int) -> dict[str, np.ndarray]: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> OfficialFrames: ...
-
-    def __getitem__(self, number: int | slice) -> dict[str, np.ndarray] | OfficialFrames:
-        if isinstance(number, slice):
-            return OfficialFrames(self._path, self._keys[number])
-        keys = self._keys[number]
-        with opened_npz(self._path, "inputs") as archive:
-            return {name: array_in(archive, key) for name, key in keys.items()}
 
 
 def read_inputs(path: Path) -> OfficialFrames:
@@ -54,32 +24,17 @@ def read_inputs(path: Path) -> OfficialFrames:
     Raises InputError for a file that is none, no frames, a gap in the frame numbers, an unknown name, recurrent inputs
     after frame 0, or more data than inputs have; for data that are damaged, when the frame is read.
     """
-    frames: dict[int, dict[str, str]] = {}
-    sizes: Counter[int] = Counter()
-    stated: Counter[str] = Counter()
-    with opened_npz(path, "inputs") as archive:
-        assert archive.zip is not None  # it is open
-        for member in archive.zip.infolist():
-            stated[member.filename.removesuffix(".npy")] += member.file_size
-        for key in archive.files:
-            match = KEY.fullmatch(key)
-            if match is None or official.has_no_effect(match[2]):
-                continue
-            number, name, size = int(match[1]), match[2], stated[key]
-            _check_name(path, key, name, number)
-            sizes[number] += size
-            # Compressed arrays may be any size; these would be refused by their shape, but only later.
-            if size > MAX_ARRAY_BYTES:
-                raise InputError(f"{path}: {key}.npy is larger than {MAX_ARRAY_BYTES} bytes; no input is")
-            if sizes[number] > MAX_FRAME_BYTES:
-                raise InputError(f"{path}: frame {number} is larger than {MAX_FRAME_BYTES} bytes; no inputs are")
-            frames.setdefault(number, {})[name] = key
+
+    def admit(key: str, name: str, number: int) -> bool:
+        if official.has_no_effect(name):
+            return False
+        _check_name(path, key, name, number)
+        return True
+
+    frames = read_frames(path, KEY, admit)
     if not frames:
         raise InputError(f"{path} holds no frames; keys are f{{t}}.in.NAME, t contiguous from 0")
-    for number in range(len(frames)):
-        if number not in frames:
-            raise InputError(f"{path}: frame {number} is missing; t must be contiguous from 0")
-    return OfficialFrames(path, [frames[number] for number in range(len(frames))])
+    return frames
 
 
 def _check_name(path: Path, key: str, name: str, number: int) -> None:

@@ -7,6 +7,7 @@ fixed capacities and counts. Names are spelled as there.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,35 @@ RECURRENT = {
     "prev_bev": "prev_bev",
     "max_obj_id": "prev_next_track_id",
 }
+TRACK_OUTPUTS = {f"prev_track_intances{i}_out": name for i, name in TRACK_ROWS.items()}
+RECALLED = {"prev_timestamp_out": "timestamp", "prev_l2g_t_out": "l2g_t", "prev_l2g_r_mat_out": "l2g_r_mat"}
+"""Official outputs that repeat an official input."""
+
+BOXES = {
+    "bboxes_dict_bboxes": "boxes",
+    "scores": "box_scores",
+    "labels": "box_labels",
+    "bbox_index": "box_rows",
+    "obj_idxes": "box_ids",
+}
+REST = {"max_obj_id_out": "next_track_id", "seg_out": "occupancy", "outs_planning": "plan"}
+OUTPUTS = {**TRACK_OUTPUTS, **RECALLED, "bev_embed": "bev", **BOXES, **REST}
+"""Official outputs in their order: what each is made of, our output or an official input."""
+
+COUNTS = {
+    **dict.fromkeys(TRACK_OUTPUTS, "track_count"),
+    **dict.fromkeys(BOXES, "box_count"),
+    "bbox_index": "box_row_count",
+}
+"""Official outputs that have a varying number of rows, and which output of ours says it."""
+
+FORECASTS = {
+    "traj": "motion_trajectories",
+    "trajectories": "motion_trajectories",
+    "log_probs": "motion_log_probs",
+}
+"""What a training environment gives beyond the deployment: rows of the reported boxes by score, the ego last."""
+
 WITHOUT_EFFECT = ("image_shape", "img_metas_scene_token", "prev_track_intances2", "prev_track_intances7",
                   "prev_track_intances10")  # fmt: skip
 """Arguments of the reference that influence nothing, besides ``gt_*``."""
@@ -56,12 +86,23 @@ def has_no_effect(name: str) -> bool:
     return name in WITHOUT_EFFECT or name.startswith("gt_")
 
 
-def frame_inputs(official: Mapping[str, np.ndarray], bundle: Bundle, where: str) -> dict[str, np.ndarray]:
-    """Our frame inputs from official ones. Raises InputError, prefixed `where`, for a missing or mis-shaped one."""
+def frame_inputs(
+    official: Mapping[str, np.ndarray],
+    bundle: Bundle,
+    where: str,
+    others: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> dict[str, np.ndarray]:
+    """Our frame inputs from official ones; those that these lack are taken from `others`, which are ours.
+
+    Raises InputError, prefixed `where`, for a missing or mis-shaped one.
+    """
     specs = {spec.name: spec for spec in bundle.frame_inputs}
     converted = {}
     for name, ours in FRAME.items():
         if ours not in specs:
+            continue
+        if name not in official and ours in others:
+            converted[ours] = others[ours]
             continue
         if name not in official:
             raise InputError(f"{where}{name} is missing; it holds {specs[ours].meaning}")
@@ -82,18 +123,11 @@ def state_inputs(official: Mapping[str, np.ndarray], bundle: Bundle, where: str)
     dimensions = bundle.config.dimensions()
     specs = {spec.name: spec for spec in bundle.state_inputs}
     rows = len(np.atleast_1d(official["prev_track_intances0"]))
-    if rows > dimensions["tracks"]:
-        raise InputError(
-            f"{where}prev_track_intances0 has {rows} rows; the bundle's track capacity is {dimensions['tracks']}: "
-            "convert with a larger --track-capacity"
-        )
     converted = {"prev_track_count": np.array([rows], np.int32)}
     for name, ours in RECURRENT.items():
         shape, dtype = specs[ours].resolve(dimensions), specs[ours].dtype
         if ours.removeprefix("prev_") in TRACK_ROWS.values():
-            padded = np.zeros(shape, dtype)
-            padded[:rows] = _fit(official[name], (rows, *shape[1:]), dtype, where + name)
-            converted[ours] = padded
+            converted[ours] = _padded(official[name], rows, shape, dtype, where + name)
         else:
             converted[ours] = _fit(official[name], shape, dtype, where + name)
     return converted
@@ -120,6 +154,53 @@ def outputs(results: Mapping[str, np.ndarray], frame: Mapping[str, np.ndarray]) 
     if "plan" in results:
         official["outs_planning"] = results["plan"][None]
     return official
+
+
+def results(official: Mapping[str, np.ndarray], bundle: Bundle, where: str) -> dict[str, np.ndarray]:
+    """Our results, as far as official outputs and forecasts tell them: `outputs` the other way round.
+
+    Rows beyond the given ones are zeros, or masked where the network's mean nothing. Raises InputError, prefixed
+    `where`, for a mis-shaped tensor.
+    """
+    dimensions = bundle.config.dimensions()
+    specs = {spec.name: spec for spec in bundle.outputs}
+    converted: dict[str, np.ndarray] = {}
+    for name, ours in {**OUTPUTS, **FORECASTS}.items():
+        if name not in official or name in RECALLED or ours not in specs:
+            continue
+        array, (shape, dtype) = official[name], (specs[ours].resolve(dimensions), specs[ours].dtype)
+        if name in COUNTS:
+            rows = int(converted.setdefault(COUNTS[name], np.array([len(np.atleast_1d(array))], np.int32))[0])
+            converted[ours] = _padded(array, rows, shape, dtype, where + name)
+        elif name in FORECASTS:
+            converted[ours] = _agents_and_ego(array, shape, dtype, where + name)
+        else:
+            converted[ours] = _fit(array, shape, dtype, where + name)
+    return converted
+
+
+def _padded(array: np.ndarray, rows: int, shape: tuple[int, ...], dtype: str, name: str) -> np.ndarray:
+    """`array` of so many rows, and rows of zeros up to `shape`; more rows than that are refused."""
+    if rows > shape[0]:
+        raise InputError(
+            f"{name} has {rows} rows; the bundle's track capacity is {shape[0]}: convert with a larger --track-capacity"
+        )
+    padded = np.zeros(shape, dtype)
+    padded[:rows] = _fit(array, (rows, *shape[1:]), dtype, name)
+    return padded
+
+
+def _agents_and_ego(array: np.ndarray, shape: tuple[int, ...], dtype: str, name: str) -> np.ndarray:
+    """`array` of any agents and the ego: the first agents, as many as `shape` holds, and the ego in the last row.
+
+    Rows between them are masked: what the network gives there means nothing.
+    """
+    rows = max(len(np.atleast_1d(array)), 1)
+    fitted, placed = _fit(array, (rows, *shape[1:]), dtype, name), np.ma.zeros(shape, dtype)
+    agents = min(rows, shape[0]) - 1
+    placed[:agents], placed[-1] = fitted[:agents], fitted[-1]
+    placed[agents:-1] = np.ma.masked
+    return placed
 
 
 def _fit(array: np.ndarray, shape: tuple[int, ...], dtype: str, name: str) -> np.ndarray:

@@ -7,9 +7,10 @@ on the first submodule that errs on identical inputs, whatever came before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from toolkit.verification.comparison import Arrays, Comparison, compare
 from toolkit.verification.metrics import measure
 from toolkit.verification.observation import Observation, run_once
 from toolkit.verification.policy import Policy
+
+Failures = Callable[[Arrays], tuple[dict[str, np.ndarray], list[Comparison]]]
+"""What a session gives on inputs, and which comparisons fail."""
 
 
 class Origin(Enum):
@@ -41,7 +45,7 @@ class Diagnosis:
 
     `suspects` are submodules: the one that errs (or comes closest to its bounds), then those before it whose outputs
     the session does not show; `tensor` is the one that shows it, with its `error` and `bound`. `states` are the state
-    inputs that carry an inherited error.
+    inputs that carry an inherited error, or may carry one since the reference did not record them.
     """
 
     origin: Origin
@@ -70,9 +74,10 @@ class Diagnosis:
     def _suspicion(self) -> str:
         first, *others = (repr(name) for name in self.suspects)
         hidden = f" (or {', '.join(others)}, whose outputs cannot be seen)" if others else ""
+        unseen = f", unless it came in with the state, of which {len(self.states)} tensors are not recorded"
         return (
             f"submodule {first}{hidden}: on identical inputs {self.tensor!r} is off by {self.error:.3g}, "
-            f"tolerance {self.bound:.3g}"
+            f"tolerance {self.bound:.3g}{unseen if self.states else ''}"
         )
 
 
@@ -86,20 +91,54 @@ def bisect(
     observed: Observation,
 ) -> Diagnosis:
     """Find the origin of `divergence`, from what both sessions were seen to do in its frame."""
-    frame = divergence.frame
-
-    def failures(inputs: Arrays) -> tuple[dict[str, np.ndarray], list[Comparison]]:
-        outputs = run_once(candidate, inputs)
-        return outputs, [c for c in compare(bundle, policy, frame, reference.outputs, outputs) if not c.passed]
-
+    failures = partial(find_failures, bundle, policy, candidate, divergence.frame, reference.outputs)
     outputs, wrong = failures(reference.inputs)
     if wrong:
         return find_fault(bundle, policy, eager, wrong[0], Observation(reference.inputs, outputs))
-    if not failures(observed.inputs)[1]:
+    return find_carrier(bundle, divergence.frame, failures, reference.inputs, observed.inputs)
+
+
+def bisect_recording(
+    bundle: Bundle,
+    policy: Policy,
+    candidate: Session,
+    eager: TorchSession,
+    divergence: Comparison,
+    recorded: Observation,
+    observed: Observation,
+) -> Diagnosis:
+    """The same where the reference was recorded, and may have left out some of its state and outputs.
+
+    The submodule named is the first that, run on recorded tensors, does not give the recorded ones; if there is none,
+    the first in which the candidate errs. State that was not recorded is the candidate's own.
+    """
+    failures = partial(find_failures, bundle, policy, candidate, divergence.frame, recorded.outputs)
+    inputs = {**observed.inputs, **recorded.inputs}
+    outputs, wrong = failures(inputs)
+    if not wrong:
+        return find_carrier(bundle, divergence.frame, failures, inputs, observed.inputs)
+    fault = find_fault(bundle, policy, eager, wrong[0], Observation(inputs, recorded.outputs))
+    if fault.origin is not Origin.SUBMODULE:
+        fault = find_fault(bundle, policy, eager, wrong[0], Observation(inputs, outputs))
+    unseen = tuple(spec.name for spec in bundle.state_inputs if spec.name not in recorded.inputs)
+    return replace(fault, states=unseen)
+
+
+def find_failures(
+    bundle: Bundle, policy: Policy, candidate: Session, frame: int, expected: Arrays, inputs: Arrays
+) -> tuple[dict[str, np.ndarray], list[Comparison]]:
+    """What the candidate gives on `inputs`, and which comparisons with the `expected` outputs fail."""
+    outputs = run_once(candidate, inputs)
+    return outputs, [c for c in compare(bundle, policy, frame, expected, outputs) if not c.passed]
+
+
+def find_carrier(bundle: Bundle, frame: int, failures: Failures, expected: Arrays, observed: Arrays) -> Diagnosis:
+    """The state that carries an error which is gone on the `expected` inputs."""
+    if not failures(observed)[1]:
         return Diagnosis(Origin.NOT_REPRODUCED, frame)
-    suspects = differing_states(bundle, reference.inputs, observed.inputs)
+    suspects = differing_states(bundle, expected, observed)
     for state in suspects:
-        if not failures({**observed.inputs, state: reference.inputs[state]})[1]:
+        if not failures({**observed, state: expected[state]})[1]:
             return Diagnosis(Origin.INHERITED, frame, states=(state,))
     return Diagnosis(Origin.INHERITED, frame, states=tuple(suspects))
 

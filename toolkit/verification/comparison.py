@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.ma import MaskedArray, getdata, getmaskarray
 
 from toolkit.bundle import Bundle
 from toolkit.specs import Role, TensorSpec, Tolerance
@@ -61,9 +62,13 @@ def _severity(error: float, bound: float) -> float:
 
 
 def compare(bundle: Bundle, policy: Policy, frame: int, expected: Arrays, actual: Arrays) -> tuple[Comparison, ...]:
-    """Every tensor that both sessions show, in execution order."""
+    """Every tensor that both sessions show, in execution order.
+
+    Entries of masked arrays that are masked are not shown.
+    """
     specs = {spec.name: spec for spec in bundle.outputs}
     shown = [(s.name, specs[t]) for s in bundle.submodules for t in s.outputs if t in expected and t in actual]
+    expected, actual = shown_entries(expected, actual, [spec.name for _, spec in shown])
     orders = row_orders([spec for _, spec in shown], policy.ranking_gap, expected, actual)
     comparisons = []
     for submodule, spec in shown:
@@ -74,6 +79,16 @@ def compare(bundle: Bundle, policy: Policy, frame: int, expected: Arrays, actual
         errors = measure(*pair, angles=spec.angles)
         comparisons.append(Comparison(frame, submodule, spec.name, errors, policy.tolerance(spec)))
     return tuple(comparisons)
+
+
+def shown_entries(expected: Arrays, actual: Arrays, names: Sequence[str]) -> tuple[Arrays, Arrays]:
+    """The named arrays of both, with zeros wherever one of them is masked."""
+    pairs = {name: (expected[name], actual[name]) for name in names}
+    for name, (one, other) in pairs.items():
+        if isinstance(one, MaskedArray) or isinstance(other, MaskedArray):
+            hidden = getmaskarray(one) | getmaskarray(other)
+            pairs[name] = np.where(hidden, 0, getdata(one)), np.where(hidden, 0, getdata(other))
+    return {name: one for name, (one, _) in pairs.items()}, {name: other for name, (_, other) in pairs.items()}
 
 
 def row_orders(specs: list[TensorSpec], gap: float, expected: Arrays, actual: Arrays) -> dict[str | None, RowOrder]:

@@ -12,7 +12,7 @@ from toolkit.verification.bisection import Diagnosis
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions
 from toolkit.verification.gates import GateFailure
-from toolkit.verification.policy import by_sense
+from toolkit.verification.policy import FULL_PRECISION, by_sense
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready outcome in full; a number that is not finite becomes None."""
-        plain: dict[str, Any] = _jsonable({
+        plain: dict[str, Any] = jsonable({
             "reference": self.reference,
             "candidate": self.candidate,
             "precision": self.precision,
@@ -98,6 +98,11 @@ class Report:
             "comparisons": [_comparison_values(c) for c in self.comparisons],
         })  # fmt: skip
         return plain
+
+
+def empty_report(reference: str, candidate: str) -> Report:
+    """That of a session which was not run."""
+    return Report(reference, candidate, FULL_PRECISION, 0, (), (), (), None)
 
 
 MEASURES = {"norm": "relative error", "largest": "largest error", "share": "share of differing entries"}
@@ -123,9 +128,10 @@ def _comparison_values(comparison: Comparison | None) -> dict[str, Any] | None:
     return asdict(comparison) | {"passed": comparison.passed}
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """A value as JSON knows it: a number that is not finite becomes None."""
     if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
+        return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

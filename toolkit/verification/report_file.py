@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from toolkit.storage.outputs import new_file
 from toolkit.storage.typed import Misfit, decode
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions
-from toolkit.verification.report import Report
+from toolkit.verification.dump_findings import DumpFindings
+from toolkit.verification.report import Report, jsonable
 
 _NOT_READ = ("passed", "first_divergence", "diagnosis", "gate_failures")
 """Fields of a report that nothing is made of; most follow from others."""
@@ -36,11 +37,18 @@ class WrittenReport:
     failure: str | None
     comparisons: tuple[Comparison, ...]
     decisions: tuple[Decisions, ...]
+    dump: DumpFindings | None = None
 
 
-def write_reports(reports: Sequence[Report], bundle: Bundle, output: FileOutput | Path) -> None:
-    """Write the reports on one bundle. Raises InputError if that is not possible."""
+def write_reports(
+    reports: Sequence[Report], bundle: Bundle, output: FileOutput | Path, dump: DumpFindings | None = None
+) -> None:
+    """Write the reports on one bundle, against a dump if one is given. Raises InputError if that is not possible."""
     values = [{"bundle": bundle.identity} | report.to_dict() for report in reports]
+    if dump is not None:
+        for value in values:
+            failures = [*dump.failures(), *filter(None, [value["failure"]])]
+            value |= {"passed": not failures, "failure": "; ".join(failures) or None, "dump": jsonable(asdict(dump))}
     with new_file(output) as work:
         work.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
@@ -64,6 +72,9 @@ def read_reports(path: Path) -> tuple[WrittenReport, ...]:
 def _restore_infinity(report: Any) -> None:
     """JSON has no infinity: where a number was expected, it was written as null."""
     measured = [(comparison, "errors") for comparison in _objects(report, "comparisons")]
+    if isinstance(report, dict):
+        inputs = [found.get("comparison") for found in _objects(report.get("dump"), "inputs")]
+        measured += [(comparison, "errors") for comparison in inputs if isinstance(comparison, dict)]
     measured += [(taken, kind) for taken in _objects(report, "decisions") for kind in ("tracks", "occupancy", "plan")]
     for part, name in measured:
         if isinstance(numbers := part.get(name), dict):

@@ -9,6 +9,7 @@ from rich.text import Text
 from toolkit.text import LONGEST_LINE, shown
 from toolkit.verification.comparison import Comparison
 from toolkit.verification.decisions import Decisions, OccupancyDecisions, PlanDecisions, TrackDecisions
+from toolkit.verification.dump_findings import DumpFindings
 from toolkit.verification.policy import FULL_PRECISION, by_sense
 from toolkit.verification.report import Report
 
@@ -27,7 +28,8 @@ def print_report(report: Report, console: Console) -> None:
 def tensor_table(report: Report) -> Table:
     """The worst frame of every tensor."""
     title = f"{report.candidate} against {report.reference}: worst of {report.frames} frames, {report.precision}"
-    table = Table(title=f"{title}; bounds are those of {FULL_PRECISION}" if by_sense(report.precision) else title)
+    title += f"; bounds are those of {FULL_PRECISION}" if by_sense(report.precision) else ""
+    table = Table(title=Text(shown(title)))
     for heading in ("submodule", "tensor"):
         table.add_column(heading)
     for heading in ("max |Δ|", "mean |Δ|", "max rel", "mean rel", "cosine", "error", "bound", "frame"):
@@ -57,6 +59,27 @@ def _tensor_row(comparison: Comparison) -> list[str | Text]:
         f"{BOUNDS[comparison.measure]} ≤ {comparison.bound:g}",
         str(comparison.frame),
     ]
+
+
+def input_table(findings: DumpFindings) -> Table | Group:
+    """The worst frame of every input of a dump beside the prepared one; nothing if none is compared."""
+    if not findings.inputs:
+        return Group()
+    table = Table(title=Text(f"Inputs as prepared here against {shown(findings.file)}: worst frame"))
+    for heading in ("input", "max |Δ|", "error", "bound", "frame", "", "differs"):
+        table.add_column(heading, justify="right" if heading in ("max |Δ|", "error", "bound", "frame") else "left")
+    for found in findings.worst_inputs():
+        comparison = found.comparison
+        table.add_row(
+            Text(shown(comparison.tensor)),
+            f"{comparison.errors.largest:.1e}" if comparison.errors.largest else "0",
+            f"{comparison.error:.1e}" if comparison.error else "0",
+            f"{BOUNDS[comparison.measure]} ≤ {comparison.bound:g}",
+            str(comparison.frame),
+            "[green]ok[/]" if comparison.passed else "[bold red]FAIL[/]",
+            Text(shown(found.reason or "")),
+        )
+    return table
 
 
 def decision_table(report: Report) -> Table | Group:

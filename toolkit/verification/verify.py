@@ -10,14 +10,18 @@ import numpy as np
 from toolkit.bundle import Bundle
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
-from toolkit.verification.bisection import Diagnosis, bisect
+from toolkit.verification.bisection import Diagnosis, bisect, bisect_recording
 from toolkit.verification.comparison import Comparison, compare
 from toolkit.verification.decisions import Decisions, decide
 from toolkit.verification.gates import GateFailure, check_gates
+from toolkit.verification.inputs import InputCheck, InputComparison
 from toolkit.verification.observation import Observation, Observer
 from toolkit.verification.policy import FP32, Policy, by_sense
+from toolkit.verification.recording import RecordedFrame
 from toolkit.verification.report import Report
 from toolkit.verification.sense import sense_failures
+
+Bisection = Callable[[Bundle, Policy, Session, TorchSession, Comparison, Observation, Observation], Diagnosis]
 
 
 @dataclass(frozen=True)
@@ -66,24 +70,63 @@ def verify(
             names = (reference.name, candidate.name)
             inspect_frame(found, bundle, policy, number, expected, actual, names)
         count += 1
-    reports = []
-    for found, policy, candidate in zip(findings, policies, candidates, strict=True):
-        diagnosis: Diagnosis | None = None
-        if d := found.divergence:
-            diagnosis = bisect(bundle, policy, candidate, eager(), d.comparison, d.reference, d.candidate)
-        reports.append(
-            Report(
-                reference=reference.name,
-                candidate=candidate.name,
-                precision=policy.precision,
-                frames=count,
-                comparisons=tuple(found.comparisons),
-                decisions=tuple(found.decisions),
-                gate_failures=tuple(found.gate_failures),
-                diagnosis=diagnosis,
-            )
-        )
-    return reports
+    return [
+        _report(reference.name, candidate, policy, count, found, bundle, eager, bisect)
+        for found, policy, candidate in zip(findings, policies, candidates, strict=True)
+    ]
+
+
+def verify_recording(
+    bundle: Bundle,
+    name: str,
+    recorded: Iterable[RecordedFrame],
+    candidates: Sequence[Session],
+    eager: Callable[[], TorchSession],
+    *,
+    policies: Sequence[Policy] = (),
+    start: Mapping[str, np.ndarray] | None = None,
+) -> tuple[list[Report], list[InputComparison]]:
+    """As `verify`, where the reference was recorded elsewhere and is called `name`; also how its inputs compare."""
+    observers = [Observer(bundle, session, start) for session in candidates]
+    findings = [Findings() for _ in candidates]
+    policies = policies or [FP32] * len(candidates)
+    check, inputs, count = InputCheck(), [], 0
+    for number, frame in enumerate(recorded):
+        inputs += check.compare(number, frame, bundle.config.image)
+        for found, policy, observer in zip(findings, policies, observers, strict=True):
+            inspect_frame(found, bundle, policy, number, frame.seen, observer.step(frame.inputs), (name, observer.name))
+        count += 1
+    reports = [
+        _report(name, candidate, policy, count, found, bundle, eager, bisect_recording)
+        for found, policy, candidate in zip(findings, policies, candidates, strict=True)
+    ]
+    return reports, inputs
+
+
+def _report(
+    reference: str,
+    candidate: Session,
+    policy: Policy,
+    frames: int,
+    found: Findings,
+    bundle: Bundle,
+    eager: Callable[[], TorchSession],
+    bisection: Bisection,
+) -> Report:
+    """What was found about a candidate, and where it comes from."""
+    diagnosis: Diagnosis | None = None
+    if d := found.divergence:
+        diagnosis = bisection(bundle, policy, candidate, eager(), d.comparison, d.reference, d.candidate)
+    return Report(
+        reference=reference,
+        candidate=candidate.name,
+        precision=policy.precision,
+        frames=frames,
+        comparisons=tuple(found.comparisons),
+        decisions=tuple(found.decisions),
+        gate_failures=tuple(found.gate_failures),
+        diagnosis=diagnosis,
+    )
 
 
 def inspect_frame(

@@ -1,0 +1,305 @@
+"""A bundle beside a dump of the model in its training's environment: what differs is found and named."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.toolkit.toy_bundle import toy_frame, write_toy_bundle
+from tests.toolkit.verification.dumps import Arrays, dump_arrays, probe_inputs
+from toolkit.bundle import Bundle
+from toolkit.cli.verify import verify_command
+from toolkit.config.model import CAMERAS, CanBusRotation, YawConvention
+from toolkit.data.ego_motion import rotation_entries
+from toolkit.data.frame_folder import read_frame_folder, write_frame
+from toolkit.data.preprocess import sequence_inputs
+from toolkit.engines.torch import TorchSession
+from toolkit.errors import CheckFailed, InputError
+from toolkit.plugin.manager import PluginManager
+from toolkit.reference_interface.dump import Origin, read_dump
+from toolkit.reference_interface.tensors import FRAME
+from toolkit.verification.recording import recorded_frames, recorded_start
+from toolkit.verification.report_file import read_reports
+from toolkit.verification.sequence import sampled_sequence
+from toolkit.verification.settings import SettingsCheck, cameras_by_direction, check_settings
+from toolkit.verification.verify import verify_recording
+
+FRAMES = 3
+Change = Callable[[Arrays], object]
+Against = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The toolkit's own network at toy size."""
+    return write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def session(bundle: Bundle, plugins: PluginManager) -> TorchSession:
+    return TorchSession.of_bundle(bundle, plugins)
+
+
+@pytest.fixture(scope="module")
+def dumped(bundle: Bundle, session: TorchSession) -> Arrays:
+    """What the network itself does in three made-up frames."""
+    return dump_arrays(bundle, session, probe_inputs(bundle, FRAMES))
+
+
+@pytest.fixture
+def against(bundle: Bundle, plugins: PluginManager, dumped: Arrays, tmp_path: Path) -> Against:
+    """Runs the command with torch's session against the dump, changed first."""
+
+    def run(change: Change = lambda arrays: None, **options: Any) -> None:
+        change(arrays := dict(dumped))
+        np.savez(tmp_path / "dump.npz", **arrays)
+        context: Any = SimpleNamespace(obj=plugins)
+        defaults: dict[str, Any] = {"bundle": bundle.path, "frames": None, "inputs": None, "sessions": "torch",
+                                    "length": None, "output": None}  # fmt: skip
+        verify_command(context, **defaults | options, against=tmp_path / "dump.npz")
+
+    return run
+
+
+def meta(**values: object) -> Change:
+    return lambda arrays: arrays.update(meta=np.array(json.dumps(values)))
+
+
+def test_the_networks_own_dump_agrees(against: Against, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Several sessions may be named; every one is compared with the dump. What is not in the network is passed over."""
+    against(
+        lambda arrays: arrays.update({"f0.out.plan_optimised": np.zeros(3), "f0.aux.scene_token": np.array("monday")}),
+        output=tmp_path / "report.json",
+    )
+    assert "torch agrees with dump.npz" in capsys.readouterr().out
+    [report] = json.loads((tmp_path / "report.json").read_text())
+    assert (report["passed"], report["frames"], report["dump"]["file"]) == (True, FRAMES, "dump.npz")
+    compared = {comparison["tensor"] for comparison in report["comparisons"]}
+    assert {"bev", "track_query", "boxes", "box_ids", "occupancy", "plan"} <= compared
+
+
+def test_a_dump_may_begin_midway(bundle: Bundle, session: TorchSession, dumped: Arrays, tmp_path: Path) -> None:
+    """It then holds the state before its first frame."""
+    arrays = {f"f0.{key[3:]}": array for key, array in dumped.items() if key.startswith("f2.")}
+    state = {key[7:].removesuffix("_out"): array for key, array in dumped.items() if key.startswith("f1.out.prev_")}
+    state |= {"prev_bev": dumped["f1.out.bev_embed"], "max_obj_id": dumped["f1.out.max_obj_id_out"]}
+    np.savez(tmp_path / "dump.npz", **arrays, **{f"f0.in.{name}": array for name, array in state.items()})
+    dump = read_dump(tmp_path / "dump.npz")
+    assert dump.starts_midway
+    frames = recorded_frames(dump, bundle, 1)
+    [report], _ = verify_recording(
+        bundle, "dump", frames, [session], lambda: session, start=recorded_start(dump, bundle)
+    )
+    report.require()
+
+
+SETTINGS: dict[str, tuple[dict[str, object], str]] = {
+    "checkpoint": (
+        {"checkpoint": "best.pth", "checkpoint_sha256": "b" * 64},
+        r"the dump was made with checkpoint best\.pth \(sha256 bbb.*the bundle is converted from tiny\.pth \(sha256 aaa"
+        ".*: convert the former, or dump with the latter",
+    ),
+    "birth": ({"score_thresh": 0.2}, r"score_thresh is 0\.2 in the dump, tracking\.birth_score 0 in the bundle: conv"),
+    "survival": ({"filter_score_thresh": 0.1}, r"filter_score_thresh is 0\.1 in the dump, tracking\.keep_score 0 in"),
+    "misses": ({"miss_tolerance": 3}, r"miss_tolerance is 3 in the dump, tracking\.miss_tolerance 5 in the bundle"),
+    "yaw of v2.0": (
+        {"yaw_convention": "heading"},
+        "yaw_convention is heading in the dump, clockwise in the bundle: convert again with --yaw-convention heading",
+    ),
+    "quaternion": (
+        {"can_bus_rotation": "quaternion"},
+        "can_bus holds the rotation in quaternion form in the dump, can_bus_rotation is scalar in the bundle: convert "
+        "again with --can-bus-rotation quaternion",
+    ),
+    "cameras": (
+        {"cameras": (CAMERAS[1], CAMERAS[0], *CAMERAS[2:])},
+        r"the cameras are CAM_FRONT_RIGHT, CAM_FRONT, .* in the dump, CAM_FRONT, CAM_FRONT_RIGHT, .* in the bundle",
+    ),
+}
+
+
+@pytest.mark.parametrize(("said", "message"), SETTINGS.values(), ids=SETTINGS)
+def test_another_setting_is_named_with_its_remedy(said: dict[str, Any], message: str, bundle: Bundle) -> None:
+    known = replace(bundle, provenance={"checkpoint": "tiny.pth", "checkpoint_sha256": "a" * 64})
+    origin = replace(Origin(), **said)
+    [line] = check_settings(origin, known, {}).differing
+    assert re.match(message, line)
+
+
+def test_every_setting_is_told_and_nothing_is_run(
+    against: Against, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(CheckFailed) as caught:
+        against(
+            meta(score_thresh=0.2, yaw_convention="heading", versions={"torch": "1.9.1"}), output=tmp_path / "r.json"
+        )
+    assert [line.partition(" ")[0] for line in caught.value.args] == ["score_thresh", "yaw_convention"]
+    assert "run 3 frames" not in capsys.readouterr().out
+    [report] = read_reports(tmp_path / "r.json")
+    assert report.failure == "; ".join(caught.value.args)
+    assert report.dump is not None
+    assert report.dump.facts == {"torch": "1.9.1", "score_thresh": "0.2", "yaw_convention": "heading"}
+
+
+def test_equal_settings_are_no_news(bundle: Bundle) -> None:
+    tracking = bundle.config.tracking
+    origin = Origin(
+        checkpoint_sha256="a" * 64,
+        score_thresh=tracking.birth_score,
+        filter_score_thresh=tracking.keep_score,
+        miss_tolerance=tracking.miss_tolerance,
+        yaw_convention=YawConvention.CLOCKWISE,
+        can_bus_rotation=CanBusRotation.SCALAR,
+        cameras=CAMERAS,
+    )
+    known = replace(bundle, provenance={"checkpoint_sha256": "a" * 64})
+    assert check_settings(origin, known, {}) == SettingsCheck((), ())
+
+
+@pytest.mark.parametrize("found", CanBusRotation)
+@pytest.mark.parametrize("ours", CanBusRotation)
+def test_rotation_by_the_inputs(ours: CanBusRotation, found: CanBusRotation, bundle: Bundle) -> None:
+    """Four times w betrays a training's data set; a whole quaternion may as well be made up, which is a note only."""
+    can_bus = np.zeros(18, np.float32)
+    can_bus[3:7] = rotation_entries(np.array([np.cos(0.4), 0, 0, np.sin(0.4)]), found)
+    can_bus[16] = 0.8
+    fed = replace(bundle, config=replace(bundle.config, can_bus_rotation=ours))
+    check = check_settings(Origin(), fed, {"can_bus": can_bus})
+    lines = (check.differing, check.notes)[found is CanBusRotation.QUATERNION]
+    assert (check.differing + check.notes) == lines
+    assert [f"again with --can-bus-rotation {found}" in line for line in lines] == [True] * (ours is not found)
+
+
+def test_cameras_by_where_they_look() -> None:
+    """nuScenes' six, by the third rows of their projections; others, and unclear ones, are taken as named."""
+    angles = np.radians([0, -55, 55, 180, 110, -110])
+    matrices = np.zeros((6, 4, 4), np.float32)
+    matrices[:, 2, 0], matrices[:, 2, 1] = -np.sin(angles), np.cos(angles)
+    assert cameras_by_direction(matrices, CAMERAS) == CAMERAS
+    order = [0, 2, 1, 3, 4, 5]
+    assert cameras_by_direction(matrices[order], CAMERAS) == tuple(CAMERAS[i] for i in order)
+    assert cameras_by_direction(np.zeros_like(matrices), CAMERAS) == CAMERAS
+    assert cameras_by_direction(matrices[order], list("abcdef")) == tuple("abcdef")
+
+
+@pytest.mark.parametrize(("name", "value"), [("TF32", {"tf32": True}), ("FP16", {"fp16": True})])
+def test_reduced_precision_of_the_dump_is_noted(name: str, value: dict[str, bool], bundle: Bundle) -> None:
+    [note] = check_settings(Origin(**value), bundle, {}).notes  # type: ignore[arg-type]
+    assert note.startswith(f"the dump was made in {name}: errors may exceed the tolerances")
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    """The frames that `prepared` holds, as a folder."""
+    (tmp_path / "frames").mkdir()
+    for number in range(2):
+        write_frame(toy_frame(number, "monday"), tmp_path / "frames")
+    return tmp_path / "frames"
+
+
+@pytest.fixture(scope="module")
+def prepared(bundle: Bundle, session: TorchSession, tmp_path_factory: pytest.TempPathFactory) -> Arrays:
+    """A dump of two frames of a folder, as the toolkit prepares them."""
+    folder = tmp_path_factory.mktemp("frames")
+    for number in range(2):
+        write_frame(toy_frame(number, "monday"), folder)
+    inputs = sequence_inputs(read_frame_folder(folder), bundle.config)
+    official = [{name: arrays[ours] for name, ours in FRAME.items()} for _, arrays in inputs]
+    return dump_arrays(bundle, session, official)
+
+
+def replaced(arrays: Arrays, others: Arrays, change: Change = lambda arrays: None) -> None:
+    arrays.clear()
+    arrays.update(others)
+    change(arrays)
+
+
+def test_frames_that_are_prepared_alike(
+    against: Against, prepared: Arrays, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a dump leaves out, as here the pictures, is taken from there."""
+    against(
+        lambda arrays: replaced(arrays, prepared, lambda a: [a.pop(f"f{t}.in.img") for t in range(2)]),
+        frames=str(frames),
+    )
+    out = capsys.readouterr().out
+    assert "Inputs as prepared here against dump.npz" in out
+    assert "lidar2img" in out
+    assert "torch agrees with dump.npz" in out
+
+
+def test_times_count_from_the_scenes_beginning(against: Against, prepared: Arrays, frames: Path) -> None:
+    def later(arrays: Arrays) -> None:
+        for number in range(2):
+            arrays[f"f{number}.in.timestamp"] = arrays[f"f{number}.in.timestamp"] + 8
+
+    against(lambda arrays: replaced(arrays, prepared, later), frames=str(frames))
+
+
+def changed_entry(key: str, at: Any, value: float) -> Change:
+    def change(arrays: Arrays) -> None:
+        arrays[key] = arrays[key].copy()
+        arrays[key][at] += value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            changed_entry("f1.in.img_metas_can_bus", 8, 1),
+            "'can_bus' differs .* frame 1 in the readings of the CAN bus: ",
+        ),
+        (
+            changed_entry("f0.in.img_metas_can_bus", 17, 1),
+            "'can_bus' differs .* frame 0 in the turn since the frame bef",
+        ),
+        (changed_entry("f1.in.img", (0, 1), 9), "'image' differs .* frame 1 in brightness or contrast from pict"),
+        (changed_entry("f0.in.command", 0, -1), "'command' differs from the dump's first at frame 0: error 1"),
+    ],
+)
+def test_another_preparation_is_named(
+    change: Change, message: str, against: Against, prepared: Arrays, frames: Path
+) -> None:
+    with pytest.raises(CheckFailed, match=f"^input {message}"):
+        against(lambda arrays: replaced(arrays, prepared, change), frames=str(frames))
+
+
+def test_inputs_of_a_file_in_place_of_frames(against: Against, dumped: Arrays, tmp_path: Path) -> None:
+    inputs = {key: array for key, array in dumped.items() if ".in." in key}
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    against(inputs=tmp_path / "inputs.npz", length=1)
+
+
+def test_frames_by_the_data_sets_names(bundle: Bundle, frames: Path, plugins: PluginManager) -> None:
+    """The dump may begin later than the folder."""
+    warnings: list[str] = []
+    sequence = sampled_sequence(bundle, str(frames), ("frame1",), plugins.frame_sources(), warnings.append)
+    [inputs] = sequence.frames
+    assert inputs["use_previous"] == [1]
+    assert warnings == []
+    sampled_sequence(bundle, str(frames), ("elsewhere",), plugins.frame_sources(), warnings.append)
+    assert "has no frame 'elsewhere', with which the dump begins; the first is taken for it" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (("frame1", "frame2"), "holds 1 frames from the dump's first on, the dump 2; give the frames that were dumped"),
+        (("frame0", "frame2"), "goes on with frame 'frame1', the dump with 'frame2'; give the frames that were dumped"),
+    ],
+)
+def test_other_frames_than_dumped(
+    samples: tuple[str, ...], message: str, bundle: Bundle, frames: Path, plugins: PluginManager
+) -> None:
+    with pytest.raises(InputError, match=message):
+        sampled_sequence(bundle, str(frames), samples, plugins.frame_sources(), print)
