@@ -16,6 +16,7 @@ NEAR = 1e-2
 NEAR_BLOCKS, BLOCK = 5e-2, 5
 """The same once fine detail is averaged out, over so many pixels each way."""
 AUGMENTED = "augmentation is on in the dump"
+OTHER_CHANNELS = "its channels come in the other order, RGB or BGR"
 
 
 def picture_difference(dumped: np.ndarray, prepared: np.ndarray, image: ImageConfig) -> str:
@@ -27,12 +28,13 @@ def picture_difference(dumped: np.ndarray, prepared: np.ndarray, image: ImageCon
 
 def _explanations(there: Pictures, here: Pictures, image: ImageConfig) -> Iterator[str | None]:
     """In words, None where an explanation is none; from the plainest to the vaguest."""
-    bgr = here[:, ::-1]
+    reversed_channels = here[:, ::-1]
     yield _if_near(there, here, "in the padding alone")
     yield _order(there, here, image)
-    yield _if_near(there, bgr, "in colours: its channels are BGR")
+    yield _if_near(there, reversed_channels, f"in colours: {OTHER_CHANNELS}")
     yield _if_near(there, _per_channel(there, here), "in the normalisation: its mean or std is another")
-    yield _if_near(there, _per_channel(there, bgr), "in colours: its channels are BGR, of another mean or std")
+    turned = _per_channel(there, reversed_channels)
+    yield _if_near(there, turned, f"in colours: {OTHER_CHANNELS}, of another mean or std")
     yield _if_near(there, here[..., ::-1], f"by mirroring: {AUGMENTED}")
     yield _if_near(there, _per_picture(there, here), f"in brightness or contrast from picture to picture: {AUGMENTED}")
     fine = _error(_blocks(there), _blocks(here)) <= NEAR_BLOCKS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from toolkit.config.model import CAMERAS, ImageConfig
-from toolkit.verification.picture_differences import picture_difference
+from toolkit.verification.picture_differences import OTHER_CHANNELS, picture_difference
 
 IMAGE = ImageConfig(source_width=320, source_height=240, scale=0.25)
 """60 x 80 pixels, padded to 64 x 96."""
@@ -54,9 +54,9 @@ CHANGES: dict[str, tuple[Change, str]] = {
         lambda a: a[[1, 0, 2, 3, 4, 5]],
         f"in the order of the cameras: the dump has CAM_FRONT_RIGHT, CAM_FRONT, {', '.join(CAMERAS[2:])}",
     ),
-    "BGR": (lambda a: a[:, ::-1], "in colours: its channels are BGR"),
+    "channels": (lambda a: a[:, ::-1], f"in colours: {OTHER_CHANNELS}"),
     "mean and std": (inside(lambda a: a * SCALES + 0.3), "in the normalisation: its mean or std is another"),
-    "UniAD-base": (inside(lambda a: a[:, ::-1] * 57 + 3), "in colours: its channels are BGR, of another mean or std"),
+    "UniAD-base": (inside(lambda a: a[:, ::-1] * 57 + 3), f"in colours: {OTHER_CHANNELS}, of another mean or std"),
     "mirrored": (inside(lambda a: a[..., ::-1]), "by mirroring: augmentation is on in the dump"),
     "photometric": (
         inside(lambda a: a * FACTORS + FACTORS),
