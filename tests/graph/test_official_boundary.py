@@ -18,9 +18,9 @@ from toolkit.errors import InputError
 from toolkit.graph.model_file import read_model
 from toolkit.graph.pipeline import rewrite
 from toolkit.plugin.manager import PluginManager
-from toolkit.reference_interface.boundary import COUNTS, OUTPUTS, PADDING_ID, official_boundary
+from toolkit.reference_interface.boundary import PADDING_ID, official_boundary
 from toolkit.reference_interface.replay import replay
-from toolkit.reference_interface.tensors import FRAME, RECURRENT, TRACK_ROWS, has_no_effect
+from toolkit.reference_interface.tensors import COUNTS, FRAME, OUTPUTS, RECURRENT, TRACK_ROWS, has_no_effect
 
 pytestmark = pytest.mark.thorough
 
