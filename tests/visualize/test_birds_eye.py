@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +40,21 @@ def test_occupancy_cells_are_half_a_metre_wide() -> None:
     rows, columns = np.nonzero(np.abs(low - high).sum(-1) > 60)
     assert columns.mean() / VIEW.scale - VIEW.reach == pytest.approx(47.5 * 0.5 - 12.5, abs=0.1)
     assert (rows.max() - rows.min()) / VIEW.scale == pytest.approx(36 * 0.5 + 0.5, abs=0.2)
+
+
+def test_grids_of_uniad_base_are_drawn_over_their_own_ranges() -> None:
+    """Map cells of 0.512 m to 51.2 m, occupancy cells of 0.5 m to 50 m."""
+    grid = np.zeros((200, 200), np.bool_)
+    grid[150:160, 20:30] = True
+    lanes = np.zeros((3, 200, 200), np.bool_)
+    road = replace(map_with(grid), lanes=lanes, lane_scores=lanes.astype(np.float32))
+    points = changed(result(map=road))
+    np.testing.assert_allclose(points.mean(0), (25 * 0.512 - 51.2, 155 * 0.512 - 51.2), atol=0.1)
+    np.testing.assert_allclose(np.ptp(points, axis=0), 5.12, atol=0.2)
+    space = replace(occupancy_with(grid), x_range=(-50.0, 50.0), y_range=(-50.0, 50.0))
+    points = changed(result(occupancy=space))
+    inner = points[np.abs(points).max(1) < 49]
+    np.testing.assert_allclose(inner.mean(0), (25 * 0.5 - 50, 155 * 0.5 - 50), atol=0.2)
 
 
 def test_a_box_is_drawn_with_velocity_and_motion() -> None:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from toolkit.config.model import ModelConfig
+from toolkit.config.model import ImageConfig, ModelConfig
 from toolkit.data.ego_motion import rotation_entries
 
 FRAME_SECONDS = 0.5
@@ -50,6 +50,11 @@ def probe_frame(config: ModelConfig, number: int, continues: bool) -> dict[str, 
     }
 
 
+def contrast(image: ImageConfig) -> float:
+    """Standard deviation of usual pictures after this normalisation: 1 where they are divided by theirs."""
+    return CONTRAST / image.std[0]
+
+
 def _lidar2img(config: ModelConfig) -> np.ndarray:
     height, width = config.image.resized
     intrinsics = np.array(
@@ -73,7 +78,7 @@ def _images(config: ModelConfig, number: int) -> np.ndarray:
 
     Their deviation is that of usual pictures after the config's normalisation.
     """
-    amplitude = 0.3 * np.float32(CONTRAST / config.image.std[0])
+    amplitude = 0.3 * np.float32(contrast(config.image))
     (height, width), (padded_height, padded_width) = config.image.resized, config.image.padded
     y, x = np.mgrid[:height, :width].astype(np.float32)
     images = np.zeros((len(config.image.cameras), 3, padded_height, padded_width), np.float32)

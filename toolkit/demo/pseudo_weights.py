@@ -17,12 +17,15 @@ import torch
 from torch import Tensor
 
 from toolkit.config.model import ModelConfig
+from toolkit.data.probe import contrast
 from toolkit.network import Network
 from toolkit.specs import Submodule
 from toolkit.weights.weight_files import write_pth
 from toolkit.wiring import join
 
 ASSET = "motion_head.motion_anchors"
+FIRST_LAYER = "img_backbone.conv1.weight"
+"""Takes pictures as they are normalised, whatever their contrast is then."""
 CHECKPOINT, ANCHORS = "checkpoint.pth", "motion_anchors.npy"
 Array = np.ndarray
 Rule = Callable[[np.random.Generator, tuple[int, ...]], Array]
@@ -52,6 +55,8 @@ def pseudo_trained_weights(network: Network, seed: int = 0) -> dict[str, Tensor]
         rng = np.random.default_rng((seed, zlib.crc32(key.encode())))
         rule = next(rule for pattern, rule in RULES if re.search(pattern, key))
         weights[key] = torch.from_numpy(np.asarray(rule(rng, tuple(entry.shape)))).to(entry.dtype)
+    if FIRST_LAYER in weights:
+        weights[FIRST_LAYER] /= contrast(network.graph.config.image)
     return weights
 
 
@@ -118,6 +123,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"running_mean$", _constant(0)),
     (r"running_var$", _constant(1)),
     (r"code_weights$", _constant(1)),
+    (r"conv_offset\.weight$", _fan_in(0.5)),
     (r"sampling_offsets\.bias$", _ring),
     (r"sampling_offsets\.weight$", _fan_in(0.5)),
     (r"^pts_bbox_head\.cls_branches\.\d+\.6\.bias$", _normal(0.3, -4.5)),

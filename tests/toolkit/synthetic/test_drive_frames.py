@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from toolkit.config.file import load_config
 from toolkit.config.model import ImageConfig, ModelConfig
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.nuscenes.dataroot import read_dataroot
 from toolkit.data.preprocess import sequence_inputs
+from toolkit.specs import FRAME_INPUTS
 from toolkit.synthetic.dataset import DriveSettings
 from toolkit.synthetic.frames import drive_truth, write_drive
 
@@ -42,6 +44,18 @@ def test_they_give_identical_tensors(tmp_path: Path) -> None:
         for name, tensor in tensors.items():
             np.testing.assert_array_equal(tensor, expected[name], err_msg=f"{frame.name}: {name}")
     assert names == ["00000_scene-0061_000", "00001_scene-0061_001", "00002_scene-0103_000", "00003_scene-0103_001"]
+
+
+def test_its_pictures_have_the_size_that_uniad_base_takes(tmp_path: Path) -> None:
+    config = load_config(Path(__file__).parents[3] / "configs/uniad_base_stage2.toml")
+    write_drive(tmp_path / "dataroot", tmp_path / "frames", DriveSettings(scenes=1, keyframes=1))
+    frames = read_frame_folder(tmp_path / "frames", config.image.cameras)
+    [(_, tensors)] = sequence_inputs(frames, config)
+    for spec in FRAME_INPUTS:
+        assert tensors[spec.name].shape == spec.resolve(config.dimensions()), spec.name
+    sky, below = tensors["image"][0, :, :100].mean((1, 2)), tensors["image"][:, :, 900:]
+    assert sky[0] > sky[2] + 20, "blue comes first"
+    assert not below.any()
 
 
 def test_ground_truth_is_of_the_frames_that_have_its_names(tmp_path: Path) -> None:
