@@ -19,6 +19,7 @@ from torch.nn.functional import grid_sample
 
 from toolkit.errors import InputError
 from toolkit.ops.cuda import ALIGNMENT, launch_on
+from toolkit.ops.gradient import recompute_gradient
 from toolkit.ops.kernel import SCALAR_BYTES, SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody, reshape, sizes
@@ -37,6 +38,13 @@ def multi_scale_deformable_attention(
     with one batch for all; offsets [B, Q, H, L*P*2] in cells of their level; logits [B, Q, H, L*P]; spatial_shapes
     h0, w0, h1, w1 … -> [B, Q, H, C].
     """
+    return attend_evenly(value, reference, offsets, logits, spatial_shapes)
+
+
+def attend_evenly(
+    value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, spatial_shapes: Sequence[int]
+) -> Tensor:
+    """The op by torch's own operators."""
     levels = len(spatial_shapes) // 2
     return attend(value, reference, offsets, logits, spatial_shapes, [logits.shape[3] // levels] * levels)
 
@@ -78,6 +86,9 @@ def output_shape(shapes: Shapes, attributes: Attributes) -> Sequence[int]:
 @multi_scale_deformable_attention.register_fake
 def _(value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, spatial_shapes: Sequence[int]) -> Tensor:
     return value.new_empty(output_shape([value.shape, reference.shape], {}))
+
+
+recompute_gradient(multi_scale_deformable_attention, attend_evenly)
 
 
 @TracedBody

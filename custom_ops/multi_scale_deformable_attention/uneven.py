@@ -22,6 +22,7 @@ from custom_ops.multi_scale_deformable_attention.op import (
 )
 from toolkit.errors import InputError
 from toolkit.ops.cuda import launch_on
+from toolkit.ops.gradient import recompute_gradient
 from toolkit.ops.kernel import Kernel, Launch, Shapes
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody, reshape, sizes
@@ -54,6 +55,9 @@ def _(
     level_points: Sequence[int],
 ) -> Tensor:
     return value.new_empty(output_shape([value.shape, reference.shape], {}))
+
+
+recompute_gradient(uneven_deformable_attention, attend)
 
 
 @TracedBody

@@ -121,6 +121,26 @@ def test_torch_contract(case: Case) -> None:
     torch.library.opcheck(multi_scale_deformable_attention, (*case.inputs(), case.spatial_shapes))
 
 
+def test_gradients_are_those_of_differences(case: Case) -> None:
+    """Of all four inputs, in float64, whatever their sizes."""
+    inputs = [each.double().requires_grad_() for each in case.inputs()]
+    with torch.enable_grad():
+        assert torch.autograd.gradcheck(
+            lambda *each: multi_scale_deformable_attention(*each, case.spatial_shapes), inputs, fast_mode=True
+        )
+
+
+def test_inputs_that_need_no_gradient_get_none() -> None:
+    case = CASES["two levels"]
+    value, reference, offsets, logits = case.inputs()
+    with torch.enable_grad():
+        offsets.requires_grad_()
+        attended = multi_scale_deformable_attention(value, reference, offsets, logits, case.spatial_shapes)
+        attended.sum().backward()
+    assert offsets.grad is not None
+    assert value.grad is None
+
+
 def test_query_on_a_cell_centre_reads_that_cell() -> None:
     """With no offset, all points of a query read the same cell, whatever their weights."""
     case = Case((4, 5), queries=1)
