@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.config.model import ModelConfig
+    from toolkit.training.spec import Training
 
 
 BEV_SHAPE = ("bev_cells", "embed")
@@ -40,6 +41,13 @@ def build(config: ModelConfig) -> nn.Module:
     return BevEncoder(config)
 
 
+def training() -> Training:
+    """How it is trained."""
+    from plugins.bev_encoder.training import TRAINING
+
+    return TRAINING
+
+
 SUBMODULE = Submodule(
     name="bev_encoder",
     checkpoint_prefixes=(
@@ -63,6 +71,7 @@ SUBMODULE = Submodule(
         TensorSpec("bev_position", BEV_SHAPE, "float32", "learned position of each BEV cell, the same in every frame"),
     ),
     build=build,
+    training=training,
     sizes=SIZES,
     results=("bev",),
     states=(StateSpec("prev_bev", "bev"),),

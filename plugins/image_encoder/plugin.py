@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toolkit.config.model import ModelConfig
+    from toolkit.training.spec import Training
 
 STAGES = 4
 
@@ -30,6 +31,13 @@ def build(config: ModelConfig) -> nn.Module:
     return ImageEncoder(config)
 
 
+def training() -> Training:
+    """How it is trained."""
+    from plugins.image_encoder.training import TRAINING
+
+    return TRAINING
+
+
 SUBMODULE = Submodule(
     name="image_encoder",
     checkpoint_prefixes=("img_backbone.", "img_neck."),
@@ -44,6 +52,7 @@ SUBMODULE = Submodule(
         ),
     ),
     build=build,
+    training=training,
     sizes=tuple(map(stage, range(STAGES))),
 )
 

@@ -57,9 +57,12 @@ class TrackDecoder(nn.Module):
         )
 
     def forward(
-        self, query: Tensor, reference: Tensor, bev: Tensor, valid: Tensor, reg_branches: nn.ModuleList
+        self, query: Tensor, reference: Tensor, bev: Tensor, valid: Tensor | None, reg_branches: nn.ModuleList
     ) -> list[DecodedLayer]:
-        """The output of each layer, from query [N, 2C], reference [N, 3] in [0, 1], bev [H*W, C], valid: bool [N]."""
+        """The output of each layer, from query [N, 2C], reference [N, 3] in [0, 1], bev [H*W, C], valid: bool [N].
+
+        In training no gradient flows from a layer to the layers before through the reference that they refined.
+        """
         position, state = query.chunk(2, -1)
         shape = (self.bev.height, self.bev.width)
         decoded = []
@@ -69,6 +72,7 @@ class TrackDecoder(nn.Module):
             offset = torch.cat((raw[:, :2], raw[:, 4:5]), -1)
             reference = (inverse_sigmoid(reference) + offset).sigmoid()
             decoded.append(DecodedLayer(state, reference, coded_boxes(raw, reference, self.bev)))
+            reference = reference.detach() if self.training else reference
         return decoded
 
 
@@ -81,7 +85,7 @@ class DetectionHead(nn.Module):
         self.transformer = nn.ModuleDict({"decoder": TrackDecoder(config)})
         self.cls_branches = branches(layers, lambda: normed_mlp(dims, len(config.class_names)))
         self.reg_branches = branches(layers, lambda: mlp(dims, dims, dims, CODED_BOX))
-        # Only in the checkpoint: the past trajectory and the loss weights do not influence the outputs.
+        # Only trained, or only in the checkpoint: neither past trajectories nor loss weights influence the outputs.
         self.past_traj_reg_branches = branches(layers, lambda: mlp(dims, dims, dims, 2 * PAST_STEPS))
         self.code_weights = nn.Parameter(torch.ones(CODED_BOX), requires_grad=False)
 
@@ -90,9 +94,16 @@ class DetectionHead(nn.Module):
 
         Rows that are not valid (bool [N]) are attended by none.
         """
-        last = self.transformer["decoder"](query, reference.sigmoid(), bev, valid, self.reg_branches)[-1]
+        last = self.decode(query, reference, bev, valid)[-1]
         score, label = self.cls_branches[-1](last.state).sigmoid().max(-1)
         return Detections(last.state, last.reference, last.box, where_valid(valid, score, -1.0), label.int())
+
+    def decode(self, query: Tensor, reference: Tensor, bev: Tensor, valid: Tensor | None) -> list[DecodedLayer]:
+        """Every layer's output; arguments as in `forward`, all rows being valid without `valid`."""
+        layers: list[DecodedLayer] = self.transformer["decoder"](
+            query, reference.sigmoid(), bev, valid, self.reg_branches
+        )
+        return layers
 
 
 def branches(layers: int, branch: Callable[[], nn.Module]) -> nn.ModuleList:

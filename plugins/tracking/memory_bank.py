@@ -43,10 +43,15 @@ class MemoryBank(nn.Module):
         """Push the projected embedding [N, C] into the rows whose period is over; the oldest slot drops out."""
         period = tracks.save_period
         due = (period == 0) & (scores > self.save_score)
+        return self.push(tracks, embedding, due)._replace(
+            save_period=where_valid(~due, (period - 1).clamp(min=0), self.save_period)
+        )
+
+    def push(self, tracks: Tracks, embedding: Tensor, due: Tensor) -> Tracks:
+        """Push the projected embedding [N, C] into the rows of which it is due (bool [N])."""
         memory = torch.cat((tracks.memory[:, 1:], self.save_proj(embedding)[:, None]), 1)
         padding = torch.cat((tracks.memory_padding[:, 1:], torch.zeros_like(tracks.memory_padding[:, :1])), 1)
         return tracks._replace(
             memory=torch.where(due[:, None, None], memory, tracks.memory),
             memory_padding=torch.where(due[:, None], padding, tracks.memory_padding),
-            save_period=where_valid(~due, (period - 1).clamp(min=0), self.save_period),
         )

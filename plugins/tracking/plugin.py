@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from toolkit.config.model import ModelConfig
     from toolkit.evaluation.metric import Metric
+    from toolkit.training.spec import Training
 
 
 TRACKS = (
@@ -103,6 +104,13 @@ def build(config: ModelConfig) -> nn.Module:
     return Tracking(config)
 
 
+def training() -> Training:
+    """How it is trained."""
+    from plugins.tracking.training import TRAINING
+
+    return TRAINING
+
+
 SUBMODULE = Submodule(
     name="tracking",
     checkpoint_prefixes=(
@@ -120,6 +128,7 @@ SUBMODULE = Submodule(
     inputs=("bev", "use_previous", *POSE, *(f"prev_{name}" for name in CARRIED)),
     outputs=(*TRACKS, *RESULTS, *DETECTIONS, *AGENTS),
     build=build,
+    training=training,
     interpretation=INTERPRETATION,
     sizes=SIZES,
     results=(*(spec.name for spec in (*TRACKS, *RESULTS, *DETECTIONS)), "agent_center"),

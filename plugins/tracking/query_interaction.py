@@ -27,7 +27,7 @@ class QueryInteraction(nn.Module):
         self.norm1 = nn.LayerNorm(dims)
         self.norm2 = nn.LayerNorm(dims)
 
-    def forward(self, query: Tensor, embedding: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, query: Tensor, embedding: Tensor, valid: Tensor | None = None) -> Tensor:
         """Query that entered the frame [N, 2C], embedding [N, C], valid: bool [N] -> query [N, 2C]."""
         position, content = query.chunk(2, -1)
         positioned = position + embedding

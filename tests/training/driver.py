@@ -18,7 +18,7 @@ from toolkit.evaluation.metric import Figure, JudgedFrame, Measured, Metric, Ver
 from toolkit.hookspecs import hookimpl
 from toolkit.nn.losses import averaged
 from toolkit.specs import Submodule, TensorSpec
-from toolkit.training.spec import Moment, Step, Training
+from toolkit.training.spec import Moment, Option, Step, Training
 
 FACTS = 18
 """Entries of the vector `can_bus`."""
@@ -63,7 +63,7 @@ def truth(
     return {"gt_step": moved[:2].astype(np.float32)}
 
 
-def freeze(module: nn.Module, stage: int) -> None:
+def freeze(module: nn.Module, stage: int, options: Mapping[str, Option]) -> None:
     """The spare parameter is not trained."""
     assert isinstance(module, Driver)
     module.spare.requires_grad_(False)

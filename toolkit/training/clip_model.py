@@ -37,7 +37,7 @@ class ClipModel(nn.Module):
             if name not in self.trained:
                 part.eval()
             elif (prepare := self.trained[name].prepare) is not None:
-                prepare(part, self.stage)
+                prepare(part, self.stage, self.options.get(name, {}))
 
     def forward(self, clip: Clip) -> dict[str, Tensor]:
         """The losses and figures of a clip by their official names."""

@@ -56,8 +56,8 @@ class Training:
 
     `step(module, moment)` carries out one frame. `truth(truth, scene, index, config, last)` makes the arrays of
     `Moment.truth` of key frame `index` of a scene, or says what the data set lacks; `last` as in `Moment`.
-    `prepare(module, stage)` freezes what the stage does not train, and sets what of it stays in evaluation mode; it is
-    asked whenever the network has been set to training mode.
+    `prepare(module, stage, options)` freezes what the stage does not train, and sets what of it stays in evaluation
+    mode; it is asked whenever the network has been set to training mode.
 
     With `history` the submodule's state does not come from the clip's loop: before each frame the frames before it, or
     for the first one the frame itself, are run from scratch by this submodule and those it reads from, without gradient
@@ -68,9 +68,9 @@ class Training:
     truth: Callable[[GroundTruth, AnnotatedScene, int, ModelConfig, bool], Mapping[str, NDArray[Any]] | Gap] | None = (
         None
     )
-    prepare: Callable[[nn.Module, int], None] | None = None
+    prepare: Callable[[nn.Module, int, Mapping[str, Option]], None] | None = None
     stages: tuple[int, ...] = STAGES
     history: bool = False
     options: Mapping[str, Option] = field(default_factory=dict)
-    """Defaults of settings that are this submodule's own, such as the rate of a random part; 0 or False switches off
-    what is random."""
+    """Defaults of settings that are this submodule's own. Numbers are rates of what is random in it, which 0 switches
+    off; what is True or False is not."""

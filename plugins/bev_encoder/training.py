@@ -1,0 +1,24 @@
+"""How the BEV encoder is trained: on the present of each frame, never on the frames before."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from plugins.bev_encoder.model import BevEncoder
+from toolkit.training.spec import Moment, Step, Training
+
+
+def step(module: nn.Module, moment: Moment) -> Step:
+    """The BEV of a frame. The second stage takes it as it is: no weight of the encoder gets a gradient there."""
+    assert isinstance(module, BevEncoder)
+    features = moment.tensors["image_features"]
+    queries = module.pts_bbox_head.bev_embedding.weight
+    previous = torch.zeros_like(queries) if moment.state is None else moment.state["bev"]
+    use_previous = torch.tensor([moment.state is not None], dtype=torch.int32, device=queries.device)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and moment.stage == 1):
+        bev, position = module(features, moment.tensors["lidar2img"], moment.tensors["can_bus"], use_previous, previous)
+    return Step({"bev": bev, "bev_position": position}, state={"bev": bev})
+
+
+TRAINING = Training(step, history=True)
