@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
+from toolkit.training.clip_losses import default_type as default_type
 
 DTYPES = {"f32": torch.float32, "f64": torch.float64}
 ROUNDING = torch.finfo(torch.float32).eps
@@ -91,17 +92,6 @@ def of_type(array: np.ndarray[Any, Any], dtype: torch.dtype) -> Tensor:
     """Floats as `dtype`, integers and truth values as they are."""
     tensor = torch.from_numpy(array)
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-
-@contextmanager
-def default_type(dtype: torch.dtype) -> Iterator[None]:
-    """Networks that are built in here are of this type, constants included."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 @pytest.fixture(scope="session", params=[(s, p) for s in (1, 2) for p in DTYPES], ids=lambda p: f"stage{p[0]}-{p[1]}")

@@ -11,6 +11,7 @@ import typer
 
 from toolkit.cli.assets import AssetCommand, AssetOption, asset_files
 from toolkit.cli.console import print_note, print_written, progress, step, without_progress
+from toolkit.cli.train_clip import write_clip_losses
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
 from toolkit.text import one_line
@@ -36,8 +37,8 @@ def train_command(
     config: Annotated[
         Path, typer.Argument(help="Official config of the training (.py), or one of the toolkit (.toml).")
     ],
-    data: Annotated[str, typer.Option(help="Frames with ground truth: nuscenes:… or infos:….")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    data: Annotated[str | None, typer.Option(help="Frames with ground truth: nuscenes:… or infos:….")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run.")] = None,
     asset: AssetOption = None,
     stage: Annotated[int | None, typer.Option(min=1, max=2, help="1 or 2; by default what the config says.")] = None,
     init: Annotated[Path | None, typer.Option(help="Checkpoint to start from; random weights without.")] = None,
@@ -54,10 +55,14 @@ def train_command(
     workers: Annotated[int, typer.Option(min=0, max=1024, help="Processes that make clips, for each that trains.")] = 2,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps of the optimiser in all.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier run.")] = False,
+    clip: Annotated[Path | None, typer.Option(help="Instead of --data: npz of one clip, for comparing.")] = None,
+    losses: Annotated[Path | None, typer.Option(help="With --clip: JSON of its losses and gradient norms.")] = None,
+    double: Annotated[bool, typer.Option("--double", help="With --clip: compute in float64.")] = False,
 ) -> None:
     """Train a stage: tracking and map first, everything from the second on. Every epoch leaves a checkpoint.
 
-    A stop leaves one as well; --resume goes on from the last. With several GPUs start it by torchrun.
+    A stop leaves one as well; --resume goes on from the last. With several GPUs start it by torchrun. --clip and
+    --losses train nothing: they compute one clip, without randomness, as the stable interface for comparing trainings.
 
     Example: [bold]uniad-toolkit train configs/uniad_tiny_stage1.toml --data nuscenes:data/nuscenes --init
     start.safetensors -o stage1[/] or [bold]torchrun --nproc-per-node 8 --no-python uniad-toolkit train …[/]
@@ -77,6 +82,14 @@ def train_command(
     from toolkit.training.start import stage_submodules, start_network
 
     plugins = context.obj
+    if clip is not None or losses is not None or double:
+        if clip is None or losses is None or data is not None or output is not None or resume:
+            raise InputError("--clip and --losses go together, without --data, -o and --resume")
+        given = asset_files(context, asset or ())
+        write_clip_losses(config, stage, settings or (), clip, init, given, losses, plugins, double=double)
+        return
+    if data is None or output is None:
+        raise InputError("give --data and -o to train, or --clip and --losses to compare")
     if evaluate_every is not None and evaluate is None:
         raise InputError("--evaluate-every needs --evaluate with the frames to judge the network on")
     if resume and (init is not None or force):

@@ -107,7 +107,7 @@ def frame_inputs(
         if name not in official:
             raise InputError(f"{where}{name} is missing; it holds {specs[ours].meaning}")
         shape, dtype = specs[ours].resolve(bundle.config.dimensions()), specs[ours].dtype
-        converted[ours] = _fit(official[name], shape, dtype, where + name)
+        converted[ours] = fit(official[name], shape, dtype, where + name)
     choices = {"command": bundle.config.planning.commands, "use_prev_bev": 2}
     for name, count in choices.items():
         if FRAME[name] in converted and not 0 <= converted[FRAME[name]][0] < count:
@@ -129,7 +129,7 @@ def state_inputs(official: Mapping[str, np.ndarray], bundle: Bundle, where: str)
         if ours.removeprefix("prev_") in TRACK_ROWS.values():
             converted[ours] = _padded(official[name], rows, shape, dtype, where + name)
         else:
-            converted[ours] = _fit(official[name], shape, dtype, where + name)
+            converted[ours] = fit(official[name], shape, dtype, where + name)
     return converted
 
 
@@ -175,7 +175,7 @@ def results(official: Mapping[str, np.ndarray], bundle: Bundle, where: str) -> d
         elif name in FORECASTS:
             converted[ours] = _agents_and_ego(array, shape, dtype, where + name)
         else:
-            converted[ours] = _fit(array, shape, dtype, where + name)
+            converted[ours] = fit(array, shape, dtype, where + name)
     return converted
 
 
@@ -186,7 +186,7 @@ def _padded(array: np.ndarray, rows: int, shape: tuple[int, ...], dtype: str, na
             f"{name} has {rows} rows; the bundle's track capacity is {shape[0]}: convert with a larger --track-capacity"
         )
     padded = np.zeros(shape, dtype)
-    padded[:rows] = _fit(array, (rows, *shape[1:]), dtype, name)
+    padded[:rows] = fit(array, (rows, *shape[1:]), dtype, name)
     return padded
 
 
@@ -196,14 +196,14 @@ def _agents_and_ego(array: np.ndarray, shape: tuple[int, ...], dtype: str, name:
     Rows between them are masked: what the network gives there means nothing.
     """
     rows = max(len(np.atleast_1d(array)), 1)
-    fitted, placed = _fit(array, (rows, *shape[1:]), dtype, name), np.ma.zeros(shape, dtype)
+    fitted, placed = fit(array, (rows, *shape[1:]), dtype, name), np.ma.zeros(shape, dtype)
     agents = min(rows, shape[0]) - 1
     placed[:agents], placed[-1] = fitted[:agents], fitted[-1]
     placed[agents:-1] = np.ma.masked
     return placed
 
 
-def _fit(array: np.ndarray, shape: tuple[int, ...], dtype: str, name: str) -> np.ndarray:
+def fit(array: np.ndarray, shape: tuple[int, ...], dtype: str, name: str) -> np.ndarray:
     """`array` without its unit dimensions, in our shape and dtype; values that this cannot hold are refused."""
     unit_free = tuple(size for size in shape if size != 1)
     if tuple(size for size in array.shape if size != 1) != unit_free or array.dtype.kind not in "fiu":
