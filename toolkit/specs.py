@@ -192,7 +192,8 @@ class Submodule:
     keys, `supervised` prefixes of numbered branches of which only the last acts, the others having served the losses of
     inner layers.
 
-    `sizes` are compared with the checkpoint's entries before anything is built; `unfit` says by their shapes why no
+    `decide(config, shapes)` is the configuration with what the checkpoint's entries decide, whatever it says. `sizes`
+    are compared with these entries before anything is built; `unfit` says by their shapes why no
     configuration fits to them, and `faults` what else about a configuration is not supported.
 
     `tables` are those parts of the state that are tables. `interpretation` says what the results mean; a submodule in
@@ -218,6 +219,7 @@ class Submodule:
     supervised: tuple[str, ...] = ()
     keep_fp32: tuple[str, ...] = ()
     sizes: tuple[SizeRule, ...] = ()
+    decide: Callable[[ModelConfig, Shapes], ModelConfig] | None = None
     unfit: Callable[[Shapes], Iterable[str]] | None = None
     faults: Callable[[ModelConfig], Iterable[str]] | None = None
     tables: tuple[StateTable, ...] = ()

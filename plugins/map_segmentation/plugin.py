@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from plugins.map_segmentation.merge import postprocess
 from plugins.map_segmentation.results import INTERPRETATION
-from toolkit.config.size_rules import layers, rows
+from toolkit.config.size_rules import Shapes, layers, rows
 from toolkit.hookspecs import hookimpl
 from toolkit.specs import Submodule, TensorSpec
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from toolkit.evaluation.metric import Metric
     from toolkit.training.spec import Training
 
+ATTENTION = "seg_head.transformer.encoder.layers.0.attentions.0.attention_weights.bias"
+POINTS = 4
+"""Of the map's deformable attention, for each head and level."""
 SIZES = (
     rows("map.queries", lambda c: c.map.queries, "seg_head.query_embedding.weight"),
     rows("number of map.thing_classes", lambda c: len(c.map.thing_classes), "seg_head.cls_branches.0.weight"),
@@ -27,6 +31,15 @@ SIZES = (
     layers("map.thing_mask_layers", lambda c: c.map.thing_mask_layers, "seg_head.things_mask_head.blocks."),
     layers("map.stuff_mask_layers", lambda c: c.map.stuff_mask_layers, "seg_head.stuff_mask_head.blocks."),
 )
+
+
+def decide(config: ModelConfig, shapes: Shapes) -> ModelConfig:
+    """The levels that the attention was built for: the official configurations of UniAD-base say four, trainings may
+    have had one.
+    """
+    weights = shapes.get(ATTENTION) or (0,)
+    levels, rest = divmod(weights[0], POINTS * config.heads)
+    return config if rest or not levels else replace(config, map=replace(config.map, attention_levels=levels))
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -62,6 +75,7 @@ SUBMODULE = Submodule(
     ),
     build=build,
     interpretation=INTERPRETATION,
+    decide=decide,
     sizes=SIZES,
     results=("map_scores", "map_labels", "map_boxes", "map_mask_scores"),
     postprocess=postprocess,

@@ -137,6 +137,17 @@ def requirements(config: ModelConfig) -> Iterator[tuple[bool, str]]:
         yield len(set(values)) == len(values), f"{name} holds a name twice"
 
 
+def decided_config(config: ModelConfig, shapes: Shapes, submodules: Sequence[Submodule]) -> tuple[ModelConfig, str]:
+    """The configuration with what submodules say that a checkpoint's shapes decide; and what that changed, or ""."""
+    decided = config
+    for submodule in submodules:
+        if submodule.decide:
+            decided = submodule.decide(decided, shapes)
+    stated = dict(all_fields(config))
+    changes = [f"{name} is {value}, not {stated[name]}" for name, value in all_fields(decided) if value != stated[name]]
+    return decided, f"{', '.join(changes)}: the checkpoint decides" if changes else ""
+
+
 def check_config_against(
     config: ModelConfig, shapes: Shapes, submodules: Sequence[Submodule], fitting: str | None = None
 ) -> None:

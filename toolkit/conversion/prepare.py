@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toolkit.config.check import check_config_against
+from toolkit.config.check import check_config_against, decided_config
 from toolkit.config.model import ModelConfig
 from toolkit.errors import InputError
 from toolkit.network import Network
@@ -52,11 +52,13 @@ def prepare(
         prefix, entries = official_entries(loaded.state_dict, plugins, config)
         selection = select_submodules(plugins.submodules(), entries)
         shapes = {key: tuple(value.shape) for key, value in selection.state_dict.items()}
+        config, decision = decided_config(config, shapes, selection.submodules)
         check_config_against(config, shapes, selection.submodules, fitting_config(entries, config))
     with progress("build the network"):
         network = Network(join(selection.submodules, config))
         network.load_weights(gather_weights(network, selection.state_dict, assets))
-    notes = plugins.installed_replacements() + loaded.notes + ((holder_note(prefix),) if prefix else ())
+    found = (*loaded.notes, holder_note(prefix) if prefix else "", decision)
+    notes = plugins.installed_replacements() + tuple(note for note in found if note)
     return Prepared(network, loaded, selection.left_out, notes)
 
 

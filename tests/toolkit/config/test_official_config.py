@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.toolkit.config.official_style import BASE_STAGE1, BASE_STAGE2, DEPLOYMENT, STAGE1, STAGE2, write_config
 from toolkit.cli.convert import with_capacities, with_conventions
 from toolkit.cli.main import run
-from toolkit.config.check import check_config_against, check_values
+from toolkit.config.check import check_config_against, check_values, decided_config
 from toolkit.config.file import load_config, to_toml
 from toolkit.config.model import (
     BevConfig,
@@ -310,6 +310,16 @@ class TestAgainstCheckpoint:
         other = replace(SMALL, bev=replace(SMALL.bev, layers=3))
         with pytest.raises(InputError, match=r"; convert with --config configs/uniad_base_stage2\.toml$"):
             check_config_against(other, shapes, SUBMODULES, "configs/uniad_base_stage2.toml")
+
+    def test_the_checkpoint_decides_on_the_levels_of_the_map(self) -> None:
+        """Configurations of UniAD-base say four, of which published weights may have had one."""
+        key = "seg_head.transformer.encoder.layers.0.attentions.0.attention_weights.bias"
+        base = load_config(CONFIGS / "uniad_base_stage2.toml")
+        assert decided_config(base, {key: (128,)}, SUBMODULES) == (base, "")
+        assert decided_config(base, {key: ()}, SUBMODULES) == (base, "")
+        config, note = decided_config(base, {key: (32,)}, SUBMODULES)
+        assert config == replace(base, map=replace(base.map, attention_levels=1))
+        assert note == "map.attention_levels is 1, not 4: the checkpoint decides"
 
     def test_a_planner_without_adapter_is_of_version_1_0(self, shapes: dict[str, tuple[int, ...]]) -> None:
         without = {key: shape for key, shape in shapes.items() if "bev_adapter" not in key}
