@@ -64,17 +64,18 @@ def attend(
     sizes = list(zip(spatial_shapes[::2], spatial_shapes[1::2], strict=True))
     planes = value.split([height * width for height, width in sizes], 1)
     moves = offsets.split([2 * points for points in level_points], 3)
-    sampled = []
+    weights = logits.softmax(-1).transpose(1, 2).reshape(batch * heads, 1, queries, logits.shape[3])
+    parts = weights.split(level_points, 3)
+    sums = []
     for level, (height, width) in enumerate(sizes):
         origin = reference[:, :, level % reference_levels].reshape(reference_batch, queries, 1, 1, references, 2)
         move = moves[level].reshape(batch, queries, heads, level_points[level] // references, references, 2)
         grid = 2 * (origin + move / move.new_tensor([width, height])) - 1
         grid = grid.transpose(1, 2).reshape(batch * heads, queries, level_points[level], 2)
         plane = planes[level].permute(0, 2, 3, 1).reshape(-1, channels, height, width)
-        sampled.append(grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
-    weights = logits.softmax(-1).transpose(1, 2).reshape(batch * heads, 1, queries, logits.shape[3])
-    summed = (torch.cat(sampled, -1) * weights).sum(-1)
-    return summed.view(batch, heads, channels, queries).permute(0, 3, 1, 2).contiguous()
+        sampled = grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        sums.append((sampled * parts[level]).sum(-1))  # level by level: samples are what takes memory
+    return sum(sums[1:], sums[0]).view(batch, heads, channels, queries).permute(0, 3, 1, 2).contiguous()
 
 
 def output_shape(shapes: Shapes, attributes: Attributes) -> Sequence[int]:
@@ -127,11 +128,19 @@ def body(
 def weighted_sum(
     op: OpBuilder, sampled: Sequence[Value], logits: Value, shape: Sequence[Value], batch_heads: Value, samples: Value
 ) -> Value:
-    """Samples [B*H, C, Q, P] of each level times the softmax of logits [B, Q, H, K], summed to `shape` [B, Q, H, C]."""
+    """Samples [B*H, C, Q, P] of each level times the softmax of logits [B, Q, H, K], summed to `shape` [B, Q, H, C].
+
+    Level by level: samples are what takes memory.
+    """
     batch, queries, heads, channels = shape
     weights = op.Transpose(op.Softmax(logits, axis=-1), perm=[0, 2, 1, 3])
-    weighted = op.Concat(*sampled, axis=-1) * reshape(op, weights, batch_heads, [1], queries, samples)
-    summed = reshape(op, op.ReduceSum(weighted, [-1], keepdims=0), batch, heads, channels, queries)
+    weights = reshape(op, weights, batch_heads, [1], queries, samples)
+    parts = [weights]
+    if len(sampled) > 1:
+        points = op.Concat(*(op.Shape(level, start=3, end=4) for level in sampled), axis=0)
+        parts = op.Split(weights, points, axis=-1, _outputs=len(sampled))
+    sums = [op.ReduceSum(level * part, [-1], keepdims=0) for level, part in zip(sampled, parts, strict=True)]
+    summed = reshape(op, sum(sums[1:], sums[0]), batch, heads, channels, queries)
     return op.Transpose(summed, perm=[0, 3, 1, 2])
 
 

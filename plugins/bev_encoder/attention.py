@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ class CameraFeatures:
     """What the cameras show, with S feature cells each, and where the pillars of the Q BEV cells fall in them."""
 
     features: Tensor
-    """[cameras, S, C]."""
+    """[cameras, S, C]: the cells of all levels, one level after the other."""
     reference: Tensor
     """[cameras, Q, D, 2]: the pillar's points as (x, y) in [0, 1] of the image, outside of it when not seen."""
     visible: Tensor
@@ -61,22 +62,25 @@ class TemporalSelfAttention(nn.Module):
 class CameraAttention(nn.Module):
     """Deformable attention to each camera's features. Offsets and logits are the same for every camera."""
 
-    def __init__(self, dims: int, heads: int, points: int) -> None:
+    def __init__(self, dims: int, heads: int, points: int, levels: int = 1) -> None:
         super().__init__()
         self.heads = heads
-        self.sampling_offsets = nn.Linear(dims, heads * points * 2)
-        self.attention_weights = nn.Linear(dims, heads * points)
+        self.sampling_offsets = nn.Linear(dims, heads * levels * points * 2)
+        self.attention_weights = nn.Linear(dims, heads * levels * points)
         self.value_proj = nn.Linear(dims, dims)
 
-    def forward(self, query: Tensor, view: CameraFeatures, spatial_shape: tuple[int, int]) -> Tensor:
-        """Query [Q, C] -> [cameras, Q, C]. Sampling point p belongs to reference point p mod D."""
+    def forward(self, query: Tensor, view: CameraFeatures, spatial_shapes: Sequence[int]) -> Tensor:
+        """Query [Q, C] and the levels' sizes h0, w0, h1, w1 … -> [cameras, Q, C].
+
+        Sampling point p of a level belongs to reference point p mod D.
+        """
         cameras = view.features.shape[0]
         sampled: Tensor = multi_scale_deformable_attention(
             self.value_proj(view.features).unflatten(-1, (self.heads, -1)),
             view.reference.flatten(2).unsqueeze(2),
             self.sampling_offsets(query).unflatten(-1, (self.heads, -1)).expand(cameras, -1, -1, -1),
             self.attention_weights(query).unflatten(-1, (self.heads, -1)).expand(cameras, -1, -1, -1),
-            list(spatial_shape),
+            list(spatial_shapes),
         )
         return sampled.flatten(-2)
 
@@ -84,15 +88,15 @@ class CameraAttention(nn.Module):
 class SpatialCrossAttention(nn.Module):
     """Attention of each BEV query to the cameras that see its pillar, averaged over these, plus the query."""
 
-    def __init__(self, dims: int, heads: int, points: int, dropout: float = 0.0) -> None:
+    def __init__(self, dims: int, heads: int, points: int, dropout: float = 0.0, levels: int = 1) -> None:
         super().__init__()
-        self.deformable_attention = CameraAttention(dims, heads, points)
+        self.deformable_attention = CameraAttention(dims, heads, points, levels)
         self.output_proj = nn.Linear(dims, dims)
         self.dropout = Dropout(dropout)
 
-    def forward(self, query: Tensor, view: CameraFeatures, spatial_shape: tuple[int, int]) -> Tensor:
-        """Query [Q, C] -> [Q, C]. A pillar that no camera sees attends to nothing."""
-        attended = self.deformable_attention(query, view, spatial_shape)
+    def forward(self, query: Tensor, view: CameraFeatures, spatial_shapes: Sequence[int]) -> Tensor:
+        """Query [Q, C], sizes as in `CameraAttention` -> [Q, C]. A pillar that no camera sees attends to nothing."""
+        attended = self.deformable_attention(query, view, spatial_shapes)
         cameras = view.visible.float().sum(0).clamp(min=1)
         mean = torch.where(view.visible[..., None], attended, 0).sum(0) / cameras[:, None]
         out: Tensor = query + self.dropout(self.output_proj(mean))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from custom_ops.rotate.op import rotate
-from toolkit.config.model import BevConfig
+from toolkit.config.model import AngleFormula, BevConfig
 from toolkit.nn.coordinates import bev_reference_points, to_metres
 
 CAN_BUS_SIZE = 18
@@ -24,17 +24,21 @@ MIN_DEPTH = 1e-5
 PILLAR_MARGIN = 0.5
 
 
-def ego_shift(can_bus: Tensor, bev: BevConfig) -> Tensor:
+def ego_shift(can_bus: Tensor, bev: BevConfig, formula: AngleFormula = AngleFormula.ATAN) -> Tensor:
     """Translation of the ego since the previous frame, [2] as (x, y) in BEV positions (Li et al. 2022, section 3.4).
 
-    The direction of travel is the reference's approximation of atan2, which the weights were trained with: it differs
-    where dx = 0 (pi instead of pi/2) and where dx < 0 and dy = 0 (0 instead of pi).
+    UniAD-tiny's formula for the direction of travel approximates atan2, and its weights were trained with it: it
+    differs where dx = 0 (pi instead of pi/2) and where dx < 0 and dy = 0 (0 instead of pi).
     """
     dx, dy = can_bus[0], can_bus[1]
+    width, height = bev.x_range[1] - bev.x_range[0], bev.y_range[1] - bev.y_range[0]
+    if formula is AngleFormula.ATAN2:
+        # A rotation by the yaw: no angle of travel is needed.
+        sine, cosine = can_bus[CAN_BUS_YAW].sin(), can_bus[CAN_BUS_YAW].cos()
+        return torch.stack(((dx * sine - dy * cosine) / width, (dx * cosine + dy * sine) / height))
     direction = torch.atan(dy / (dx + 1e-8)) + (1 - dx.sign()) / 2 * dy.sign() * math.pi
     distance = (dx * dx + dy * dy).sqrt()
     bearing = can_bus[CAN_BUS_YAW] - direction
-    width, height = bev.x_range[1] - bev.x_range[0], bev.y_range[1] - bev.y_range[0]
     return torch.stack((distance * bearing.sin() / width, distance * bearing.cos() / height))
 
 

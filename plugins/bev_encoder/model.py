@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from plugins.bev_encoder.attention import CameraFeatures, SpatialCrossAttention, TemporalSelfAttention
 from plugins.bev_encoder.geometry import CAN_BUS_SIZE, align_rotation, ego_shift, pillar_points, project
+from toolkit.config.check import LEVEL_EMBEDDINGS
 from toolkit.config.model import ModelConfig
 from toolkit.nn.coordinates import bev_reference_points
 from toolkit.nn.dropout import RATE
 from toolkit.nn.feedforward import FeedForward
 from toolkit.nn.positional import LearnedPosition
-
-CHECKPOINT_LEVELS = 4
-"""Rows of the level embedding in the checkpoint; the single feature level uses the first."""
 
 
 class BevEncoderLayer(nn.Module):
@@ -27,10 +25,10 @@ class BevEncoderLayer(nn.Module):
         super().__init__()
         dims, heads, bev = config.embed, config.heads, config.bev
         self.bev_shape = (bev.height, bev.width)
-        self.feature_shape = config.image.features[0]
+        self.feature_shapes = [side for shape in config.image.features for side in shape]
         self.attentions = nn.ModuleList([
             TemporalSelfAttention(dims, heads, bev.temporal_points, RATE),
-            SpatialCrossAttention(dims, heads, bev.spatial_points, RATE),
+            SpatialCrossAttention(dims, heads, bev.spatial_points, RATE, config.image.levels),
         ])  # fmt: skip
         self.ffns = nn.ModuleList([FeedForward(dims, config.feedforward, RATE)])
         self.norms = nn.ModuleList([nn.LayerNorm(dims) for _ in range(3)])
@@ -38,7 +36,7 @@ class BevEncoderLayer(nn.Module):
     def forward(self, bev: Tensor, position: Tensor, queue: Tensor, reference: Tensor, view: CameraFeatures) -> Tensor:
         """Refine bev [Q, C]; see `TemporalSelfAttention` and `SpatialCrossAttention` for the other arguments."""
         bev = self.norms[0](self.attentions[0](bev, position, queue, reference, self.bev_shape))
-        bev = self.norms[1](self.attentions[1](bev, view, self.feature_shape))
+        bev = self.norms[1](self.attentions[1](bev, view, self.feature_shapes))
         out: Tensor = self.norms[2](self.ffns[0](bev))
         return out
 
@@ -79,12 +77,14 @@ class BevTransformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dims, self.bev, self.image_size = config.embed, config.bev, config.image.padded
+        self.formula = config.angle_formula
+        self.level_cells = [height * width for height, width in config.image.features]
         self.encoder = BevLayers(config)
         self.can_bus_mlp = nn.Sequential(
             nn.Linear(CAN_BUS_SIZE, dims // 2), nn.ReLU(), nn.Linear(dims // 2, dims), nn.ReLU()
         )
         self.can_bus_mlp.add_module("norm", nn.LayerNorm(dims))
-        self.level_embeds = nn.Parameter(torch.randn(CHECKPOINT_LEVELS, dims))
+        self.level_embeds = nn.Parameter(torch.randn(LEVEL_EMBEDDINGS, dims))
         self.cams_embeds = nn.Parameter(torch.randn(len(config.image.cameras), dims))
         self.register_buffer("rotate_center", torch.tensor(config.bev.rotate_center), persistent=False)
         centers = bev_reference_points(config.bev.height, config.bev.width)
@@ -102,16 +102,25 @@ class BevTransformer(nn.Module):
         prev_bev: Tensor,
     ) -> Tensor:
         """Learned queries and positions [bev_cells, C]; the rest as in `BevEncoder` -> BEV [bev_cells, C]."""
-        features = image_features.flatten(2).transpose(1, 2) + (self.cams_embeds + self.level_embeds[0]).unsqueeze(1)
+        features = self.camera_features(image_features)
         out: Tensor = self.encoder(
             embedding + self.can_bus_mlp(can_bus),
             position,
             align_rotation(prev_bev, can_bus, self.rotate_center, self.bev),
             use_previous,
-            self.cell_centers + ego_shift(can_bus, self.bev),
+            self.cell_centers + ego_shift(can_bus, self.bev, self.formula),
             CameraFeatures(features, *project(self.pillars, lidar2img, self.image_size)),
         )
         return out
+
+    def camera_features(self, image_features: Tensor) -> Tensor:
+        """Image features [cameras, C, h, w] as keys [cameras, h*w, C], with what tells cameras and levels apart."""
+        keys = image_features.flatten(2).transpose(1, 2)
+        if len(self.level_cells) == 1:
+            return keys + (self.cams_embeds + self.level_embeds[0]).unsqueeze(1)
+        levels = keys.split(self.level_cells, 1)
+        embedded = [x + (self.cams_embeds + self.level_embeds[i]).unsqueeze(1) for i, x in enumerate(levels)]
+        return torch.cat(embedded, 1)
 
 
 class BevHead(nn.Module):

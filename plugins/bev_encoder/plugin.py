@@ -26,7 +26,7 @@ SIZES = (
     layers("bev.layers", lambda c: c.bev.layers, f"{HEAD}.transformer.encoder.layers."),
     rows("bev.temporal_points x 2 x heads", lambda c: 2 * c.bev.temporal_points * c.heads,
          f"{LAYER}.attentions.0.attention_weights.bias"),
-    rows("bev.spatial_points x heads", lambda c: c.bev.spatial_points * c.heads,
+    rows("bev.spatial_points x image.levels x heads", lambda c: c.bev.spatial_points * c.image.levels * c.heads,
          f"{LAYER}.attentions.1.deformable_attention.attention_weights.bias"),
     rows("number of image.cameras", lambda c: len(c.image.cameras), f"{HEAD}.transformer.cams_embeds"),
     rows("embed", lambda c: c.embed, f"{LAYER}.norms.0.weight"),

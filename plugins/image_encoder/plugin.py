@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from toolkit.config.size_rules import SizeRule, layers
+from toolkit.config.check import STAGE_STRIDES
+from toolkit.config.size_rules import Shapes, SizeRule, layers
 from toolkit.hookspecs import hookimpl
 from toolkit.specs import Submodule, TensorSpec, Tolerance
 
@@ -15,7 +16,21 @@ if TYPE_CHECKING:
     from toolkit.config.model import ModelConfig
     from toolkit.training.spec import Training
 
-STAGES = 4
+STAGES = len(STAGE_STRIDES)
+OFFSETS = ".conv2.conv_offset.weight"
+"""Ends the key of what a deformable convolution has and a plain one has not."""
+
+
+def deformable_blocks(config: ModelConfig) -> int:
+    """Blocks of the backbone whose 3x3 convolution is deformable."""
+    image = config.image
+    pairs = zip(image.stage_blocks, image.deformable_stages, strict=True)
+    return sum(blocks for blocks, deformable in pairs if deformable)
+
+
+def shown_deformable_blocks(shapes: Shapes) -> int:
+    """Those of a checkpoint."""
+    return sum(key.endswith(OFFSETS) for key in shapes)
 
 
 def stage(index: int) -> SizeRule:
@@ -38,6 +53,13 @@ def training() -> Training:
     return TRAINING
 
 
+SIZES = (
+    *map(stage, range(STAGES)),
+    SizeRule("blocks in image.deformable_stages", deformable_blocks, f"*{OFFSETS}", shown_deformable_blocks),
+    layers("stages of image.stride", lambda c: STAGES - STAGE_STRIDES.index(c.image.stride), "img_neck.lateral_convs."),
+    layers("image.levels", lambda c: c.image.levels, "img_neck.fpn_convs."),
+)
+
 SUBMODULE = Submodule(
     name="image_encoder",
     checkpoint_prefixes=("img_backbone.", "img_neck."),
@@ -53,7 +75,7 @@ SUBMODULE = Submodule(
     ),
     build=build,
     training=training,
-    sizes=tuple(map(stage, range(STAGES))),
+    sizes=SIZES,
 )
 
 

@@ -28,6 +28,11 @@ SIZES = (
     rows("number of map.stuff_classes", lambda c: len(c.map.stuff_classes), "seg_head.stuff_query.weight"),
     layers("map.encoder_layers", lambda c: c.map.encoder_layers, "seg_head.transformer.encoder.layers."),
     layers("map.decoder_layers", lambda c: c.map.decoder_layers, "seg_head.transformer.decoder.layers."),
+    rows(
+        "map.attention_levels x 4 x heads",
+        lambda c: 4 * c.map.attention_levels * c.heads,
+        "seg_head.transformer.encoder.layers.0.attentions.0.attention_weights.bias",
+    ),
     layers("map.thing_mask_layers", lambda c: c.map.thing_mask_layers, "seg_head.things_mask_head.blocks."),
     layers("map.stuff_mask_layers", lambda c: c.map.stuff_mask_layers, "seg_head.stuff_mask_head.blocks."),
 )

@@ -11,23 +11,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from custom_ops.multi_scale_deformable_attention.layers import DeformableAttention, DeformableDecoderLayer
+from custom_ops.multi_scale_deformable_attention.layers import DeformableDecoderLayer, deformable_attention
+from toolkit.config.check import LEVEL_EMBEDDINGS
 from toolkit.config.model import ModelConfig
 from toolkit.nn.coordinates import bev_reference_points, inverse_sigmoid
 from toolkit.nn.dropout import RATE
 from toolkit.nn.feedforward import FeedForward
 from toolkit.nn.positional import sine_grid
 
-CHECKPOINT_LEVELS = 4
-"""Feature levels with an embedding in the checkpoint; the BEV is a single level, the first."""
-
 
 class DeformableEncoderLayer(nn.Module):
     """Deformable self-attention, norm, FFN, norm (keys ``attentions``, ``ffns``, ``norms``)."""
 
-    def __init__(self, dims: int, heads: int, hidden: int, points: int = 4) -> None:
+    def __init__(self, dims: int, heads: int, hidden: int, points: int = 4, levels: int = 1) -> None:
         super().__init__()
-        self.attentions = nn.ModuleList([DeformableAttention(dims, heads, points, RATE)])
+        self.attentions = nn.ModuleList([deformable_attention(dims, heads, points, RATE, levels)])
         self.ffns = nn.ModuleList([FeedForward(dims, hidden, RATE)])
         self.norms = nn.ModuleList([nn.LayerNorm(dims) for _ in range(2)])
 
@@ -51,7 +49,9 @@ class DeformableEncoder(nn.Module):
         self.register_buffer("reference", bev_reference_points(*self.spatial_shape), persistent=False)
         self.layers = nn.ModuleList(
             [
-                DeformableEncoderLayer(config.embed, config.heads, config.feedforward)
+                DeformableEncoderLayer(
+                    config.embed, config.heads, config.feedforward, levels=config.map.attention_levels
+                )
                 for _ in range(config.map.encoder_layers)
             ]
         )
@@ -81,7 +81,9 @@ class DeformableDecoder(nn.Module):
         self.spatial_shape = (config.bev.height, config.bev.width)
         self.layers = nn.ModuleList(
             [
-                DeformableDecoderLayer(config.embed, config.heads, config.feedforward, dropout=RATE)
+                DeformableDecoderLayer(
+                    config.embed, config.heads, config.feedforward, dropout=RATE, levels=config.map.attention_levels
+                )
                 for _ in range(config.map.decoder_layers)
             ]
         )
@@ -116,7 +118,7 @@ class MapTransformer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.level_embeds = nn.Parameter(torch.zeros(CHECKPOINT_LEVELS, config.embed))
+        self.level_embeds = nn.Parameter(torch.zeros(LEVEL_EMBEDDINGS, config.embed))
         self.encoder = DeformableEncoder(config)
         self.decoder = DeformableDecoder(config)
         self.reference_points = nn.Linear(config.embed, 2)

@@ -11,6 +11,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from toolkit.config.model import ModelConfig
+
+
+class Resampling(nn.Module):
+    """Bilinear resampling of the BEV to the occupancy grid, which has as many cells, of another size; zeros outside."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        bev, cell = config.bev, config.occupancy.cell_metres
+        self.register_buffer("rows", interpolation(bev.height, bev.y_range, cell), persistent=False)
+        self.register_buffer("columns", interpolation(bev.width, bev.x_range, cell).T.contiguous(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> the same."""
+        return self.rows @ (x @ self.columns)
+
+
+def interpolation(cells: int, bounds: tuple[float, float], cell_metres: float) -> Tensor:
+    """Weights [cells, cells] of the BEV's cells between bounds in metres, for each cell of a grid around 0."""
+    index = torch.arange(cells, dtype=torch.float64)
+    metres = (index + 0.5 - cells / 2) * cell_metres
+    source = (metres - bounds[0]) / (bounds[1] - bounds[0]) * cells - 0.5
+    return (1 - (source[:, None] - index).abs()).clamp(min=0).float()
+
 
 class ConvNormReLU(nn.Module):
     """3x3 convolution, batch normalisation, ReLU (keys ``conv``, ``bn``)."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from plugins.occupancy.layers import BevProjection, Bottleneck, DenseDecoder, UpsamplingAdd
+from plugins.occupancy.layers import BevProjection, Bottleneck, DenseDecoder, Resampling, UpsamplingAdd
 from toolkit.config.model import ModelConfig
 from toolkit.nn.attention import ResidualAttention
 from toolkit.nn.feedforward import FeedForward
@@ -72,6 +72,7 @@ class OccupancyHead(nn.Module):
         self.multi_query_fuser = nn.Sequential(
             nn.Linear(3 * dims, 2 * dims), nn.LayerNorm(2 * dims), nn.ReLU(), nn.Linear(2 * dims, dims)
         )
+        self.resample = Resampling(config) if config.occupancy.resampled else nn.Identity()
         self.bev_light_proj = BevProjection(dims)
         self.base_downscale = nn.Sequential(Bottleneck(dims), Bottleneck(dims))
         self.temporal_mlps = nn.ModuleList([MLP(dims, 2) for _ in range(steps)])
@@ -123,7 +124,7 @@ class OccupancyHead(nn.Module):
     def base_state(self, bev: Tensor) -> Tensor:
         """BEV features [cells, C] -> coarse scene state [1, C, H/4, W/4], rounded up."""
         image = bev.transpose(0, 1).view(1, -1, *self.grid)
-        out: Tensor = self.base_downscale(self.bev_light_proj(image))
+        out: Tensor = self.base_downscale(self.bev_light_proj(self.resample(image)))
         return out
 
     def future_states(self, state: Tensor, instances: Tensor, mask_queries: Tensor, vehicle: Tensor) -> Tensor:

@@ -10,20 +10,23 @@ from torch import Tensor
 
 from plugins.tracking.decoder import Detections
 from plugins.tracking.selection import best_rows, count, first_valid, take, valid_first, where_valid
-from toolkit.config.model import TrackingConfig
+from toolkit.config.model import AngleFormula, TrackingConfig
 
 
-def decode_yaw(sine: Tensor, cosine: Tensor) -> Tensor:
-    """Angle in radians by atan and quadrant (Atan2 is not available everywhere); 0 where both terms are 0."""
+def decode_yaw(sine: Tensor, cosine: Tensor, formula: AngleFormula = AngleFormula.ATAN) -> Tensor:
+    """Angle in radians; 0 where both terms are 0. By atan and quadrant, it is off where the cosine is within 1e-8."""
+    if formula is AngleFormula.ATAN2:
+        return torch.atan2(sine, cosine)
     half_turn = torch.where(cosine < 0, torch.where(sine >= 0, math.pi, -math.pi), 0.0)
     yaw = torch.atan(sine / (cosine + 1e-8)) + half_turn
     return torch.where(cosine == 0, sine.sign() * (math.pi / 2), yaw)
 
 
-def decode_boxes(coded: Tensor) -> Tensor:
+def decode_boxes(coded: Tensor, formula: AngleFormula = AngleFormula.ATAN) -> Tensor:
     """Coded [N, 10] -> [N, 9]: cx, cy, cz, w, l, h (m), yaw (rad), vx, vy (m/s) in the LiDAR frame."""
     x, y, log_w, log_l, z, log_h, sine, cosine, vx, vy = coded.unbind(-1)
-    return torch.stack((x, y, z, log_w.exp(), log_l.exp(), log_h.exp(), decode_yaw(sine, cosine), vx, vy), -1)
+    size = log_w.exp(), log_l.exp(), log_h.exp()
+    return torch.stack((x, y, z, *size, decode_yaw(sine, cosine, formula), vx, vy), -1)
 
 
 def encode_boxes(boxes: Tensor) -> Tensor:
@@ -85,23 +88,25 @@ class DecodedRows(NamedTuple):
     labels: Tensor
 
 
-def decode_rows(detections: Detections, rows: Tensor, valid: Tensor) -> DecodedRows:
+def decode_rows(detections: Detections, rows: Tensor, valid: Tensor, formula: AngleFormula) -> DecodedRows:
     """The rows of the given indices [R]; valid: bool [R]."""
     return DecodedRows(
-        boxes=where_valid(valid, decode_boxes(take(detections.box, rows))),
+        boxes=where_valid(valid, decode_boxes(take(detections.box, rows), formula)),
         scores=where_valid(valid, take(detections.score, rows)),
         labels=where_valid(valid, take(detections.label, rows)),
     )
 
 
-def best_detections(detections: Detections, valid: Tensor, config: TrackingConfig) -> tuple[DecodedRows, Tensor]:
+def best_detections(
+    detections: Detections, valid: Tensor, config: TrackingConfig, formula: AngleFormula = AngleFormula.ATAN
+) -> tuple[DecodedRows, Tensor]:
     """What the frame shows, tracked or not, the ego's row included: the best of all valid rows (bool [N]), in range.
 
     As many rows as can be reported, best first; also how many of them are valid, [1] int32.
     """
     rows = best_rows(detections.score, valid, config.max_reports)
     rows, row_count = in_range(detections.box, rows, first_valid(config.max_reports, count(valid)), config)
-    return decode_rows(detections, rows, first_valid(config.max_reports, row_count)), row_count
+    return decode_rows(detections, rows, first_valid(config.max_reports, row_count), formula), row_count
 
 
 class Reports(NamedTuple):
@@ -131,13 +136,17 @@ class Agents(NamedTuple):
 
 
 def gather_reports(
-    selection: Selection, detections: Detections, ids: Tensor, config: TrackingConfig
+    selection: Selection,
+    detections: Detections,
+    ids: Tensor,
+    config: TrackingConfig,
+    formula: AngleFormula = AngleFormula.ATAN,
 ) -> tuple[Reports, Agents]:
     """The selected rows of the detections and ids [N], and the agents among them."""
     ego = selection.rows.new_tensor([config.queries - 1])
     rows = torch.cat((selection.rows, ego))
     valid = torch.cat((first_valid(config.max_reports, selection.row_count), ego >= 0))
-    boxes, scores, labels = decode_rows(detections, rows, valid)
+    boxes, scores, labels = decode_rows(detections, rows, valid, formula)
     ids = where_valid(valid, take(ids, rows))
 
     agents = config.agent_capacity

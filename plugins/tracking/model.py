@@ -31,6 +31,7 @@ class Tracking(nn.Module):
         super().__init__()
         check_capacities(config.tracking)
         self.config = config
+        self.formula = config.angle_formula
         self.slots = config.tracking.track_capacity - config.tracking.queries
         self.query_embedding = nn.Embedding(config.tracking.queries, 2 * config.embed)
         self.reference_points = nn.Linear(config.embed, 3)
@@ -71,8 +72,8 @@ class Tracking(nn.Module):
         detections = self.pts_bbox_head(tracks.query, tracks.reference, bev, valid)
         life = update_lifecycle(tracks.id, tracks.missed, detections.score, next_id, tracking)
         selection = select_reports(detections.box, detections.score, life.active, tracking)
-        reports, agents = gather_reports(selection, detections, life.id, tracking)
-        detected, detection_count = best_detections(detections, valid, tracking)
+        reports, agents = gather_reports(selection, detections, life.id, tracking, self.formula)
+        detected, detection_count = best_detections(detections, valid, tracking, self.formula)
         survivors, survivor_count = self.survive(tracks, life, detections)
         return (
             *fresh.append(survivors),
