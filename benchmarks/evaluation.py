@@ -1,6 +1,6 @@
 """What it costs to judge the results of a validation set: minutes and memory of `evaluate` for 150 scenes of 40 frames.
 
-    python -m benchmarks.evaluation [--scenes 150] [--keyframes 40]
+    python -m benchmarks.evaluation [--scenes 150] [--keyframes 40] [--metrics tracking]
 
 A synthetic drive of two scenes is copied under the names of nuScenes' validation scenes. The results are what is true,
 with noise, and each frame has 300 detections, as a network of 900 queries does. The time that nuscenes-devkit takes for
@@ -27,6 +27,9 @@ from rich.console import Console
 
 from benchmarks.ideal_results import ideal_results
 from toolkit.data.nuscenes.annotations import read_ground_truth
+from toolkit.data.sources import comma_separated
+from toolkit.evaluation.judge import select_metrics
+from toolkit.evaluation.metric import Metric
 from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.results import Detections, FrameResult, TrackedBox, write_result
 from toolkit.runtime.run_record import FrameRecord, RunRecord
@@ -58,8 +61,10 @@ finally:
 def main(
     scenes: Annotated[int, typer.Option(min=1, max=150, help="Scenes to judge.")] = 150,
     keyframes: Annotated[int, typer.Option(min=1, help="Key frames of each.")] = 40,
+    metrics: Annotated[str | None, typer.Option(help="Judge by these alone, such as a,b.")] = None,
 ) -> None:
     """Make data and results, judge them, and print the figures."""
+    chosen = select_metrics(PluginManager.load(), comma_separated(metrics))
     cv2.setNumThreads(1)
     console = Console(soft_wrap=True)
     with tempfile.TemporaryDirectory() as work:
@@ -67,11 +72,17 @@ def main(
         data = make_data(folder, create_splits_scenes()["val"][:scenes], keyframes)
         frames = make_results(data, folder / "results")
         console.print(f"{frames} frames of {scenes} scenes, {DETECTIONS} detections each")
-        own = [metric.name for metric in PluginManager.load().metrics() if metric.name not in OF_THE_DEVKIT]
-        for metrics in (own, *([name] for name in OF_THE_DEVKIT)):
-            seconds, processor, peak = judge(data, folder, metrics)
+        for together in groups(chosen):
+            seconds, processor, peak = judge(data, folder, together)
             cost = f"{seconds / 60:5.1f} min ({processor / 60:.1f} of one core), {peak / 1e9:.2f} GB"
-            console.print(f"  {cost}: {', '.join(metrics)}")
+            console.print(f"  {cost}: {', '.join(together)}")
+
+
+def groups(chosen: Sequence[tuple[str, Metric]]) -> list[list[str]]:
+    """Names of metrics that are judged together: our own, and each of the devkit's."""
+    names = [metric.name for _, metric in chosen]
+    own = [name for name in names if name not in OF_THE_DEVKIT]
+    return [*([own] if own else []), *([name] for name in names if name in OF_THE_DEVKIT)]
 
 
 def make_data(folder: Path, names: Sequence[str], keyframes: int) -> Path:

@@ -120,6 +120,14 @@ def test_missing_frames_may_be_allowed(tmp_path: Path, capsys: pytest.CaptureFix
     assert "note results: missing in 2 frames, first frame3" in said(capsys)
 
 
+def test_no_results_at_all_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where some may be missing."""
+    none = write_results(tmp_path / "none", ())
+    for allowed in ((), ("--allow-missing",)):
+        assert evaluate(none, "-o", tmp_path / "out", *allowed) == 2
+        assert "none of the 6 frames has results; give the folder of a run with frames" in said(capsys)
+
+
 def test_metrics_may_read_what_they_wrote(tmp_path: Path) -> None:
     """The folder of `compute` is that of `export`."""
     one = write_results(tmp_path / "one", (0,))
@@ -135,7 +143,7 @@ def test_results_of_another_split_are_refused(
     record = RunRecord.read(results)
     replace(record, frames=(*record.frames, FrameRecord.of_result(stranger, {}, left_out=False))).write(results)
     assert evaluate(results, "-o", tmp_path / "out") == 2
-    assert "00006_elsewhere.json: hand:val has no such frame" in said(capsys)
+    assert "00006_elsewhere.json: hand:val has no such frame: these are results of another split" in said(capsys)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def evaluate_command(
     from toolkit.data.sources import address_paths, comma_separated, open_ground_truth
     from toolkit.evaluation.comparison import read_other
     from toolkit.evaluation.evaluation_file import EVALUATION, PLOTS, SUBMISSION, WORST, write_evaluation
-    from toolkit.evaluation.judge import evaluation_of, match, require_all, select_metrics
+    from toolkit.evaluation.judge import evaluation_of, match, require_results, select_metrics
     from toolkit.evaluation.pictures import draw_evaluation
     from toolkit.evaluation.requirements import Requirement, require_metrics
     from toolkit.evaluation.results_set import open_results_set
@@ -135,8 +135,8 @@ def evaluate_command(
             offered = refinements_of(plugins.submodules())
             found = open_results_set(results, [offered[option] for option in asked])
             matched = match(found, truth, data)
-            if not allow_missing and ran is None:
-                require_all(matched)
+            if ran is None:
+                require_results(matched, allow_missing=allow_missing)
             judgement = _judge(
                 _frames(found, matched), truth, chosen, plugins, folder / SUBMISSION, compute=not format_only
             )

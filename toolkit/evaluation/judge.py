@@ -80,9 +80,10 @@ def match(results: ResultsSet, truth: GroundTruth, address: str) -> Matched:
     frames = {frame.token: (scene, i) for scene in truth.scenes for i, frame in enumerate(scene.frames)}
     strangers = [token for token in results.paths if token not in frames]
     if strangers:
+        others = f", nor {len(strangers) - 1} others of {len(results.paths)}" if len(strangers) > 1 else ""
         raise InputError(
-            f"{results.paths[strangers[0]]}: {address} has no such frame, nor {len(strangers) - 1} others of "
-            f"{len(results.paths)}: these are results of another split or data set; give the --data that was run"
+            f"{results.paths[strangers[0]]}: {address} has no such frame{others}: these are results of another split "
+            "or data set; give the --data that was run"
         )
     lacks = [
         Gap(token, "finite results" if token in results.left_out else "results")
@@ -92,9 +93,11 @@ def match(results: ResultsSet, truth: GroundTruth, address: str) -> Matched:
     return Matched(tuple(place for token, place in frames.items() if token in results.paths), tuple(lacks))
 
 
-def require_all(matched: Matched) -> None:
-    """Raise InputError if frames have no results."""
-    if matched.missing:
+def require_results(matched: Matched, *, allow_missing: bool) -> None:
+    """Raise InputError if frames have no results; with `allow_missing`, if none has any."""
+    if not matched.places:
+        raise InputError(f"none of the {len(matched.missing)} frames has results; give the folder of a run with frames")
+    if matched.missing and not allow_missing:
         total = len(matched.places) + len(matched.missing)
         left_out = sum(gap.what != "results" for gap in matched.missing)
         raise InputError(
