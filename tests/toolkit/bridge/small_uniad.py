@@ -223,8 +223,9 @@ class UniADMethods:
     def forward(self, return_loss: bool = True, **data: Any) -> Any:
         return self.forward_train(**data) if return_loss else self.forward_test(**data)
 
-    def forward_train(self, img: Any, **truth: Any) -> dict[str, torch.Tensor]:
+    def forward_train(self, img: Any, img_metas: Any, **truth: Any) -> dict[str, torch.Tensor]:
         shaken = self.norm(self.dropout(img.reshape(-1, WIDTH)))
+        truth["gt_fut_traj"][0].zero_()
         return {"track.frame_0_loss_cls_0": shaken.square().mean(), "map.loss_mask": shaken.abs().sum()[None]}
 
     def train_step(self, data: Any, optimizer: Any) -> dict[str, Any]:
@@ -265,4 +266,41 @@ def small_batch(number: int, scene: str = "scene", seconds: float = 0.5) -> dict
         "l2g_r_mat": torch.eye(3)[None],
         "timestamp": [torch.tensor([1532402927.6 + seconds * number], dtype=torch.float64)],
         "command": [torch.tensor([2])],
+    }
+
+
+def small_clip(frames: int = 3, objects: int = 2) -> dict[str, Any]:
+    """A clip as the official training loader gives it, without containers: one list a sample of the batch."""
+    batches = [small_batch(number) for number in range(frames)]
+
+    def lists(make: Any) -> list[list[Any]]:
+        return [[make(number) for number in range(frames)]]
+
+    return {
+        "img": torch.stack([batch["img"][0][0] for batch in batches])[None],
+        "img_metas": [{number: batch["img_metas"][0][0] for number, batch in enumerate(batches)}],
+        "timestamp": lists(lambda number: batches[number]["timestamp"][0][0]),
+        "l2g_r_mat": lists(lambda number: torch.eye(3)),
+        "l2g_t": lists(lambda number: batches[number]["l2g_t"][0]),
+        "gt_bboxes_3d": lists(lambda number: Boxes(torch.full((objects, 9), float(number)))),
+        "gt_labels_3d": lists(lambda number: torch.zeros(objects, dtype=torch.long)),
+        "gt_inds": lists(lambda number: torch.arange(objects) + 1),
+        "gt_past_traj": lists(lambda number: torch.zeros(objects, 8, 2, dtype=torch.float64)),
+        "gt_past_traj_mask": lists(lambda number: torch.ones(objects, 8, 2, dtype=torch.float64)),
+        "gt_sdc_bbox": lists(lambda number: Boxes(torch.zeros(1, 9))),
+        "gt_sdc_label": lists(lambda number: torch.zeros(1, dtype=torch.long)),
+        "gt_fut_traj": [torch.ones(objects, 12, 2, dtype=torch.float64)],
+        "gt_fut_traj_mask": [torch.ones(objects, 12, 2, dtype=torch.float64)],
+        "gt_sdc_fut_traj": [torch.ones(1, 12, 2, dtype=torch.float64)],
+        "gt_sdc_fut_traj_mask": [torch.ones(1, 12, 2, dtype=torch.float64)],
+        "gt_lane_labels": [torch.arange(4)],
+        "gt_lane_bboxes": [torch.zeros(4, 4, dtype=torch.long)],
+        "gt_lane_masks": [torch.zeros(4, SIDE, SIDE, dtype=torch.uint8)],
+        "sdc_planning": torch.zeros(1, 1, 6, 3, dtype=torch.float64),
+        "sdc_planning_mask": torch.ones(1, 1, 6, 2, dtype=torch.float64),
+        "command": torch.tensor([2]),
+        "gt_future_boxes": [[Boxes(torch.zeros(step, 9)) for step in range(7)]],
+        "gt_segmentation": torch.zeros(1, 7, SIDE, SIDE, dtype=torch.long),
+        "gt_instance": torch.zeros(1, 7, SIDE, SIDE, dtype=torch.long),
+        "gt_occ_img_is_valid": torch.ones(1, 9, dtype=torch.bool),
     }

@@ -85,6 +85,17 @@ def test_it_has_the_syntax_of_python_3_8(tree: ast.Module) -> None:
     assert (first.module, first.names[0].name) == ("__future__", "annotations")
 
 
+def test_what_is_evaluated_holds_no_younger_types(tree: ast.Module) -> None:
+    """Such as `dict[str, int]`, or types joined by |."""
+    annotated = {id(node) for annotation in annotations(tree) for node in ast.walk(annotation)}
+    evaluated = [node for node in ast.walk(tree) if id(node) not in annotated]
+    subscripted = [ast.unparse(node.value) for node in evaluated if isinstance(node, ast.Subscript)]
+    assert not {"dict", "list", "set", "tuple", "type", "Callable", "Iterator", "Sequence"} & set(subscripted)
+    assert not [
+        ast.unparse(node) for node in evaluated if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)
+    ]
+
+
 def test_it_imports_numpy_and_torch_beside_the_standard_library(tree: ast.Module) -> None:
     names = {
         alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
@@ -114,3 +125,11 @@ def dotted_names(tree: ast.Module) -> Iterator[str]:
                 inner = inner.value  # type: ignore[assignment]
             if isinstance(inner, ast.Name):
                 yield ".".join([inner.id, *reversed(parts)])
+
+
+def annotations(tree: ast.Module) -> Iterator[ast.expr]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
+            yield node.annotation
+        elif isinstance(node, ast.FunctionDef) and node.returns is not None:
+            yield node.returns

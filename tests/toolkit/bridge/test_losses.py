@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tests.toolkit.bridge.small_uniad import SmallUniAD
-
-CLIP = {"img": torch.arange(80.0).reshape(1, 20, 4)}
+from tests.toolkit.bridge.small_uniad import SmallUniAD, small_clip
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def model() -> SmallUniAD:
 def test_they_are_laid_out_as_those_of_the_official_model(
     bridge: ModuleType, model: SmallUniAD, tmp_path: Path, golden: Path
 ) -> None:
-    bridge.dump_losses(model, CLIP, str(tmp_path / "losses.json"))
+    bridge.dump_losses(model, small_clip(), str(tmp_path / "losses.json"))
     written = json.loads((tmp_path / "losses.json").read_text())
     official = json.loads((golden / "training" / "stage2_losses.json").read_text())
     assert {name: type(written[name]) for name in ("stage", "dtype", "total", "losses")} == {
@@ -36,10 +35,35 @@ def test_they_are_laid_out_as_those_of_the_official_model(
     assert written["total"] == written["losses"]["loss"]
 
 
+def test_their_clip_is_laid_out_as_that_of_the_official_model(
+    bridge: ModuleType, model: SmallUniAD, tmp_path: Path, golden: Path
+) -> None:
+    """Keys, dtypes and ranks; every frame has its projections here, times are exact, and the pictures are there."""
+    bridge.dump_losses(model, small_clip(), str(tmp_path / "losses.json"))
+    written, official = np.load(tmp_path / "losses.npz"), np.load(golden / "training" / "stage2_batch.npz")
+    expected = {name: (official[name].dtype, official[name].ndim) for name in official if "future_labels" not in name}
+    expected |= {
+        "img": (np.dtype("float32"), 5),
+        "lidar2img": (np.dtype("float64"), 4),
+        "timestamp": (np.dtype("float64"), 1),
+    }
+    assert {name: (written[name].dtype, written[name].ndim) for name in written} == expected
+
+
+def test_the_clip_is_as_it_was_given(bridge: ModuleType, model: SmallUniAD, tmp_path: Path) -> None:
+    """A model changes ground truth in place."""
+    bridge.dump_losses(model, small_clip(), str(tmp_path / "losses.json"))
+    clip = np.load(tmp_path / "losses.npz")
+    assert (clip["gt_fut_traj"] == 1).all()
+    assert (clip["gt_bboxes_3d.2"] == 2).all()
+    np.testing.assert_allclose(clip["timestamp"], [0, 0.5, 1], atol=1e-6)
+    assert len(clip["gt_future_boxes.4"]) == 4
+
+
 def test_nothing_is_drawn(bridge: ModuleType, model: SmallUniAD, tmp_path: Path) -> None:
     """So that two runs are equal; what was switched off is told."""
     for name in ("first.json", "second.json"):
-        bridge.dump_losses(model, CLIP, str(tmp_path / name))
+        bridge.dump_losses(model, small_clip(), str(tmp_path / name))
     first, second = (json.loads((tmp_path / name).read_text()) for name in ("first.json", "second.json"))
     assert first["losses"] == second["losses"]
     assert first["randomness_off"] == [
@@ -56,7 +80,7 @@ def test_the_model_is_left_as_it_was(bridge: ModuleType, model: SmallUniAD, tmp_
     model.mixing.eval()
     mean = model.norm.running_mean
     assert mean is not None
-    bridge.dump_losses(model, CLIP, str(tmp_path / "losses.json"))
+    bridge.dump_losses(model, small_clip(), str(tmp_path / "losses.json"))
     assert torch.equal(mean, torch.zeros_like(mean))
     assert (model.dropout.p, model.mixing.dropout, model.use_grid_mask) == (0.5, 0.25, True)
     assert (model.training, model.mixing.training) == (True, False)
@@ -67,4 +91,4 @@ def test_several_processes_are_refused(
 ) -> None:
     monkeypatch.setattr(bridge, "world", lambda: 2)
     with pytest.raises(bridge.BridgeError, match="need one process"):
-        bridge.dump_losses(model, CLIP, str(tmp_path / "losses.json"))
+        bridge.dump_losses(model, small_clip(), str(tmp_path / "losses.json"))

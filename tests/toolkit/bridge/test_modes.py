@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.toolkit.bridge.small_uniad import Boxes, SmallUniAD, small_batch
+from tests.toolkit.bridge.small_uniad import Boxes, SmallUniAD, small_batch, small_clip
 
 FRAMES = 3
 
@@ -58,7 +58,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: SmallUniAD) -> 
     def build_dataset(settings: Settings) -> list[Any]:
         if "test_mode" in settings:
             return [small_batch(number) for number in range(FRAMES)]
-        return [{"img": torch.arange(80.0).reshape(1, 20, 4)}]
+        return [small_clip()]
 
     stubs: dict[str, dict[str, Any]] = {
         "mmcv": {"Config": SimpleNamespace(fromfile=lambda file: config), "__version__": "1.6.0"},

@@ -14,7 +14,7 @@ By itself, in the root of the tree, with tensors of `uniad-toolkit`, or with fra
     python uniad_bridge.py CONFIG CHECKPOINT --inputs frames.npz -o dump.npz
     python uniad_bridge.py CONFIG CHECKPOINT --dataset 0:8 -o dump.npz
 
-The losses of a clip, without randomness, for `uniad-toolkit train --against`; in a training script:
+The losses of a clip, without randomness, and the clip in losses.npz, for `uniad-toolkit train`; in a training script:
 
     from uniad_bridge import dump_losses
     dump_losses(model, data, "losses.json")  # data is a batch of one clip, as the loader gives it

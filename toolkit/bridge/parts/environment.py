@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,11 +29,29 @@ def unwrapped(model: Any) -> Any:
     return inner
 
 
+def half_precision(model: Any) -> bool:
+    """Whether mmcv's wrap_fp16_model has been there."""
+    return any(getattr(module, "fp16_enabled", False) for module in model.modules())
+
+
 def require_folder(path: str) -> None:
     """Raise BridgeError if there is no folder for an output, before the work begins."""
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise BridgeError(f"cannot write {path}: {folder} is no folder")
+
+
+@contextlib.contextmanager
+def whole_file(path: str) -> Iterator[Any]:
+    """A file to write in binary, which takes its name at the end of the block."""
+    partial = f"{path}.{os.getpid()}.partial"
+    try:
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
 
 
 def exact_arithmetic(tf32: bool) -> None:

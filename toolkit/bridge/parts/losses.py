@@ -8,31 +8,48 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
-from toolkit.bridge.parts.environment import BridgeError, exact_arithmetic, require_folder, unwrapped, world
+from toolkit.bridge.parts.clip import clip_arrays
+from toolkit.bridge.parts.environment import (
+    BridgeError,
+    exact_arithmetic,
+    half_precision,
+    require_folder,
+    unwrapped,
+    whole_file,
+    world,
+)
 from toolkit.bridge.parts.origin import of_command_line, origin_of
+from toolkit.bridge.parts.wraps import wrap
 
 
 def dump_losses(model: Any, data: dict[str, Any], path: str, config: Any = None, checkpoint: str | None = None) -> None:
     """Write the losses that `train_step` gives for one clip as JSON, with dropout and all other draws of the model off.
 
-    `model` takes `data` as it does in training, so wrapped as there; afterwards it is as it was before. What the loader
-    draws, such as the pictures' augmentation, is in `data` already. Raises BridgeError in several processes, whose
-    losses are means over their clips.
+    Beside it, under the same name with .npz, is the clip as the model took it. `model` takes `data` as it does in
+    training, so wrapped as there; afterwards it is as it was before. What the loader draws, such as the pictures'
+    augmentation, is in `data` already. Raises BridgeError for a model in half precision, and in several processes,
+    whose losses are means over their clips.
     """
     inner = unwrapped(model)
     if world() > 1:
         raise BridgeError("losses of one clip need one process; start this script without a launcher, or with one rank")
+    if half_precision(inner):
+        raise BridgeError("the model is wrapped for FP16; leave out wrap_fp16_model")
     require_folder(path)
     exact_arithmetic(tf32=False)
     buffers = {name: buffer.detach().clone() for name, buffer in inner.named_buffers()}
     modes = {module: module.training for module in inner.modules()}
+    clip: dict[str, np.ndarray] = {}
+    restore = wrap(inner, "forward_train", lambda given: clip.update(clip_arrays(given)))
     try:
         with without_randomness(inner) as switched_off, torch.no_grad():
             inner.train()
             losses = {name: float(value) for name, value in model.train_step(data, None)["log_vars"].items()}
     finally:
+        restore()
         for module, mode in modes.items():
             module.training = mode
         for name, buffer in inner.named_buffers():
@@ -45,11 +62,12 @@ def dump_losses(model: Any, data: dict[str, Any], path: str, config: Any = None,
         "randomness_off": switched_off,
         "meta": origin_of(inner, config or of_command_line(".py"), checkpoint or of_command_line(".pth"), fp16=False),
     }
-    partial = f"{path}.{os.getpid()}.partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(written, file, indent=1)
-    os.replace(partial, path)
-    print(f"uniad_bridge: wrote {len(losses)} losses: {path}")
+    clip_path = os.path.splitext(path)[0] + ".npz"
+    with whole_file(clip_path) as file:
+        np.savez(file, **clip)
+    with whole_file(path) as file:
+        file.write(json.dumps(written, indent=1).encode())
+    print(f"uniad_bridge: wrote {len(losses)} losses: {path}, and their clip: {clip_path}")
 
 
 @contextlib.contextmanager

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
-import inspect
 import json
 import os
 import zipfile
@@ -15,8 +13,16 @@ import numpy as np
 import torch
 
 from toolkit.bridge.parts.arrays import copied, narrowed, shaped, single
-from toolkit.bridge.parts.environment import BridgeError, exact_arithmetic, rank, require_folder, unwrapped
+from toolkit.bridge.parts.environment import (
+    BridgeError,
+    exact_arithmetic,
+    half_precision,
+    rank,
+    require_folder,
+    unwrapped,
+)
 from toolkit.bridge.parts.origin import of_command_line, origin_of
+from toolkit.bridge.parts.wraps import wrap
 
 TRACK_FIELDS = {
     0: "query",
@@ -73,7 +79,7 @@ def attach(
     inner = unwrapped(model)
     if rank() > 0:
         return None
-    half = any(getattr(module, "fp16_enabled", False) for module in inner.modules())
+    half = half_precision(inner)
     if half and not fp16:
         raise BridgeError("the model is wrapped for FP16: leave out wrap_fp16_model, or attach with fp16=True")
     if yaw_convention not in (None, "clockwise", "heading"):
@@ -129,44 +135,24 @@ class Recorder:
         print(f"uniad_bridge: wrote {self.number} of {self.frames} frames: {self.path}")
 
     def _wrap_all(self) -> None:
-        model = self.model
+        model, restore = self.model, self._restore
         heads = [head for head in HEADS if getattr(model, head, None) is not None]
-        self._wrap(model, "_forward_single_frame_inference", after=self._on_frame)
-        self._wrap(model, "simple_test_track", self._on_inputs, self._on_tracks if heads else self._on_last_tracks)
-        entries = {"planning_head": self._on_command}
-        exits = {"seg_head": self._on_map, "motion_head": self._on_motion, "occ_head": self._on_occupancy}
-        exits["planning_head"] = self._on_plan
+        restore.append(wrap(model, "_forward_single_frame_inference", after=self._on_frame))
+        after_tracks = self._on_tracks if heads else self._then_end(self._on_tracks)
+        restore.append(wrap(model, "simple_test_track", self._on_inputs, after_tracks))
+        exits = {
+            "seg_head": self._on_map,
+            "motion_head": self._on_motion,
+            "occ_head": self._on_occupancy,
+            "planning_head": self._on_plan,
+        }
         for head in heads:
+            before = self._on_command if head == "planning_head" else None
             after = exits[head] if head != heads[0] else self._then_end(exits[head])
-            self._wrap(getattr(model, head), "forward_test", entries.get(head), after)
+            restore.append(wrap(getattr(model, head), "forward_test", before, after))
         planner = getattr(model, "planning_head", None)
         if hasattr(planner, "collision_optimization"):
-            self._wrap(planner, "collision_optimization", self._on_raw_plan)
-
-    def _wrap(
-        self,
-        owner: Any,
-        name: str,
-        before: Callable[[dict[str, Any]], None] | None = None,
-        after: Callable[[Any], None] | None = None,
-    ) -> None:
-        original = getattr(owner, name, None)
-        if original is None:
-            raise BridgeError(f"{type(owner).__name__} has no method {name}; is it a model of UniAD?")
-        own = vars(owner).get(name)
-        signature = inspect.signature(original)
-
-        @functools.wraps(original)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            if before is not None:
-                before(signature.bind(*args, **kwargs).arguments)
-            result = original(*args, **kwargs)
-            if after is not None:
-                after(result)
-            return result
-
-        setattr(owner, name, wrapped)
-        self._restore.append(lambda: delattr(owner, name) if own is None else setattr(owner, name, own))
+            restore.append(wrap(planner, "collision_optimization", self._on_raw_plan))
 
     def _on_inputs(self, given: dict[str, Any]) -> None:
         model, meta = self.model, single(given["img_metas"])
@@ -221,10 +207,6 @@ class Recorder:
         tracks = self.model.test_track_instances
         self._put("out", **{f"prev_track_intances{i}_out": getattr(tracks, f) for i, f in TRACK_FIELDS.items()})
         self._put("out", max_obj_id_out=np.array([int(self.model.track_base.max_obj_id)]))
-
-    def _on_last_tracks(self, result: Any) -> None:
-        self._on_tracks(result)
-        self._end_frame()
 
     def _on_map(self, result: Any) -> None:
         found = single(result).get("pts_bbox", {})
