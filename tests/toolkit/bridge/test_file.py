@@ -81,13 +81,13 @@ def test_it_runs_without_the_toolkit(bridge_file: Path) -> None:
 def test_it_has_the_syntax_of_python_3_8(tree: ast.Module) -> None:
     """Parsing refuses younger syntax; annotations, which may hold younger types, are not evaluated."""
     assert ast.get_docstring(tree)
-    (first, *_) = (node for node in tree.body if isinstance(node, ast.ImportFrom))
+    first, *_ = (node for node in tree.body if isinstance(node, ast.ImportFrom))
     assert (first.module, first.names[0].name) == ("__future__", "annotations")
 
 
 def test_what_is_evaluated_holds_no_younger_types(tree: ast.Module) -> None:
     """Such as `dict[str, int]`, or types joined by |."""
-    annotated = {id(node) for annotation in annotations(tree) for node in ast.walk(annotation)}
+    annotated = {id(node) for annotation in annotated_types(tree) for node in ast.walk(annotation)}
     evaluated = [node for node in ast.walk(tree) if id(node) not in annotated]
     subscripted = [ast.unparse(node.value) for node in evaluated if isinstance(node, ast.Subscript)]
     assert not {"dict", "list", "set", "tuple", "type", "Callable", "Iterator", "Sequence"} & set(subscripted)
@@ -127,7 +127,7 @@ def dotted_names(tree: ast.Module) -> Iterator[str]:
                 yield ".".join([inner.id, *reversed(parts)])
 
 
-def annotations(tree: ast.Module) -> Iterator[ast.expr]:
+def annotated_types(tree: ast.Module) -> Iterator[ast.expr]:
     for node in ast.walk(tree):
         if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
             yield node.annotation

@@ -42,7 +42,7 @@ def dump_losses(model: Any, data: dict[str, Any], path: str, config: Any = None,
     exact_arithmetic(tf32=False)
     buffers = {name: buffer.detach().clone() for name, buffer in inner.named_buffers()}
     modes = {module: module.training for module in inner.modules()}
-    clip: dict[str, np.ndarray] = {}
+    clip: dict[str, Any] = {}
     restore = wrap(inner, "forward_train", lambda given: clip.update(clip_arrays(given)))
     try:
         with without_randomness(inner) as switched_off, torch.no_grad():
