@@ -16,11 +16,13 @@ mkdir -p "$folder"
 if [ ! -f "$venv/.installed" ]; then
     "${PYTHON:-python3.11}" -m venv --clear "$venv"
     pip() { "$venv/bin/pip" install --quiet --disable-pip-version-check "$@"; }
-    # Their setup.py files want pkg_resources, and mmdet3d's wants torch.
-    pip 'setuptools<70' wheel
-    pip "${TORCH:-torch==2.13.0}" 'numpy==1.26.4' 'networkx==2.8.8'
-    pip addict 'yapf==0.32.0' terminaltables prettytable pycocotools plyfile 'trimesh==2.35.39' lyft_dataset_sdk \
-        nuscenes-devkit numba scikit-image six opencv-python-headless matplotlib scipy pillow pyyaml
+    # mmcv's and trimesh's code wants pkg_resources, which younger setuptools lack; mmdet3d's setup.py wants torch.
+    pip "${TORCH:-torch==2.13.0}" 'numpy==1.26.4' 'networkx==2.8.8' 'setuptools<70' wheel
+    pip 'setuptools<70' addict 'yapf==0.32.0' terminaltables prettytable pycocotools plyfile 'trimesh==2.35.39' numba scikit-image six \
+        opencv-python-headless matplotlib scipy pillow pyyaml pyquaternion shapely cachetools descartes pandas tqdm \
+        scikit-learn fire jsonschema
+    # These two ask for packages too old for this Python.
+    pip --no-deps nuscenes-devkit lyft_dataset_sdk
     # By its name mmcv-full comes with operators only; mmcv without them is the same Python code.
     MMCV_WITH_OPS=0 pip --no-deps --no-build-isolation 'mmcv==1.6.0'
     pip --no-deps 'mmdet==2.28.2' 'mmsegmentation==0.30.0'
