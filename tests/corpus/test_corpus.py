@@ -15,6 +15,7 @@ from tests.corpus.bundles import malformed_bundles
 from tests.corpus.case import Malformed, Sample
 from tests.corpus.checkpoints import malformed_checkpoints
 from tests.corpus.configs import malformed_configs
+from tests.corpus.dumps import malformed_dumps
 from tests.corpus.frames import malformed_frames
 from tests.corpus.harness import MAX_SECONDS, check_error, run_bounded, snapshot
 from tests.corpus.onnx_models import malformed_onnx
@@ -30,6 +31,7 @@ CORPUS = list(
         malformed_onnx(),
         malformed_frames(),
         malformed_replays(),
+        malformed_dumps(),
         malformed_configs(),
         malformed_usage(),
     )

@@ -128,8 +128,6 @@ def verify_against(
     count = check_length(path, len(dump.inputs), length)
     settings = check_settings(dump.origin, bundle, first_inputs(dump, bundle))
     findings = DumpFindings.of_dump(dump, settings)
-    for note in findings.notes:
-        print_warning(note)
     reports = [empty_report(path.name, name) for name in chosen]
     if not findings.settings:
         sequence = None
@@ -161,6 +159,8 @@ def verify_against(
     if target is not None:
         write_reports(reports, bundle, target, findings)
         print_written(target.given, "report")
+    for note in findings.notes:
+        print_warning(note)
     if findings.failures():
         others = [failure for report in reports if (failure := report.failure())]
         raise CheckFailed(*findings.failures(), *others)

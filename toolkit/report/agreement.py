@@ -6,9 +6,10 @@ from pathlib import Path
 
 from toolkit.bundle import Bundle
 from toolkit.errors import InputError
-from toolkit.report.contents import Agreement, Check, Facts, Table, Verification
+from toolkit.report.contents import Agreement, Check, Facts, Table, TrainingEnvironment, Verification
 from toolkit.report.texts import facts_of
 from toolkit.verification.comparison import Comparison
+from toolkit.verification.dump_findings import DumpFindings
 from toolkit.verification.policy import FULL_PRECISION, by_sense
 from toolkit.verification.report import MEASURES, worst_of_each
 from toolkit.verification.report_file import WrittenReport, read_reports
@@ -31,7 +32,25 @@ def describe_agreement(bundle: Bundle, verification: Path | None) -> Agreement:
         facts={**checked, **{f"worst {key}": value for key, value in worst.items()}},
         checks=(_proof(checked, worst), *(_check(report) for report in reports)),
         verifications=tuple(_verification(report) for report in reports),
+        environment=next((_environment(report.dump) for report in reports if report.dump is not None), None),
         warnings=tuple(f"verification failed: {report.failure}" for report in reports if report.failure),
+    )
+
+
+def _environment(dump: DumpFindings) -> TrainingEnvironment:
+    inputs = dump.worst_inputs()
+    return TrainingEnvironment(
+        file=dump.file,
+        facts=dump.facts,
+        differing=dump.failures(),
+        notes=dump.notes,
+        inputs=Table(
+            "Inputs as the toolkit prepares them beside the dump's, each in its worst frame",
+            ("input", "max |Δ|", "error", "bound", "of bound", "frame", "measure", "differs"),
+            tuple((*_measured(found.comparison), found.reason or "") for found in inputs),
+            numeric=frozenset(range(1, 6)),
+            marked=frozenset(i for i, found in enumerate(inputs) if not found.comparison.passed),
+        ),
     )
 
 
@@ -87,11 +106,15 @@ def _verification(report: WrittenReport) -> Verification:
 
 
 def _tensor_row(comparison: Comparison) -> tuple[str, ...]:
+    return (comparison.submodule, *_measured(comparison, _short(comparison.errors.mean)))
+
+
+def _measured(comparison: Comparison, *more: str) -> tuple[str, ...]:
+    """A tensor's figures, `more` of them behind the largest difference."""
     return (
-        comparison.submodule,
         comparison.tensor,
         _short(comparison.errors.largest),
-        _short(comparison.errors.mean),
+        *more,
         _short(comparison.error),
         f"{comparison.bound:g}",
         f"{100 * comparison.severity:.2g} %",

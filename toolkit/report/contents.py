@@ -57,13 +57,25 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class TrainingEnvironment:
+    """The dump that the bundle was verified against: what it says of itself, and what was found besides its outputs."""
+
+    file: str
+    facts: Facts
+    differing: tuple[str, ...]
+    notes: tuple[str, ...]
+    inputs: Table
+
+
+@dataclass(frozen=True)
 class Agreement:
-    """The proof at conversion in `facts` and one sentence, and verifications since."""
+    """The proof at conversion in `facts` and one sentence, and verifications since, against a dump perhaps."""
 
     worst: str
     facts: Facts
     checks: tuple[Check, ...]
     verifications: tuple[Verification, ...]
+    environment: TrainingEnvironment | None
     warnings: tuple[str, ...]
 
 

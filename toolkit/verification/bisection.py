@@ -18,6 +18,7 @@ from toolkit.bundle import Bundle
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
 from toolkit.verification.comparison import Arrays, Comparison, compare
+from toolkit.verification.hypotheses import betrayed_setting
 from toolkit.verification.metrics import measure
 from toolkit.verification.observation import Observation, run_once
 from toolkit.verification.policy import Policy
@@ -31,6 +32,8 @@ class Origin(Enum):
 
     SUBMODULE = "submodule"
     """A submodule errs on identical inputs."""
+    SETTING = "setting"
+    """The recorded model was fed or read by another setting."""
     ACCUMULATED = "accumulated"
     """Every submodule keeps its bounds on identical inputs, but their small errors add up within the frame."""
     INHERITED = "inherited"
@@ -45,7 +48,8 @@ class Diagnosis:
 
     `suspects` are submodules: the one that errs (or comes closest to its bounds), then those before it whose outputs
     the session does not show; `tensor` is the one that shows it, with its `error` and `bound`. `states` are the state
-    inputs that carry an inherited error, or may carry one since the reference did not record them.
+    inputs that carry an inherited error, or may carry one since the reference did not record them; `setting` says what
+    another setting explains.
     """
 
     origin: Origin
@@ -55,8 +59,11 @@ class Diagnosis:
     error: float | None = None
     bound: float | None = None
     states: tuple[str, ...] = ()
+    setting: str | None = None
 
     def __str__(self) -> str:
+        if self.origin is Origin.SETTING:
+            return f"made in frame {self.frame} by another setting of the dump, with which it agrees: {self.setting}"
         if self.origin is Origin.SUBMODULE:
             return f"made in frame {self.frame} by {self._suspicion()}"
         if self.origin is Origin.ACCUMULATED:
@@ -109,14 +116,20 @@ def bisect_recording(
 ) -> Diagnosis:
     """The same where the reference was recorded, and may have left out some of its state and outputs.
 
-    The submodule named is the first that, run on recorded tensors, does not give the recorded ones; if there is none,
-    the first in which the candidate errs. State that was not recorded is the candidate's own.
+    A setting that explains it is named first (`betrayed_setting`), else the first submodule that, run on recorded
+    tensors, does not give the recorded ones; if there is none, the first in which the candidate errs. State that was
+    not recorded is the candidate's own.
     """
     failures = partial(find_failures, bundle, policy, candidate, divergence.frame, recorded.outputs)
     inputs = {**observed.inputs, **recorded.inputs}
     outputs, wrong = failures(inputs)
     if not wrong:
         return find_carrier(bundle, divergence.frame, failures, inputs, observed.inputs)
+    setting = betrayed_setting(
+        bundle, policy, divergence.frame, inputs, recorded.outputs, outputs, lambda changed: failures(changed)[1]
+    )
+    if setting is not None:
+        return Diagnosis(Origin.SETTING, divergence.frame, setting=setting)
     fault = find_fault(bundle, policy, eager, wrong[0], Observation(inputs, recorded.outputs))
     if fault.origin is not Origin.SUBMODULE:
         fault = find_fault(bundle, policy, eager, wrong[0], Observation(inputs, outputs))

@@ -164,6 +164,28 @@ def test_a_failed_verification(case: ReportCase, tmp_path: Path) -> None:
     assert '<tr class="failed">' in page
 
 
+def test_a_verification_against_a_dump(case: ReportCase, tmp_path: Path) -> None:
+    """What the training's environment says of itself, and what differs there."""
+    [report] = json.loads((case.folder / "verify.json").read_text())
+    comparison = report["comparisons"][0] | {"tensor": "image", "submodule": "preparation"}
+    comparison["errors"] = comparison["errors"] | {"norm": None}
+    report["dump"] = {
+        "file": "<dump>.npz",
+        "facts": {"torch": "1.9.1", "tree": HOSTILE},
+        "settings": ["score_thresh is 0.2 in the dump"],
+        "notes": ["the dump was made in TF32"],
+        "inputs": [{"comparison": comparison, "reason": "in the order of the cameras"}],
+    }
+    (tmp_path / "verify.json").write_text(json.dumps([report]))
+    page = case.write(verification=tmp_path / "verify.json")
+    text = words(page)
+    assert "Against the training environment" in text
+    assert "differs score_thresh is 0.2 in the dump" in text
+    assert "in the order of the cameras" in text
+    assert "made in TF32" in text
+    assert HOSTILE not in page
+
+
 def test_a_verification_of_reduced_precision(case: ReportCase, tmp_path: Path) -> None:
     """Errors beyond the tolerances of FP32 are no failures."""
     [report] = json.loads((case.folder / "verify.json").read_text())

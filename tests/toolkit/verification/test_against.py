@@ -196,6 +196,51 @@ def test_reduced_precision_of_the_dump_is_noted(name: str, value: dict[str, bool
     assert note.startswith(f"the dump was made in {name}: errors may exceed the tolerances")
 
 
+def with_rotation(frames: list[Arrays], form: CanBusRotation) -> list[Arrays]:
+    """Frames whose can_bus has a heading of 0.8 in this form."""
+    changed = []
+    for frame in frames:
+        can_bus = frame["img_metas_can_bus"].copy()
+        can_bus[3:7] = rotation_entries(np.array([np.cos(0.4), 0, 0, np.sin(0.4)]), form)
+        can_bus[16] = 0.8
+        changed.append(frame | {"img_metas_can_bus": can_bus})
+    return changed
+
+
+def test_rotation_that_was_not_fed(against: Against, bundle: Bundle, session: TorchSession) -> None:
+    """A dump that holds four times w, and outputs of a model that was fed a quaternion."""
+    given = probe_inputs(bundle, 1)
+    arrays = dump_arrays(bundle, session, with_rotation(given, CanBusRotation.QUATERNION))
+    [held] = with_rotation(given, CanBusRotation.SCALAR)
+    arrays["f0.in.img_metas_can_bus"] = held["img_metas_can_bus"]
+    with pytest.raises(CheckFailed, match=r"another setting .* holds the rotation in scalar form, but was fed in quat"):
+        against(lambda old: replaced(old, arrays))
+
+
+def test_cameras_in_another_order(against: Against, bundle: Bundle, session: TorchSession) -> None:
+    """They are known by where they look."""
+    [frame] = probe_inputs(bundle, 1)
+    named, shuffled = [0, 5, 1, 3, 2, 4], [1, 0, 2, 3, 4, 5]
+    for name in ("img", "img_metas_lidar2img"):
+        frame[name] = frame[name][named]
+    arrays = dump_arrays(bundle, session, [frame])
+    for name in ("img", "img_metas_lidar2img"):
+        arrays[f"f0.in.{name}"] = frame[name][shuffled]
+    message = "another setting .* its inputs have the cameras in the order CAM_FRONT_RIGHT, CAM_FRONT, CAM_FRONT_LEFT, "
+    with pytest.raises(CheckFailed, match=message):
+        against(lambda old: replaced(old, arrays))
+
+
+def test_yaws_of_the_other_convention(against: Against, bundle: Bundle) -> None:
+    def turn(arrays: Arrays) -> None:
+        boxes = arrays["f0.out.bboxes_dict_bboxes"].copy()
+        boxes[:, 6] = -boxes[:, 6] - np.pi / 2
+        arrays["f0.out.bboxes_dict_bboxes"] = boxes
+
+    with pytest.raises(CheckFailed, match="its yaws are those of yaw_convention heading: convert again with --yaw-con"):
+        against(turn, length=1)
+
+
 @pytest.fixture
 def frames(tmp_path: Path) -> Path:
     """The frames that `prepared` holds, as a folder."""
