@@ -17,10 +17,10 @@ if [ ! -f "$venv/.installed" ]; then
     "${PYTHON:-python3.11}" -m venv --clear "$venv"
     pip() { "$venv/bin/pip" install --quiet --disable-pip-version-check "$@"; }
     # mmcv's and trimesh's code wants pkg_resources, which younger setuptools lack; mmdet3d's setup.py wants torch.
-    pip "${TORCH:-torch==2.13.0}" 'numpy==1.26.4' 'networkx==2.8.8' 'setuptools<70' wheel
-    pip 'setuptools<70' addict 'yapf==0.32.0' terminaltables prettytable pycocotools plyfile 'trimesh==2.35.39' numba scikit-image six \
-        opencv-python-headless matplotlib scipy pillow pyyaml pyquaternion shapely cachetools descartes pandas tqdm \
-        scikit-learn fire jsonschema
+    pip "${TORCH:-torch==2.13.0}" 'networkx==2.8.8' 'setuptools<81' wheel
+    pip 'setuptools<81' addict 'yapf==0.32.0' terminaltables prettytable pycocotools plyfile 'trimesh==2.35.39' \
+        numba scikit-image six opencv-python-headless matplotlib scipy pillow pyyaml pyquaternion shapely cachetools \
+        descartes pandas tqdm scikit-learn fire jsonschema
     # These two ask for packages too old for this Python.
     pip --no-deps nuscenes-devkit lyft_dataset_sdk
     # By its name mmcv-full comes with operators only; mmcv without them is the same Python code.

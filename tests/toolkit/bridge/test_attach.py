@@ -170,6 +170,13 @@ def test_a_quaternion_is_told_from_its_scalar_part(bridge: ModuleType) -> None:
     assert bridge._rotation([np.array([0.1, 0.2, 0.3, 0.4])]) is None
 
 
+def test_the_yaw_is_told_by_the_labels_or_the_tree(bridge: ModuleType) -> None:
+    assert bridge.yaw_convention("UniAD v2.0", None) == "heading"
+    assert bridge.yaw_convention("UniAD-tiny", "data/infos/infos_train_uniad2.0.pkl") == "heading"
+    assert bridge.yaw_convention("UniAD v1", "data/infos/infos_train.pkl") == "clockwise"
+    assert bridge.yaw_convention(None, None) is None
+
+
 def test_half_precision_is_refused_unless_asked_for(bridge: ModuleType, tmp_path: Path) -> None:
     model, path = SmallUniAD(), tmp_path / "dump.npz"
     model.seg_head.fp16_enabled = True

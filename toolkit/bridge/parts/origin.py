@@ -29,6 +29,7 @@ def origin_of(model: Any, config: Any, checkpoint: str | None, fp16: bool) -> di
     modules = ("numpy", "torch", "mmcv", "mmdet", "mmdet3d")
     versions = {name: getattr(sys.modules.get(name), "__version__", None) for name in modules}
     tree = _tree(model, versions["mmdet3d"])
+    infos = _infos(config)
     tracker = getattr(model, "track_base", None)
     return {
         "format": FORMAT,
@@ -47,8 +48,22 @@ def origin_of(model: Any, config: Any, checkpoint: str | None, fp16: bool) -> di
         "filter_score_thresh": getattr(tracker, "filter_score_thresh", None),
         "miss_tolerance": getattr(tracker, "miss_tolerance", None),
         "use_col_optim": getattr(getattr(model, "planning_head", None), "use_col_optim", None),
-        "yaw_convention": None if tree is None else "heading" if tree == "UniAD v2.0" else "clockwise",
+        "infos": infos,
+        "yaw_convention": yaw_convention(tree, infos),
     }
+
+
+def yaw_convention(tree: str | None, infos: str | None) -> str | None:
+    """What a box's yaw means: the heading in what UniAD v2.0 prepares, clockwise from -y before it."""
+    if tree == "UniAD v2.0" or "uniad2.0" in os.path.basename(infos or ""):
+        return "heading"
+    return None if tree is None else "clockwise"
+
+
+def _infos(config: Any) -> str | None:
+    """The file of the training's labels."""
+    part = {} if config is None else (config.get("data") or {}).get("train") or {}
+    return part.get("ann_file") if isinstance(part, dict) else None
 
 
 def of_command_line(suffix: str) -> str | None:
