@@ -7,6 +7,7 @@ refined layer by layer; what guides a layer is the mode's current goal, the last
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,17 @@ class Scene:
     """bool [agents]."""
     lanes: Tensor
     """[lanes, C] embedding plus position."""
+
+
+class ModeStates(NamedTuple):
+    """What one layer gives for every mode of every agent."""
+
+    query: Tensor
+    """[agents, modes, C]"""
+    path: Tensor
+    """[agents, modes, steps, 2], metres relative to the box centre along the LiDAR axes"""
+    steps: Tensor
+    """[agents, modes, steps, 5], of which `path` sums the first two; the others before their activations"""
 
 
 class MotionFormer(nn.Module):
@@ -109,7 +121,7 @@ class MotionHead(nn.Module):
         self.traj_reg_branches = nn.ModuleList(
             [mlp(dims, dims, dims, motion.steps * TRAJECTORY_FEATURES) for _ in range(motion.layers)]
         )
-        # Only the last layer's classification is read; the others only exist in the checkpoint.
+        # Only training reads the classification of layers before the last one.
         self.traj_cls_branches = nn.ModuleList([normed_mlp(dims, 1) for _ in range(motion.layers)])
         # Only exists in the checkpoint.
         self.layer_track_query_fuser = nn.Sequential(
@@ -129,10 +141,31 @@ class MotionHead(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Forecast all agents.
 
+        Arguments as for `decode` -> trajectories [agents, modes, steps, 5], log-probabilities [agents, modes], queries
+        [agents, modes, C] and agent positions [agents, C].
+        """
+        layers, position = self.decode(bev, embedding, center, yaw, label, valid, lane_query, lane_query_position)
+        return trajectories(layers[-1]), self.log_probabilities(-1, layers[-1]), layers[-1].query, position
+
+    def decode(
+        self,
+        bev: Tensor,
+        embedding: Tensor,
+        center: Tensor,
+        yaw: Tensor,
+        label: Tensor,
+        valid: Tensor,
+        lane_query: Tensor,
+        lane_query_position: Tensor,
+    ) -> tuple[list[ModeStates], Tensor]:
+        """What every layer gives, and the agents' positions [agents, C].
+
         bev [cells, C]; embedding [agents, C]; center [agents, 3] metres in the LiDAR frame; yaw [agents] radians;
-        label [agents] int32; valid [agents] bool; lane_query and lane_query_position [lanes, C] ->
-        trajectories [agents, modes, steps, 5], log-probabilities [agents, modes], queries [agents, modes, C] and
-        agent positions [agents, C]. Rows that are not valid may hold anything; they come out finite.
+        label [agents] int32; valid [agents] bool; lane_query and lane_query_position [lanes, C]. Rows that are not
+        valid may hold anything; they come out finite.
+
+        In training, where layers look and the goals that they start from have no gradient, except that the first
+        layer's depend on where the network sees the agents.
         """
         embedding = torch.where(valid.unsqueeze(-1), embedding, 0)
         center = torch.where(valid.unsqueeze(-1), center[:, :2], 0)
@@ -152,17 +185,25 @@ class MotionHead(nn.Module):
         static = dynamic[0] + offset_goal + self.learned_intention(group)
 
         query = torch.zeros_like(static)
+        layers = []
         for layer, regress in enumerate(self.traj_reg_branches):
             if layer > 0:
-                dynamic = self.embed_goals(goal @ rotation, goal, goal + center)
-            query = self.motionformer(layer, query, static, dynamic, goal + center, scene)
+                dynamic = self.embed_goals(*map(self.constant, (goal @ rotation, goal, goal + center)))
+            query = self.motionformer(layer, query, static, dynamic, self.constant(goal + center), scene)
             steps = regress(query).unflatten(-1, (-1, TRAJECTORY_FEATURES))
             path = steps[..., :2].cumsum(-2)
             goal = path[..., -1, :]
+            layers.append(ModeStates(query, path, steps))
+        return layers, position
 
-        trajectories = torch.cat((path, steps[..., 2:4].exp(), steps[..., 4:].tanh()), -1)
-        log_probs = self.traj_cls_branches[-1](query).squeeze(-1).log_softmax(-1)
-        return trajectories, log_probs, query, position
+    def constant(self, x: Tensor) -> Tensor:
+        """x without gradient in training."""
+        return x.detach() if self.training else x
+
+    def log_probabilities(self, layer: int, states: ModeStates) -> Tensor:
+        """Of a layer's modes, [agents, modes]."""
+        log_probs: Tensor = self.traj_cls_branches[layer](states.query).squeeze(-1).log_softmax(-1)
+        return log_probs
 
     def encode(self, metres: Tensor) -> Tensor:
         """[..., 2] metres -> sinusoidal features [..., C]."""
@@ -209,6 +250,11 @@ class Motion(nn.Module):
             bev, agent_embedding, agent_center, agent_yaw, agent_label, agent_valid, lane_query, lane_query_position
         )
         return forecast
+
+
+def trajectories(states: ModeStates) -> Tensor:
+    """A layer's trajectories [agents, modes, steps, 5]: x, y, both deviations and the correlation of every step."""
+    return torch.cat((states.path, states.steps[..., 2:4].exp(), states.steps[..., 4:].tanh()), -1)
 
 
 def rotation_matrices(angle: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from toolkit.config.model import ModelConfig
     from toolkit.evaluation.metric import Metric
+    from toolkit.training.spec import Training
 
 SIZES = (
     rows("number of motion.class_groups x motion.modes", lambda c: len(c.motion.class_groups) * c.motion.modes,
@@ -55,6 +56,13 @@ def build(config: ModelConfig) -> nn.Module:
     from plugins.motion.model import Motion
 
     return Motion(config)
+
+
+def training() -> Training:
+    """How motion is trained."""
+    from plugins.motion.training import TRAINING
+
+    return TRAINING
 
 
 SUBMODULE = Submodule(
@@ -105,6 +113,7 @@ SUBMODULE = Submodule(
         ),
     ),
     build=build,
+    training=training,
     interpretation=INTERPRETATION,
     sizes=SIZES,
     faults=faults,

@@ -6,6 +6,8 @@ they may belong to, and the instances are read out of the decoded state by a dot
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -60,6 +62,17 @@ class PixelDecoder(nn.Module):
         self.post_norm = nn.LayerNorm(dims)
 
 
+class CarriedState(NamedTuple):
+    """What one step gives."""
+
+    state: Tensor
+    """[1, C, h, w]"""
+    logits: Tensor
+    """[P, A], of the masks of the instances by which the step's pixels attended to them"""
+    size: torch.Size
+    """The sides of the grid of these pixels"""
+
+
 class OccupancyHead(nn.Module):
     """Occupancy of the vehicle classes on the occupancy grid, now and `steps` - 1 steps ahead."""
 
@@ -103,7 +116,7 @@ class OccupancyHead(nn.Module):
         query = self.instance_query(motion_query, embedding, position)
         # Rows without an instance may hold anything: zeros keep them finite through every matrix product.
         query = torch.where(vehicle.unsqueeze(-1), query, 0.0)
-        instance_queries = torch.stack([mlp(query) for mlp in self.temporal_mlps])
+        instance_queries = self.queries_of_steps(query)
         mask_queries = self.temporal_mlp_for_mask(instance_queries)
         states = self.future_states(self.base_state(bev), instance_queries, mask_queries, vehicle)
         logits = self.instance_logits(states, mask_queries)
@@ -121,6 +134,10 @@ class OccupancyHead(nn.Module):
         out: Tensor = self.multi_query_fuser(torch.cat((intention, embedding, position), -1))
         return out
 
+    def queries_of_steps(self, query: Tensor) -> Tensor:
+        """Instances [A, C] as each step asks for them, [T, A, C]."""
+        return torch.stack([mlp(query) for mlp in self.temporal_mlps])
+
     def base_state(self, bev: Tensor) -> Tensor:
         """BEV features [cells, C] -> coarse scene state [1, C, H/4, W/4], rounded up."""
         image = bev.transpose(0, 1).view(1, -1, *self.grid)
@@ -132,15 +149,20 @@ class OccupancyHead(nn.Module):
 
         instances and mask_queries [T, A, C]; vehicle [A] bool.
         """
-        states = []
+        return torch.cat([step.state for step in self.carry(state, instances, mask_queries, vehicle)])
+
+    def carry(self, state: Tensor, instances: Tensor, mask_queries: Tensor, vehicle: Tensor) -> list[CarriedState]:
+        """What every step gives; arguments as for `future_states`."""
+        carried = []
         for step, layer in enumerate(self.transformer_decoder.layers):
             coarse = self.downscale_convs[step](state)
             pixels = coarse[0].flatten(1).transpose(0, 1)
-            attended = self.attended_instances(pixels @ mask_queries[step].transpose(0, 1), vehicle)
+            logits = pixels @ mask_queries[step].transpose(0, 1)
+            attended = self.attended_instances(logits, vehicle)
             pixels = layer(pixels, instances[step], attended)
             state = self.upsample_adds[step](pixels.transpose(0, 1).view(coarse.shape), state)
-            states.append(state)
-        return torch.cat(states)
+            carried.append(CarriedState(state, logits, coarse.shape[-2:]))
+        return carried
 
     def attended_instances(self, logits: Tensor, vehicle: Tensor) -> Tensor:
         """Instances that a pixel attends to, [P, A] bool: those on it, or every vehicle if there are none.
@@ -156,8 +178,11 @@ class OccupancyHead(nn.Module):
         """Read every instance out of the decoded states: [T, C, h, w] and [T, A, C] -> [A, T, H, W]."""
         decoded = self.dense_decoder(states)
         logits = self.query_to_occ_feat(mask_queries) @ decoded.flatten(2)
-        logits = logits.unflatten(-1, decoded.shape[-2:])
-        return interpolate(logits, self.grid, mode="bilinear", align_corners=False).transpose(0, 1)
+        return self.on_grid(logits.unflatten(-1, decoded.shape[-2:])).transpose(0, 1)
+
+    def on_grid(self, masks: Tensor) -> Tensor:
+        """Masks [T, A, h, w] of any resolution -> [T, A, H, W]."""
+        return interpolate(masks, self.grid, mode="bilinear", align_corners=False)
 
 
 class Occupancy(nn.Module):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from toolkit.config.model import ModelConfig
     from toolkit.evaluation.metric import Metric
+    from toolkit.training.spec import Training
 
 
 def faults(config: ModelConfig) -> Iterator[str]:
@@ -31,6 +32,13 @@ def build(config: ModelConfig) -> nn.Module:
     from plugins.occupancy.model import Occupancy
 
     return Occupancy(config)
+
+
+def training() -> Training:
+    """How occupancy is trained."""
+    from plugins.occupancy.training import TRAINING
+
+    return TRAINING
 
 
 SUBMODULE = Submodule(
@@ -80,6 +88,7 @@ SUBMODULE = Submodule(
     ),
     results=("occupancy", "occupancy_scores", "instance_occupancy", "occupancy_instances"),
     build=build,
+    training=training,
     interpretation=INTERPRETATION,
     sizes=(layers("occupancy.steps", lambda c: c.occupancy.steps, "occ_head.temporal_mlps."),),
     faults=faults,

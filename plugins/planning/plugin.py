@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from toolkit.config.model import ModelConfig
     from toolkit.evaluation.metric import Metric
     from toolkit.runtime.results import FrameResult
+    from toolkit.training.spec import Training
 
 ADAPTER = "planning_head.bev_adapter."
 SIZES = (
@@ -39,6 +40,13 @@ def build(config: ModelConfig) -> nn.Module:
     from plugins.planning.model import Planning
 
     return Planning(config)
+
+
+def training() -> Training:
+    """How the planner is trained."""
+    from plugins.planning.training import TRAINING
+
+    return TRAINING
 
 
 def optimised(result: FrameResult) -> FrameResult:
@@ -68,6 +76,7 @@ SUBMODULE = Submodule(
         ),
     ),
     build=build,
+    training=training,
     interpretation=INTERPRETATION,
     sizes=SIZES,
     unfit=unfit,
