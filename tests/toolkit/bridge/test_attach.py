@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from tests.toolkit.bridge.small_uniad import QUERIES, STEPS, SmallUniAD, small_batch
+from toolkit.config.model import CanBusRotation
+from toolkit.reference_interface.dump import read_dump
 from toolkit.reference_interface.replay import read_inputs
 
 TRACKS = {"prev_track_intances0_out": "query", "prev_track_intances5_out": "disappear_time"}
@@ -117,7 +119,14 @@ def test_inputs_are_those_of_the_network(recorded: Path) -> None:
 
 
 def test_the_toolkit_reads_it(recorded: Path) -> None:
-    assert len(read_inputs(recorded)) == 4
+    """And what it says of itself."""
+    read = read_dump(recorded)
+    assert (len(read.inputs), len(read.outputs)) == (4, 4)
+    assert read.samples == tuple(f"sample {number}" for number in range(4))
+    assert read.origin.versions["torch"] == torch.__version__
+    assert (read.origin.score_thresh, read.origin.tf32, read.origin.fp16) == (0.4, False, False)
+    assert read.origin.cameras == ("CAM_FRONT", "CAM_FRONT_RIGHT")
+    assert read.origin.can_bus_rotation is CanBusRotation.SCALAR
 
 
 def test_a_dump_may_begin_midway(bridge: ModuleType, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from tests.toolkit.bridge.small_uniad import SmallUniAD, small_clip
+from toolkit.config.model import ImageConfig, ModelConfig
+from toolkit.training.clip_file import read_clip
 
 
 @pytest.fixture
@@ -58,6 +60,16 @@ def test_the_clip_is_as_it_was_given(bridge: ModuleType, model: SmallUniAD, tmp_
     assert (clip["gt_bboxes_3d.2"] == 2).all()
     np.testing.assert_allclose(clip["timestamp"], [0, 0.5, 1], atol=1e-6)
     assert len(clip["gt_future_boxes.4"]) == 4
+
+
+def test_the_toolkit_reads_the_clip(bridge: ModuleType, model: SmallUniAD, tmp_path: Path) -> None:
+    bridge.dump_losses(model, small_clip(), str(tmp_path / "losses.json"))
+    size = {"source_width": 4, "source_height": 4, "scale": 1.0, "pad_multiple": 4}
+    image = ImageConfig(cameras=("CAM_FRONT", "CAM_FRONT_RIGHT"), **size)  # type: ignore[arg-type]
+    clip = read_clip(tmp_path / "losses.npz", ModelConfig(image=image), torch.float32)
+    assert len(clip.frames) == 3
+    assert float(clip.frames[1].inputs["timestamp"]) == pytest.approx(0.5, abs=1e-6)
+    assert "gt_fut_traj" in clip.frames[-1].truth
 
 
 def test_nothing_is_drawn(bridge: ModuleType, model: SmallUniAD, tmp_path: Path) -> None:
