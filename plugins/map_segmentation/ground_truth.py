@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,8 +22,10 @@ from plugins.map_segmentation.vector_map import (
     polygon_parts,
     polylines,
 )  # fmt: skip
+from toolkit.config.model import ModelConfig
 from toolkit.data.frames import Float64Array
 from toolkit.data.ground_truth import AnnotatedScene, Gap, GroundTruth
+from toolkit.training.spec import FrameTruth
 
 DRIVABLE = len(KINDS)
 """The label of the drivable area, after those of the kinds of lines."""
@@ -68,6 +71,23 @@ def true_map(
     yaw = float(np.arctan2(-to_global[0, 1], to_global[0, 0]))
     area = drivable_area(road.around(DRIVABLE_LAYER, lidar[:2], yaw), size)
     return _with_boxes(np.append(lines.labels, DRIVABLE), np.concatenate((lines.masks, area[None])))
+
+
+def map_truth(truth: GroundTruth, config: ModelConfig) -> FrameTruth:
+    """What the map is trained on in a clip's last frame: labels, boxes and masks of the elements of the true map."""
+    roads: dict[str | None, RoadMap | None] = {}
+
+    def of_frame(scene: AnnotatedScene, index: int, *, last: bool) -> Mapping[str, NDArray[Any]] | Gap:
+        if not last:
+            return {}
+        if scene.location not in roads:
+            roads[scene.location] = road_map(truth, scene.location)
+        found = true_map(scene, index, roads[scene.location], size=config.bev.height)
+        if isinstance(found, Gap):
+            return found
+        return {"gt_lane_labels": found.labels, "gt_lane_bboxes": found.boxes, "gt_lane_masks": found.masks}
+
+    return of_frame
 
 
 def rasterize(lines: Sequence[Polyline], size: int, thickness: int) -> TrueMap:

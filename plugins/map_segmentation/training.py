@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from plugins.map_segmentation.ground_truth import map_truth
 from plugins.map_segmentation.losses import stuff_class_loss, stuff_mask_loss, thing_losses, thing_mask_loss
 from plugins.map_segmentation.mask_head import MaskBlock, MaskHead
 from plugins.map_segmentation.matching import MapTruth, match_masks, match_things, split_truth
@@ -87,4 +88,4 @@ def all_masks(
     return blocks, masks.scores(outputs[-1].query, memory, position).view(-1, *head.spatial_shape)
 
 
-TRAINING = Training(step)
+TRAINING = Training(step, truth=map_truth)

@@ -5,14 +5,18 @@ Paths follow nuScenes' prediction helper: at most two positions a second, none l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.config.model import ModelConfig
 from toolkit.data.frames import Float64Array
-from toolkit.data.ground_truth import AnnotatedFrame, AnnotatedScene, Gap, Objects
+from toolkit.data.ground_truth import AnnotatedFrame, AnnotatedScene, Gap, GroundTruth, Objects
+from toolkit.training.objects import trained_objects
+from toolkit.training.spec import FrameTruth
 
 FUTURE_STEPS, PAST_STEPS, STEPS_OF_FUTURE_IN_PAST = 12, 4, 4
 FUTURE_END, PAST_END = 6_150_000, 2_150_000
@@ -83,6 +87,25 @@ def ego_path(scene: AnnotatedScene, index: int) -> EgoPath:
         future[step] = _rotation(np.pi / 2 - now.yaw) @ (frame.ego2global.translation - now.translation)[:2]
         mask[step] = 1
     return EgoPath(future, mask, _ego_velocity(scene, index))
+
+
+def motion_truth(truth: GroundTruth, config: ModelConfig) -> FrameTruth:
+    """What the forecast is trained on in a clip's last frame; see `frame_truth`."""
+    return lambda scene, index, *, last: frame_truth(scene, index, config) if last else {}
+
+
+def frame_truth(scene: AnnotatedScene, index: int, config: ModelConfig) -> Mapping[str, NDArray[Any]] | Gap:
+    """Futures of the trained objects in their order, in the LiDAR frame, and the ego's in its own, with masks."""
+    paths, objects = agent_paths(scene, index), scene.frames[index].objects
+    if isinstance(paths, Gap) or objects is None:
+        return paths if isinstance(paths, Gap) else Gap(scene.frames[index].token, "annotations")
+    rows, ego, steps = trained_objects(objects, config), ego_path(scene, index), config.motion.steps
+    return {
+        "gt_fut_traj": paths.future[rows, :steps],
+        "gt_fut_traj_mask": paths.future_mask[rows, :steps],
+        "gt_sdc_fut_traj": ego.future[None, :steps],
+        "gt_sdc_fut_traj_mask": ego.mask[None, :steps],
+    }
 
 
 def _ego_velocity(scene: AnnotatedScene, index: int) -> Float64Array:

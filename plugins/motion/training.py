@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from plugins.motion.ground_truth import motion_truth
 from plugins.motion.losses import motion_losses
 from plugins.motion.model import Motion, MotionHead, trajectories
 from plugins.motion.targets import motion_targets
@@ -42,4 +43,4 @@ def agent_boxes(tensors: Tensors) -> Tensor:
     return torch.cat((center, coded[:, [2, 3, 5]].exp(), yaw[:, None], coded[:, 8:]), -1)
 
 
-TRAINING = Training(step, stages=(2,), options={SMOOTHED: True})
+TRAINING = Training(step, truth=motion_truth, stages=(2,), options={SMOOTHED: True})

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.config.model import ModelConfig
 from toolkit.data.frames import Float64Array
-from toolkit.data.ground_truth import AnnotatedFrame, AnnotatedScene, Gap, Objects
+from toolkit.data.ground_truth import AnnotatedFrame, AnnotatedScene, Gap, GroundTruth, Objects
 from toolkit.data.standpoint import seen_from, turned
+from toolkit.training.spec import FrameTruth
 
 VEHICLES = ("car", "bus", "construction_vehicle", "bicycle", "motorcycle", "truck", "trailer")
 """Pedestrians never count."""
@@ -61,6 +64,23 @@ def instance_grids(
     judged = known[: PAST + 1 + JUDGED_FUTURE].all()
     gap = None if judged else Gap(now.token, "some of two key frames before and four after")
     return InstanceGrids(instances, known, gap)
+
+
+def occupancy_truth(truth: GroundTruth, config: ModelConfig) -> FrameTruth:
+    """What the forecast is trained on in a clip's last frame; see `frame_truth`."""
+    return lambda scene, index, *, last: frame_truth(scene, index, config) if last else {}
+
+
+def frame_truth(scene: AnnotatedScene, index: int, config: ModelConfig) -> Mapping[str, NDArray[Any]] | Gap:
+    """Which vehicle is in which cell, by one more than its number, and which key frames exist."""
+    grids = instance_grids(scene, index, size=config.bev.height, cell_metres=config.occupancy.cell_metres)
+    if isinstance(grids, Gap):
+        return grids
+    return {
+        "gt_segmentation": grids.segmentation[None].astype(np.int64),
+        "gt_instance": grids.instances[None].astype(np.int64),
+        "gt_occ_img_is_valid": grids.known[None],
+    }
 
 
 def _draw(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from plugins.occupancy.ground_truth import occupancy_truth
 from plugins.occupancy.losses import instance_targets, known_steps, occupancy_losses, supervised
 from plugins.occupancy.model import Occupancy, OccupancyHead
 from toolkit.training.spec import Moment, Step, Tensors, Training
@@ -68,4 +69,4 @@ def predicted(head: OccupancyHead, bev: Tensor, query: Tensor) -> tuple[Tensor, 
     return head.instance_logits(states, masks), head.on_grid(attended).transpose(0, 1)
 
 
-TRAINING = Training(step, stages=(2,))
+TRAINING = Training(step, truth=occupancy_truth, stages=(2,))

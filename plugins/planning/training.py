@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from plugins.planning.ground_truth import plan_truth
 from plugins.planning.losses import planning_losses
 from plugins.planning.model import Planning
 from toolkit.training.spec import Moment, Step, Training
@@ -24,4 +25,4 @@ def step(module: nn.Module, moment: Moment) -> Step:
     return Step({"plan": plan}, {PREFIX + name: loss for name, loss in losses.items()})
 
 
-TRAINING = Training(step, stages=(2,))
+TRAINING = Training(step, truth=plan_truth, stages=(2,))

@@ -13,6 +13,7 @@ from toolkit.config.model import ModelConfig
 from toolkit.data.ground_truth import AnnotatedScene, Gap, GroundTruth
 from toolkit.data.standpoint import EGO_BOX_BOTTOM
 from toolkit.training.objects import trained_boxes, trained_objects, yaw_of
+from toolkit.training.spec import FrameTruth
 
 EGO_SIZE = (1.73, 4.08, 1.56)
 """Width, length, height (m) of the box that stands for the ego; its bottom is below the LiDAR."""
@@ -20,9 +21,12 @@ EGO_HEADING = np.pi / 2
 EGO_CLASS = 0
 
 
-def track_truth(
-    truth: GroundTruth, scene: AnnotatedScene, index: int, config: ModelConfig, last: bool
-) -> Mapping[str, NDArray[Any]] | Gap:
+def track_truth(truth: GroundTruth, config: ModelConfig) -> FrameTruth:
+    """What tracking is trained on in a frame; see `frame_truth`."""
+    return lambda scene, index, *, last: frame_truth(scene, index, config)
+
+
+def frame_truth(scene: AnnotatedScene, index: int, config: ModelConfig) -> Mapping[str, NDArray[Any]] | Gap:
     """Boxes, classes and ids of the objects of key frame `index`, their short paths, and the ego's box and class.
 
     An id is one more than the object's number, so that none is 0.

@@ -24,7 +24,7 @@ def without_map(scenes: tuple[Located, ...]) -> GroundTruth:
 
 
 def made(located: Located, config: ModelConfig) -> Arrays:
-    found = track_truth(without_map((located,)), located.scene, located.index, config, False)
+    found = track_truth(without_map((located,)), config)(located.scene, located.index, last=False)
     assert not isinstance(found, Gap)
     return found
 
@@ -78,6 +78,6 @@ def test_a_smaller_range_keeps_fewer(golden_frames: list[Located]) -> None:
 def test_a_frame_without_annotations(golden_frames: list[Located]) -> None:
     located = golden_frames[0]
     scene = replace(located.scene, frames=tuple(replace(frame, objects=None) for frame in located.scene.frames))
-    found = track_truth(without_map((located,)), scene, located.index, ModelConfig(), False)
+    found = track_truth(without_map((located,)), ModelConfig())(scene, located.index, last=False)
     assert isinstance(found, Gap)
     assert found.what == "annotations"

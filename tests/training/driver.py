@@ -18,7 +18,7 @@ from toolkit.evaluation.metric import Figure, JudgedFrame, Measured, Metric, Ver
 from toolkit.hookspecs import hookimpl
 from toolkit.nn.losses import averaged
 from toolkit.specs import Submodule, TensorSpec
-from toolkit.training.spec import Moment, Option, Step, Training
+from toolkit.training.spec import FrameTruth, Moment, Option, Step, Training
 
 FACTS = 18
 """Entries of the vector `can_bus`."""
@@ -53,9 +53,11 @@ def step(module: nn.Module, moment: Moment) -> Step:
     return Step({"driven": driven}, losses, {"driven": driven})
 
 
-def truth(
-    truth: GroundTruth, scene: AnnotatedScene, index: int, config: ModelConfig, last: bool
-) -> Mapping[str, NDArray[Any]] | Gap:
+def truth(truth: GroundTruth, config: ModelConfig) -> FrameTruth:
+    return next_step
+
+
+def next_step(scene: AnnotatedScene, index: int, *, last: bool) -> Mapping[str, NDArray[Any]] | Gap:
     """Where the LiDAR is at the next key frame."""
     if index + 1 == len(scene.frames):
         return {"gt_step": np.zeros(2, np.float32)}
@@ -86,7 +88,7 @@ DRIVER = Submodule(
 
 def measure(frame: JudgedFrame) -> float:
     """How far the step is off, in metres."""
-    moved = truth(GroundTruth((), lambda location, names: None), frame.scene, frame.index, ModelConfig(), True)
+    moved = next_step(frame.scene, frame.index, last=True)
     assert not isinstance(moved, Gap)
     return float(np.linalg.norm(frame.result.further["driven"] - moved["gt_step"]))
 

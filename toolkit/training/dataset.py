@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from toolkit.config.model import ModelConfig
 from toolkit.data.frames import Frame
-from toolkit.data.ground_truth import AnnotatedScene, Gap, GroundTruth
+from toolkit.data.ground_truth import AnnotatedScene, Gap
 from toolkit.data.preprocess import frame_inputs, load_image, normalised
 from toolkit.data.source_kind import FrameSourceKind
 from toolkit.data.sources import open_frames, open_ground_truth
@@ -23,7 +23,7 @@ from toolkit.text import shown
 from toolkit.training.augmentation import distort
 from toolkit.training.clip import Clip, ClipFrame
 from toolkit.training.clips import Place
-from toolkit.training.spec import Training
+from toolkit.training.spec import FrameTruth
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,13 @@ class DatasetClips:
     def __init__(
         self,
         queues: Sequence[Sequence[_Moment]],
-        truth: GroundTruth,
-        trained: Mapping[str, Training],
+        truths: Sequence[FrameTruth],
         config: ModelConfig,
         seed: int,
         *,
         distorted: bool,
     ) -> None:
-        self._queues, self._truth, self._trained, self._config = queues, truth, trained, config
+        self._queues, self._truths, self._config = queues, truths, config
         self._seed, self._distorted = seed, distorted
 
     def __len__(self) -> int:
@@ -85,12 +84,11 @@ class DatasetClips:
 
     def _ground_truth(self, moment: _Moment, *, last: bool) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {}
-        for training in self._trained.values():
-            if training.truth is not None:
-                known = training.truth(self._truth, moment.scene, moment.index, self._config, last)
-                if isinstance(known, Gap):  # looked for before
-                    raise InputError(f"frame {moment.frame.name} lacks {known.what}")
-                arrays |= known
+        for truth in self._truths:
+            known = truth(moment.scene, moment.index, last=last)
+            if isinstance(known, Gap):  # not so in the scene's last frame, which was looked at before
+                raise InputError(f"frame {moment.frame.name} lacks {known.what}; leave its scene out")
+            arrays |= known
         return arrays
 
 
@@ -110,12 +108,13 @@ def open_clips(
     """
     truth = open_ground_truth(address, kinds)
     frames = {_token(frame): frame for frame in open_frames(address, config.image, kinds)}
-    trained = {each.name: each.training() for each in submodules if each.training is not None}
+    trained = [each.training() for each in submodules if each.training is not None]
+    truths = [training.truth(truth, config) for training in trained if training.truth is not None]
     gaps: Counter[str] = Counter()
     queues: list[list[_Moment]] = []
     for scene in truth.scenes:
         found = [queue for queue in _queues(scene, frames, length) if _is_annotated(queue)]
-        lacking = _lacking(found[-1][-1], truth, trained, config) if found else "key frames in a row with annotations"
+        lacking = _lacking(found[-1][-1], truths) if found else "key frames in a row with annotations"
         if lacking is None:
             queues += found
         else:
@@ -126,7 +125,7 @@ def open_clips(
             f"{shown(address)}: there is no clip to train on; a clip has {length} key frames in a row with ground "
             f"truth, but of {len(truth.scenes)} scenes {missing or 'none has frames'}"
         )
-    return DatasetClips(queues, truth, trained, config, seed, distorted=distorted)
+    return DatasetClips(queues, truths, config, seed, distorted=distorted)
 
 
 def _token(frame: Frame) -> str:
@@ -145,14 +144,10 @@ def _is_annotated(queue: Sequence[_Moment]) -> bool:
     return all(moment.scene.frames[moment.index].objects is not None for moment in queue)
 
 
-def _lacking(moment: _Moment, truth: GroundTruth, trained: Mapping[str, Training], config: ModelConfig) -> str | None:
+def _lacking(moment: _Moment, truths: Sequence[FrameTruth]) -> str | None:
     """What a scene lacks that some submodule is trained on, going by one of its frames; None if nothing."""
-    for training in trained.values():
-        if training.truth is not None:
-            known = training.truth(truth, moment.scene, moment.index, config, True)
-            if isinstance(known, Gap):
-                return known.what
-    return None
+    found = (truth(moment.scene, moment.index, last=True) for truth in truths)
+    return next((known.what for known in found if isinstance(known, Gap)), None)
 
 
 def _tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:

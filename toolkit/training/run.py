@@ -107,9 +107,12 @@ class _State:
     random_state: Tensor
 
     def save(self, path: Path) -> None:
+        """Write a checkpoint; as in the reference's, assets are no part of it."""
         config = asdict(self.run.config)
+        network = self.model.network
+        assets = {asset.key for submodule in network.graph.submodules for asset in submodule.assets}
         with stops_held():
-            weights = self.model.network.weights()
+            weights = {key: value for key, value in network.weights().items() if key not in assets}
             save_checkpoint(path, weights, self.optimiser.state_dict(), self.position, self.random_state, config)
 
 

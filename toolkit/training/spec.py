@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 STAGES = (1, 2)
 Option = bool | float
 Tensors = Mapping[str, Tensor]
+
+
+class FrameTruth(Protocol):
+    """What a submodule is trained on in key frame `index` of a scene: arrays by name, or what the data set lacks.
+
+    `last` as in `Moment`.
+    """
+
+    def __call__(self, scene: AnnotatedScene, index: int, *, last: bool) -> Mapping[str, NDArray[Any]] | Gap: ...
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,8 @@ class Step:
 class Training:
     """How a submodule is trained, in the `stages` in which the network has it.
 
-    `step(module, moment)` carries out one frame. `truth(truth, scene, index, config, last)` makes the arrays of
-    `Moment.truth` of key frame `index` of a scene, or says what the data set lacks; `last` as in `Moment`.
+    `step(module, moment)` carries out one frame. `truth(truth, config)` gives what makes the arrays of
+    `Moment.truth` of a frame; what it needs of the data set as a whole, such as maps, it looks up once.
     `prepare(module, stage, options)` freezes what the stage does not train, and sets what of it stays in evaluation
     mode; it is asked whenever the network has been set to training mode.
 
@@ -65,9 +74,7 @@ class Training:
     """
 
     step: Callable[[nn.Module, Moment], Step]
-    truth: Callable[[GroundTruth, AnnotatedScene, int, ModelConfig, bool], Mapping[str, NDArray[Any]] | Gap] | None = (
-        None
-    )
+    truth: Callable[[GroundTruth, ModelConfig], FrameTruth] | None = None
     prepare: Callable[[nn.Module, int, Mapping[str, Option]], None] | None = None
     stages: tuple[int, ...] = STAGES
     history: bool = False
