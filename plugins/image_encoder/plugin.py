@@ -69,7 +69,8 @@ SUBMODULE = Submodule(
             "image_features",
             ("cameras", "embed", "feature_height", "feature_width"),
             "float32",
-            "one feature map per camera, in the camera order of the config; a cell covers 32x32 image pixels",
+            "one feature map per camera, in the camera order of the config; those of several levels as one row of "
+            "cells, finest first",
             tolerance=Tolerance(norm=1e-4),
         ),
     ),
