@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.console import console, print_warning, print_written, step
+from toolkit.demo.variant import Variant
 from toolkit.hookspecs import hookimpl
 
 
@@ -20,6 +21,9 @@ def uniad_commands(app: typer.Typer) -> None:
 def demo_command(
     context: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("demo"),
+    model: Annotated[
+        Variant, typer.Option(help="UniAD-tiny, or UniAD-base with smaller pictures and fewer cells.")
+    ] = Variant.TINY,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
     """Make pseudo-trained weights and a synthetic drive, convert, run on ONNX Runtime, evaluate, film and report.
@@ -30,12 +34,15 @@ def demo_command(
     """
     from toolkit.demo.demo import run_demo
 
-    summary = run_demo(output, context.obj, force=force, progress=step, warn=print_warning)
+    summary = run_demo(output, context.obj, variant=model, force=force, progress=step, warn=print_warning)
     console.print()
     for what, path in summary.written.items():
         print_written(path, what)
     console.print(f"\n{summary.frames} frames, {summary.boxes} boxes; convert your own checkpoint next:")
+    checkpoint = (
+        "CHECKPOINT.pth" if model is Variant.TINY else "uniad_base_e2e.pth --config configs/uniad_base_stage2.toml"
+    )
     console.print(
-        "  uniad-toolkit convert CHECKPOINT.pth --motion-anchors motion_anchor_infos_mode6.pkl -o bundle",
+        f"  uniad-toolkit convert {checkpoint} --motion-anchors motion_anchor_infos_mode6.pkl -o bundle",
         soft_wrap=True,
     )

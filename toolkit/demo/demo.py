@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.bundle import Bundle
-from toolkit.config.model import ModelConfig
 from toolkit.conversion.convert import convert
 from toolkit.conversion.prepare import Progress
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.frames import Frame
 from toolkit.data.stage_clock import Stage, StageClock
+from toolkit.demo.demonstration import demonstration
 from toolkit.demo.pseudo_weights import ASSET, CHECKPOINT, write_pseudo_weights
+from toolkit.demo.variant import Variant
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.errors import InputError
 from toolkit.evaluation.evaluation_file import EVALUATION, SUBMISSION, write_evaluation
@@ -31,13 +32,11 @@ from toolkit.runtime.sequence import run_sequence
 from toolkit.specs import Submodule
 from toolkit.storage.claims import claim_folder
 from toolkit.storage.outputs import new_folder
-from toolkit.synthetic.dataset import DriveSettings
 from toolkit.synthetic.frames import drive_truth, write_drive
 from toolkit.visualize.canvas import Picture
 from toolkit.visualize.frame_picture import draw_frame, write_picture
 from toolkit.visualize.video import frame_rate, video_path, write_video
 
-DRIVE = DriveSettings(scenes=1, keyframes=8)
 _DATA = "nuscenes:dataroot"
 """The drive's address in the folder of the demonstration."""
 
@@ -52,19 +51,26 @@ class DemoSummary:
 
 
 def run_demo(
-    output: Path, plugins: PluginManager, *, force: bool, progress: Progress, warn: Callable[[str], None]
+    output: Path,
+    plugins: PluginManager,
+    *,
+    variant: Variant = Variant.TINY,
+    force: bool,
+    progress: Progress,
+    warn: Callable[[str], None],
 ) -> DemoSummary:
     """Write checkpoint, drive, bundle, results, video, evaluation and report under `output`.
 
     Without ffmpeg the video is a GIF, without nuScenes' devkit there is no evaluation, and `warn` is told. Raises
     InputError if `output` exists without `force`.
     """
-    config = ModelConfig()
+    chosen = demonstration(variant)
+    config = chosen.config
     with new_folder(claim_folder(output, "demo", force=force, inputs=plugins.files)) as folder:
         with progress("make pseudo-trained weights"):
             checkpoint, anchors = write_pseudo_weights(folder, plugins.submodules(), config)
         with progress("drive through a made-up town"):
-            write_drive(folder / "dataroot", folder / "frames", DRIVE)
+            write_drive(folder / "dataroot", folder / "frames", chosen.drive)
         bundle = convert(
             checkpoint,
             folder / "bundle",
