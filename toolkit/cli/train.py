@@ -57,6 +57,9 @@ def train_command(
     force: Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier run.")] = False,
     clip: Annotated[Path | None, typer.Option(help="Instead of --data: npz of one clip, for comparing.")] = None,
     losses: Annotated[Path | None, typer.Option(help="With --clip: JSON of its losses and gradient norms.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="With --clip: losses of another training to compare with, such as the bridge's.")
+    ] = None,
     double: Annotated[bool, typer.Option("--double", help="With --clip: compute in float64.")] = False,
 ) -> None:
     """Train a stage: tracking and map first, everything from the second on. Every epoch leaves a checkpoint.
@@ -82,11 +85,11 @@ def train_command(
     from toolkit.training.start import stage_submodules, start_network
 
     plugins = context.obj
-    if clip is not None or losses is not None or double:
+    if clip is not None or losses is not None or against is not None or double:
         if clip is None or losses is None or data is not None or output is not None or resume:
             raise InputError("--clip and --losses go together, without --data, -o and --resume")
-        given = asset_files(context, asset or ())
-        write_clip_losses(config, stage, settings or (), clip, init, given, losses, plugins, double=double)
+        given, pairs = asset_files(context, asset or ()), settings or ()
+        write_clip_losses(config, stage, pairs, clip, init, given, losses, plugins, against=against, double=double)
         return
     if data is None or output is None:
         raise InputError("give --data and -o to train, or --clip and --losses to compare")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from toolkit.cli.console import print_line, print_note, print_written, step
+from toolkit.cli.console import console, plain, print_line, print_note, print_written, step
+from toolkit.errors import CheckFailed
 from toolkit.storage.claims import claim_file
 from toolkit.storage.outputs import new_file
 
 if TYPE_CHECKING:
     from toolkit.plugin.manager import PluginManager
     from toolkit.specs import Asset
+
+SHOWN = 10
+"""Entries in the table of a comparison."""
 
 
 def write_clip_losses(
@@ -26,9 +30,13 @@ def write_clip_losses(
     losses: Path,
     plugins: PluginManager,
     *,
+    against: Path | None,
     double: bool,
 ) -> None:
-    """Compute on the CPU, without anything random, in float32 or `double` precision; no weight changes."""
+    """Compute on the CPU, without anything random, in float32 or `double` precision; no weight changes.
+
+    Raises CheckFailed if entries differ from those of the file `against`.
+    """
     import torch
 
     from toolkit.config.file import config_files, load_config
@@ -38,7 +46,7 @@ def write_clip_losses(
     from toolkit.training.settings import default_options, with_settings
     from toolkit.training.start import stage_submodules, start_network
 
-    paths = [*config_files(config), clip, init, *plugins.files, *(file for _, file in files.values())]
+    paths = [*config_files(config), clip, init, against, *plugins.files, *(file for _, file in files.values())]
     target = claim_file(losses, inputs=paths)
     model, training = load_config(config), load_training_config(config, stage)
     submodules = stage_submodules(plugins.submodules(), training.stage)
@@ -57,3 +65,30 @@ def write_clip_losses(
         work.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     print_line(f"total {found['total']}, gradient norm {found['total_grad_norm']}")
     print_written(losses, "losses")
+    if against is not None:
+        compare_and_print(found, against)
+
+
+def compare_and_print(found: Mapping[str, Any], against: Path) -> None:
+    """Print the entries that differ most. Raises CheckFailed if one differs by more than rounding."""
+    from rich.table import Column, Table
+
+    from toolkit.training.loss_comparison import TOLERANCES, beyond, compare_losses
+
+    compared = compare_losses(found, against)
+    table = Table(Column("loss", overflow="fold"), "ours", "theirs", "difference", title="the entries furthest apart")
+    for each in compared[:SHOWN]:
+        table.add_row(plain(each.name), *map(_number, (each.ours, each.theirs)), f"{each.difference:.1e}")
+    console.print(table)
+    bound = f"{TOLERANCES[found['dtype']]:.0e}"
+    failed = beyond(compared, found["dtype"])
+    if failed:
+        worst = f"{failed[0].name}: {_number(failed[0].ours)} instead of {_number(failed[0].theirs)}"
+        raise CheckFailed(
+            f"{len(failed)} of {len(compared)} losses differ from {against} by more than {bound} of them, the most {worst}"
+        )
+    print_line(f"all {len(compared)} losses are those of {against} within {bound}")
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.9g}"
