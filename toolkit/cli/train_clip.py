@@ -85,7 +85,8 @@ def compare_and_print(found: Mapping[str, Any], against: Path) -> None:
     if failed:
         worst = f"{failed[0].name}: {_number(failed[0].ours)} instead of {_number(failed[0].theirs)}"
         raise CheckFailed(
-            f"{len(failed)} of {len(compared)} losses differ from {against} by more than {bound} of them, the most {worst}"
+            f"{len(failed)} of {len(compared)} losses differ from {against} by more than {bound} of them, the most "
+            f"{worst}"
         )
     print_line(f"all {len(compared)} losses are those of {against} within {bound}")
 
