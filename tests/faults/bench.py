@@ -77,12 +77,11 @@ class Bench:
 
     def reset(self) -> None:
         """Make it possible to run the command again; its former output is there, if it can be."""
-        if self.command.repeats:
-            self.before = self.visible()
-        else:
+        if not self.command.repeats:
             for path in self.folder.iterdir():
                 if path.name != TEMPORARY and path.name not in self.command.copies:
-                    shutil.rmtree(path)
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.before = self.visible()
 
     def visible(self) -> Files:
         """What users see of the folder."""
