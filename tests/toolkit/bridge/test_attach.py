@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
 import json
 import re
@@ -172,10 +173,26 @@ def test_what_it_says_of_the_model(bridge: ModuleType, tmp_path: Path, monkeypat
     assert re.fullmatch("[0-9a-f]{40}(-dirty)?", said["commit"])
 
 
+def test_what_it_says_is_json(bridge: ModuleType, tmp_path: Path) -> None:
+    """Of paths the text, of numpy and torch the numbers, so that the last frame is not what fails."""
+    for name in ("tiny.py", "tiny.pth"):
+        (tmp_path / name).write_text(name)
+    model, path = SmallUniAD(), tmp_path / "dump.npz"
+    tracker: Any = model.track_base
+    tracker.score_thresh, tracker.filter_score_thresh = torch.tensor(0.25), np.float32(0.5)
+    tracker.miss_tolerance = np.int64(5)
+    bridge.attach(model, path, frames=1, config=tmp_path / "tiny.py", checkpoint=tmp_path / "tiny.pth")
+    drive(model, 1)
+    said = meta(path)
+    assert (said["score_thresh"], said["filter_score_thresh"], said["miss_tolerance"]) == (0.25, 0.5, 5)
+    assert (said["config"], said["checkpoint"]) == (str(tmp_path / "tiny.py"), str(tmp_path / "tiny.pth"))
+
+
 def test_a_quaternion_is_told_from_its_scalar_part(bridge: ModuleType) -> None:
     half = np.sqrt(0.5)
     assert bridge._rotation([np.array([half, 0, 0, half])]) == "quaternion"
     assert bridge._rotation([np.full(4, half)]) == "scalar"
+    assert bridge._rotation([np.full(4, 0.5)]) == "scalar"
     assert bridge._rotation([np.array([0.1, 0.2, 0.3, 0.4])]) is None
 
 
@@ -194,6 +211,19 @@ def test_half_precision_is_refused_unless_asked_for(bridge: ModuleType, tmp_path
     bridge.attach(model, str(path), frames=1, fp16=True)
     drive(model, 1)
     assert meta(path)["fp16"] is True
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_parameters_in_half_precision_are_refused_unless_asked_for(
+    bridge: ModuleType, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    model, path = SmallUniAD().to(dtype), tmp_path / "dump.npz"
+    with pytest.raises(bridge.BridgeError, match=f"query_embedding.weight is of {dtype}: leave out"):
+        bridge.attach(model, str(path))
+    bridge.attach(model, str(path), frames=1, fp16=True)
+    drive(model, 1)
+    assert meta(path)["fp16"] is True
+    assert dump(path)["f0.out.prev_track_intances0_out"].dtype == np.float32
 
 
 def test_autocast_is_refused(bridge: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +262,74 @@ def test_a_run_that_ends_early_leaves_what_it_did(
     recorder.close()
     assert "wrote 2 of 8 frames" in capsys.readouterr().out
     assert meta(path)["frames"] == 2
+
+
+def test_a_frame_that_does_not_complete_ends_the_dump(
+    bridge: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its script may go on; the frames before it are kept."""
+    model, path = SmallUniAD(), tmp_path / "dump.npz"
+    bridge.attach(model, str(path), frames=4)
+    drive(model, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(model.motion_head, "forward_test", lambda *given, **named: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            drive(model, 1, first=1)
+    drive(model, 2, first=2)
+    assert "frame 1 did not complete; the dump ends before it" in capsys.readouterr().out
+    assert meta(path)["frames"] == 1
+    assert {key.partition(".")[0] for key in dump(path)} == {"f0", "meta"}
+    assert "simple_test_track" not in vars(model)
+
+
+def test_a_full_disk_is_one_error(bridge: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left of the file, nor of the bridge in the model."""
+
+    def full(*given: Any, **named: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    model, path = SmallUniAD(), tmp_path / "dump.npz"
+    bridge.attach(model, str(path))
+    with monkeypatch.context() as patch:
+        patch.setattr(np.lib.format, "write_array", full)
+        with pytest.raises(bridge.BridgeError, match="No space left on device"):
+            drive(model, 1)
+    assert list(tmp_path.iterdir()) == []
+    assert "simple_test_track" not in vars(model)
+
+
+def test_attaching_twice_is_refused(bridge: ModuleType, tmp_path: Path) -> None:
+    """Until the first recorder is closed."""
+    model = SmallUniAD()
+    recorder = bridge.attach(model, str(tmp_path / "dump.npz"))
+    with pytest.raises(bridge.BridgeError, match="already attached; close it first"):
+        bridge.attach(model, str(tmp_path / "other.npz"))
+    recorder.close()
+    bridge.attach(model, str(tmp_path / "other.npz")).close()
+
+
+def test_outputs_that_cannot_be_are_refused_at_once(bridge: ModuleType, tmp_path: Path) -> None:
+    existing = tmp_path / "dump.npz"
+    existing.write_text("yours")
+    with pytest.raises(bridge.BridgeError, match="already exists; choose another output"):
+        bridge.attach(SmallUniAD(), str(existing))
+    with pytest.raises(bridge.BridgeError, match="it is a folder; give a file"):
+        bridge.attach(SmallUniAD(), str(tmp_path))
+    assert existing.read_text() == "yours"
+
+
+@pytest.mark.parametrize("frames", [2.5, True, "8"])
+def test_frames_are_counted_in_whole_numbers(bridge: ModuleType, tmp_path: Path, frames: Any) -> None:
+    with pytest.raises(bridge.BridgeError, match="give a whole number, 1 or more"):
+        bridge.attach(SmallUniAD(), str(tmp_path / "dump.npz"), frames=frames)
+
+
+def test_files_that_are_told_must_be_there(bridge: ModuleType, tmp_path: Path) -> None:
+    for name in ("config", "checkpoint"):
+        with pytest.raises(bridge.BridgeError, match="nowhere is no file"):
+            bridge.attach(SmallUniAD(), str(tmp_path / "dump.npz"), **{name: "nowhere"})
+    with pytest.raises(bridge.BridgeError, match="config is a int"):
+        bridge.attach(SmallUniAD(), str(tmp_path / "dump.npz"), config=1)
 
 
 def test_without_a_frame_nothing_is_written(bridge: ModuleType, tmp_path: Path) -> None:

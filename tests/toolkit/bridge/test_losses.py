@@ -98,6 +98,23 @@ def test_the_model_is_left_as_it_was(bridge: ModuleType, model: SmallUniAD, tmp_
     assert (model.training, model.mixing.training) == (True, False)
 
 
+def test_nothing_that_is_there_is_replaced(bridge: ModuleType, model: SmallUniAD, tmp_path: Path) -> None:
+    """Neither losses, nor the clip beside them; another suffix could be the clip's."""
+    with pytest.raises(bridge.BridgeError, match=r"l\.npz must end in \.json"):
+        bridge.dump_losses(model, small_clip(), str(tmp_path / "l.npz"))
+    for name in ("losses.json", "losses.npz"):
+        (tmp_path / name).write_text("yours")
+        with pytest.raises(bridge.BridgeError, match=f"{name} already exists; choose another output"):
+            bridge.dump_losses(model, small_clip(), str(tmp_path / "losses.json"))
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["yours"]
+        (tmp_path / name).unlink()
+
+
+def test_half_precision_is_refused(bridge: ModuleType, model: SmallUniAD, tmp_path: Path) -> None:
+    with pytest.raises(bridge.BridgeError, match=r"query_embedding.weight is of torch.float16: leave out half\(\)"):
+        bridge.dump_losses(model.half(), small_clip(), str(tmp_path / "losses.json"))
+
+
 def test_several_processes_are_refused(
     bridge: ModuleType, model: SmallUniAD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,11 @@ def copied(value: Any) -> np.ndarray:
     """A copy of a tensor, of boxes or of numbers, alone or in lists of one entry."""
     value = single(value)
     value = getattr(value, "tensor", value)
-    return value.detach().cpu().clone().numpy() if torch.is_tensor(value) else np.array(value)
+    if not torch.is_tensor(value):
+        return np.array(value)
+    tensor = value.detach().cpu().clone()
+    # NumPy has no bfloat16.
+    return (tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor).numpy()
 
 
 def narrowed(array: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,26 +30,45 @@ def unwrapped(model: Any) -> Any:
     return inner
 
 
-def half_precision(model: Any) -> bool:
-    """Whether mmcv's wrap_fp16_model has been there."""
-    return any(getattr(module, "fp16_enabled", False) for module in model.modules())
+def half_precision(model: Any) -> str | None:
+    """What makes the model one in half precision, and how to leave it out; None if it is none."""
+    if any(getattr(module, "fp16_enabled", False) for module in model.modules()):
+        return "the model is wrapped for FP16: leave out wrap_fp16_model"
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.element_size() < 4:
+            return f"the model is in half precision, {name} is of {parameter.dtype}: leave out half() and the like"
+    return None
 
 
-def require_folder(path: str) -> None:
-    """Raise BridgeError if there is no folder for an output, before the work begins."""
+def require_new(path: str) -> None:
+    """Raise BridgeError if an output cannot take its name, before the work begins: nothing that is there is replaced.
+
+    So no output is one of the inputs either.
+    """
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise BridgeError(f"cannot write {path}: {folder} is no folder")
+    if os.path.isdir(path):
+        raise BridgeError(f"cannot write {path}: it is a folder; give a file")
+    if os.path.lexists(path):
+        raise BridgeError(f"{path} already exists; choose another output")
+
+
+def partial_name(path: str) -> str:
+    """Where an output grows, beside the name that it takes at the end; no two are the same."""
+    return f"{path}.{uuid.uuid4().hex}.partial"
 
 
 @contextlib.contextmanager
 def whole_file(path: str) -> Iterator[Any]:
-    """A file to write in binary, which takes its name at the end of the block."""
-    partial = f"{path}.{os.getpid()}.partial"
+    """A file to write in binary, which takes its name at the end of the block. Raises BridgeError if it cannot."""
+    partial = partial_name(path)
     try:
         with open(partial, "wb") as file:
             yield file
         os.replace(partial, path)
+    except OSError as error:
+        raise BridgeError(f"cannot write {path}: {error.strerror}") from error
     finally:
         if os.path.exists(partial):
             os.remove(partial)

@@ -16,7 +16,7 @@ from toolkit.bridge.parts.environment import (
     BridgeError,
     exact_arithmetic,
     half_precision,
-    require_folder,
+    require_new,
     unwrapped,
     whole_file,
     world,
@@ -30,16 +30,24 @@ def dump_losses(model: Any, data: dict[str, Any], path: str, config: Any = None,
 
     Beside it, under the same name with .npz, is the clip as the model took it. `model` takes `data` as it does in
     training, so wrapped as there; afterwards it is as it was before. What the loader draws, such as the pictures'
-    augmentation, is in `data` already. Raises BridgeError for a model in half precision, and in several processes,
-    whose losses are means over their clips.
+    augmentation, is in `data` already. Raises BridgeError for a model in half precision, for outputs that are there
+    already, and in several processes, whose losses are means over their clips.
     """
+    path = os.fspath(path)
+    stem, suffix = os.path.splitext(path)
+    if suffix != ".json":
+        raise BridgeError(f"losses are written as JSON: {path} must end in .json; the clip goes beside it, to .npz")
+    clip_path = stem + ".npz"
     inner = unwrapped(model)
     if world() > 1:
         raise BridgeError("losses of one clip need one process; start this script without a launcher, or with one rank")
-    if half_precision(inner):
-        raise BridgeError("the model is wrapped for FP16; leave out wrap_fp16_model")
-    require_folder(path)
+    half = half_precision(inner)
+    if half is not None:
+        raise BridgeError(half)
+    for output in (path, clip_path):
+        require_new(output)
     exact_arithmetic(tf32=False)
+    origin = origin_of(inner, config or of_command_line(".py"), checkpoint or of_command_line(".pth"), fp16=False)
     buffers = {name: buffer.detach().clone() for name, buffer in inner.named_buffers()}
     modes = {module: module.training for module in inner.modules()}
     clip: dict[str, Any] = {}
@@ -60,9 +68,8 @@ def dump_losses(model: Any, data: dict[str, Any], path: str, config: Any = None,
         "total": losses["loss"],
         "losses": losses,
         "randomness_off": switched_off,
-        "meta": origin_of(inner, config or of_command_line(".py"), checkpoint or of_command_line(".pth"), fp16=False),
+        "meta": origin,
     }
-    clip_path = os.path.splitext(path)[0] + ".npz"
     with whole_file(clip_path) as file:
         np.savez(file, **clip)
     with whole_file(path) as file:

@@ -14,13 +14,19 @@ from typing import Any
 
 import torch
 
-from toolkit.bridge.parts.environment import THIRD_PARTY
+from toolkit.bridge.parts.environment import THIRD_PARTY, BridgeError
 
 FORMAT = 1
 
 
 def origin_of(model: Any, config: Any, checkpoint: str | None, fp16: bool) -> dict[str, Any]:
-    """What a dump says of the model and its environment; None is what cannot be told."""
+    """What a dump says of the model and its environment, as JSON has it; None is what cannot be told.
+
+    Raises BridgeError for a config or checkpoint that is no file, and for a config of another kind.
+    """
+    config, checkpoint = _named_file(config), _named_file(checkpoint)
+    if config is not None and not isinstance(config, str) and not hasattr(config, "get"):
+        raise BridgeError(f"config is a {type(config).__name__}; give a file or mmcv's Config")
     device = next(model.parameters()).device
     on_gpu = device.type == "cuda"
     file = config if config is None or isinstance(config, str) else getattr(config, "filename", None)
@@ -31,14 +37,14 @@ def origin_of(model: Any, config: Any, checkpoint: str | None, fp16: bool) -> di
     tree = _tree(model, versions["mmdet3d"])
     infos = _infos(config)
     tracker = getattr(model, "track_base", None)
-    return {
+    said = {
         "format": FORMAT,
         "versions": dict(versions, python=platform.python_version()),
         "tree": tree,
         "commit": _commit(model),
         "config": file,
         "config_sha256": _digest(file),
-        "model": None if config is None else _plain(config.get("model")),
+        "model": None if config is None else config.get("model"),
         "checkpoint": checkpoint,
         "checkpoint_sha256": _digest(checkpoint),
         "device": torch.cuda.get_device_name(device) if on_gpu else "CPU",
@@ -51,6 +57,16 @@ def origin_of(model: Any, config: Any, checkpoint: str | None, fp16: bool) -> di
         "infos": infos,
         "yaw_convention": yaw_convention(tree, infos),
     }
+    plain: dict[str, Any] = _plain(said)
+    return plain
+
+
+def _named_file(given: Any) -> Any:
+    """A path as text; what is no path as it is."""
+    given = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if isinstance(given, str) and not os.path.isfile(given):
+        raise BridgeError(f"{given} is no file")
+    return given
 
 
 def yaw_convention(tree: str | None, infos: str | None) -> str | None:
@@ -99,10 +115,14 @@ def _digest(path: str | None) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """A config's content as JSON has it."""
+    """A value as JSON has it: of numpy and torch the numbers, of paths the text, of what it does not know the repr."""
+    if isinstance(value, os.PathLike):
+        return _plain(os.fspath(value))
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
     plain = value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
     return value if plain else repr(value)

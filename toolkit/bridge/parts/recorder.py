@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,12 +19,13 @@ from toolkit.bridge.parts.environment import (
     BridgeError,
     exact_arithmetic,
     half_precision,
+    partial_name,
     rank,
-    require_folder,
+    require_new,
     unwrapped,
 )
 from toolkit.bridge.parts.origin import of_command_line, origin_of
-from toolkit.bridge.parts.wraps import wrap
+from toolkit.bridge.parts.wraps import is_wrapped, wrap
 
 TRACK_FIELDS = {
     0: "query",
@@ -73,25 +76,28 @@ def attach(
     `config` (a file, or mmcv's Config) and `checkpoint` (a file) are told in the dump; if not given, the first .py and
     .pth of the command line are. `all_states` False keeps tracks and BEV of the first and the last frame alone.
     `yaw_convention` is "clockwise" or "heading", if the tree does not tell. `fp16` and `tf32` allow what would make
-    another arithmetic. Raises BridgeError for a model that is no UniAD or in half precision, and what cannot be dumped.
+    another arithmetic. Raises BridgeError for a model that is no UniAD, in half precision or attached already, for an
+    output that is there already, and for what cannot be dumped.
     In processes of rank 1 and up nothing is done, and None given.
     """
     inner = unwrapped(model)
     if rank() > 0:
         return None
+    if is_wrapped(inner, "simple_test_track"):
+        raise BridgeError("already attached; close it first")
     half = half_precision(inner)
-    if half and not fp16:
-        raise BridgeError("the model is wrapped for FP16: leave out wrap_fp16_model, or attach with fp16=True")
+    if half is not None and not fp16:
+        raise BridgeError(f"{half}, or attach with fp16=True")
     if yaw_convention not in (None, "clockwise", "heading"):
         raise BridgeError(f"yaw_convention is {yaw_convention!r}; possible are clockwise and heading")
-    if frames < 1:
-        raise BridgeError(f"frames is {frames}; one is the least")
-    require_folder(path)
+    if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
+        raise BridgeError(f"frames is {frames!r}; give a whole number, 1 or more")
+    require_new(path)
     config = config or of_command_line(".py")
     checkpoint = checkpoint or of_command_line(".pth")
     model.eval()
     exact_arithmetic(tf32)
-    origin = origin_of(inner, config, checkpoint, half)
+    origin = origin_of(inner, config, checkpoint, half is not None)
     if yaw_convention is not None:
         origin["yaw_convention"] = yaw_convention
     return Recorder(inner, os.path.abspath(path), frames, all_states, fp16, origin)
@@ -111,28 +117,65 @@ class Recorder:
         self._rotations: list[np.ndarray] = []
         self._start, self._stamp = 0.0, 0.0
         self._restore: list[Callable[[], None]] = []
-        self._partial = f"{path}.{os.getpid()}.partial"
-        self._archive: zipfile.ZipFile | None = zipfile.ZipFile(self._partial, "w", allowZip64=True)
-        self._wrap_all()
-        atexit.register(self.close)
+        self._partial = partial_name(path)
+        self._archive: zipfile.ZipFile | None = None
+        try:
+            self._wrap_all()
+            self._archive = zipfile.ZipFile(self._partial, "w", allowZip64=True)
+        except BridgeError:
+            self._unwrap()
+            raise
+        except OSError as error:
+            raise self._failure(error) from error
+        atexit.register(self._close_at_exit)
 
     def close(self) -> None:
-        """Take the wraps away and finish the file, with the frames that are complete."""
+        """Take the wraps away and finish the file, with the frames that are complete.
+
+        Raises BridgeError if it cannot be written.
+        """
         if self._archive is None:
             return
-        atexit.unregister(self.close)
-        for restore in reversed(self._restore):
-            restore()
+        self._unwrap()
+        if self.number == 0:
+            self._drop()
+            print("uniad_bridge: no frame is complete; nothing is written")
+            return
         self._write(self._last_state)
         self._write({"meta": np.array(json.dumps(self._meta()))})
-        self._archive.close()
+        try:
+            self._archive.close()
+            os.replace(self._partial, self.path)
+        except OSError as error:
+            raise self._failure(error) from error
         self._archive = None
-        if self.number == 0:
-            os.remove(self._partial)
-            print("uniad_bridge: the model was given no frame; nothing is written")
-            return
-        os.replace(self._partial, self.path)
         print(f"uniad_bridge: wrote {self.number} of {self.frames} frames: {self.path}")
+
+    def _close_at_exit(self) -> None:
+        try:
+            self.close()
+        except BridgeError as error:
+            print(f"uniad_bridge: {error}", file=sys.stderr)
+
+    def _unwrap(self) -> None:
+        atexit.unregister(self._close_at_exit)
+        while self._restore:
+            self._restore.pop()()
+
+    def _drop(self) -> None:
+        """Leave nothing of the file."""
+        archive, self._archive = self._archive, None
+        if archive is not None:
+            with contextlib.suppress(OSError, ValueError):  # its directory does not fit on a full disk either
+                archive.close()
+        with contextlib.suppress(OSError):
+            os.remove(self._partial)
+
+    def _failure(self, error: OSError) -> BridgeError:
+        """After this nothing is recorded."""
+        self._unwrap()
+        self._drop()
+        return BridgeError(f"cannot write {self.path}: {error.strerror}")
 
     def _wrap_all(self) -> None:
         model, restore = self.model, self._restore
@@ -160,6 +203,10 @@ class Recorder:
             if not self.fp16:
                 raise BridgeError("autocast is on: leave it out, or attach with fp16=True")
             self.origin["fp16"] = True
+        if self._frame:
+            print(f"uniad_bridge: frame {self.number} did not complete; the dump ends before it")
+            self.close()
+            return
         tracks = model.test_track_instances
         fresh = tracks is None or meta["scene_token"] != model.scene_token
         stamp = float(copied(given["timestamp"]).astype(np.float64).reshape(-1)[0])
@@ -245,7 +292,10 @@ class Recorder:
             self._frame[f"{kind}.{name}"] = narrowed(copied(value))
 
     def _end_frame(self) -> None:
+        if self._archive is None:  # closed within this frame
+            return
         keyed = {f"f{self.number}.{name}": array for name, array in self._frame.items()}
+        self._frame = {}
         if not self.all_states and self.number > 0:
             parts = ("out.prev_track_intances", "out.bev_embed")
             self._last_state = {key: keyed.pop(key) for key in list(keyed) if key.partition(".")[2].startswith(parts)}
@@ -256,9 +306,12 @@ class Recorder:
 
     def _write(self, arrays: dict[str, np.ndarray]) -> None:
         assert self._archive is not None
-        for key, array in arrays.items():
-            with self._archive.open(key + ".npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
+        try:
+            for key, array in arrays.items():
+                with self._archive.open(key + ".npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+        except OSError as error:
+            raise self._failure(error) from error
 
     def _meta(self) -> dict[str, Any]:
         rotation = None if "inputs" in self.origin else _rotation(self._rotations)  # made-up inputs tell nothing
@@ -274,6 +327,7 @@ def _cameras(meta: dict[str, Any]) -> list[str] | None:
 
 def _rotation(rotations: Sequence[np.ndarray]) -> str | None:
     """Whether can_bus holds the ego's quaternion, or its scalar part four times."""
-    if rotations and all(abs(np.linalg.norm(entries) - 1) < 1e-3 for entries in rotations):
-        return "quaternion"
-    return "scalar" if rotations and all(entries.any() and np.ptp(entries) == 0 for entries in rotations) else None
+    if rotations and all(entries.any() and np.ptp(entries) == 0 for entries in rotations):
+        return "scalar"  # first: four times 0.5 has the norm of a quaternion
+    unit = rotations and all(abs(np.linalg.norm(entries) - 1) < 1e-3 for entries in rotations)
+    return "quaternion" if unit else None

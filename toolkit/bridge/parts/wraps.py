@@ -9,6 +9,8 @@ from typing import Any
 
 from toolkit.bridge.parts.environment import BridgeError
 
+MARK = "wrapped_by_uniad_bridge"
+
 
 def wrap(
     owner: Any,
@@ -35,8 +37,13 @@ def wrap(
             after(result)
         return result
 
+    vars(wrapped)[MARK] = True
     setattr(owner, name, wrapped)
     return lambda: delattr(owner, name) if own is None else setattr(owner, name, own)
+
+
+def is_wrapped(owner: Any, name: str) -> bool:
+    return hasattr(getattr(owner, name, None), MARK)
 
 
 def named(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
