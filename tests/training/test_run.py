@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +62,7 @@ def run(folder: Path, model: ClipModel | None = None, *, resume: bool = False, *
     start = newest_checkpoint(folder) if resume else None
     model = model or driver()
     if start is not None:
-        model.network.load_weights(start.state_dict)
+        model.network.load_weights({**model.network.weights(), **start.state_dict})
     settings = replace(Run(folder, CONFIG), **changes)  # type: ignore[arg-type]
     return train(settings, model, MadeClips(), make_fabric(TrainingPrecision.FP32, "cpu"), start)
 
@@ -153,6 +155,110 @@ def test_a_file_that_is_no_checkpoint_of_a_run(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "epoch_1.pth")
     with pytest.raises(InputError, match="is none of a run that can go on"):
         newest_checkpoint(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a run that was stopped after six of twelve steps, in the second of three epochs."""
+    return run(tmp_path_factory.mktemp("stopped"), steps=6)
+
+
+def with_entry(*keys: object, value: object) -> Callable[[Any], None]:
+    """A change of what a checkpoint holds: of the entry under these keys; None removes it."""
+
+    def change(content: MutableMapping[Any, Any]) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        if value is None:
+            del content[keys[-1]]
+        else:
+            content[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_entry("random_state", value="seed"), "none of a run that can go on (random_state is none of PyTorch)"),
+        (with_entry("random_state", value=torch.zeros(5056)), "random_state is none of PyTorch"),
+        (with_entry("random_state", value=torch.zeros(3, dtype=torch.uint8)), "random_state is none of PyTorch"),
+        (with_entry("optimizer", value=0), "optimizer holds no state"),
+        (with_entry("optimizer", value={}), "optimizer holds no state"),
+        (with_entry("optimizer", "param_groups", value=[0]), "is of another network"),
+        (with_entry("optimizer", "state", value=[0]), "is of another network"),
+        (with_entry("optimizer", "param_groups", 0, "base_rate", value=0.5), "holds another optimiser"),
+        (with_entry("optimizer", "state", value={}), "damaged state of the optimiser"),
+        (with_entry("optimizer", "state", 0, value=0), "is of another network"),
+        (with_entry("optimizer", "state", 7, value={}), "damaged state of the optimiser"),
+        (with_entry("optimizer", "state", 0, "exp_avg", value=None), "damaged state of the optimiser"),
+        (with_entry("optimizer", "state", 0, "exp_avg", value=torch.zeros(7)), "damaged state of the optimiser"),
+        (with_entry("optimizer", "state", 0, "step", value=torch.tensor(-1.0)), "damaged state of the optimiser"),
+        (with_entry("state_dict", value=[]), "state_dict holds other than tensors"),
+        (with_entry("state_dict", "driver.bias", value=0), "state_dict holds other than tensors"),
+        (with_entry("state_dict", "driver.bias", value=None), "of another network: it lacks driver.bias"),
+        (with_entry("position", "epoch", value=-1), "position is before the first step"),
+        (with_entry("position", "epoch", value="1"), "position.epoch: expected"),
+        (with_entry("position", "epoch", value=3), "at step 6, 2 clips after epoch 3, where a run of 3 epochs of 4"),
+        (with_entry("position", "clips", value=5), "at step 6, 5 clips after epoch 1, where a run"),
+        (with_entry("position", "step", value=7), "at step 7, 2 clips after epoch 1, where a run"),
+    ],
+)
+def test_a_damaged_or_incomplete_checkpoint(
+    stopped: Path, tmp_path: Path, change: Callable[[Any], None], message: str
+) -> None:
+    """It is named, with what is wrong in it, before anything is trained."""
+    content = torch.load(stopped, weights_only=True)
+    change(content)
+    torch.save(content, tmp_path / "stopped.pth")
+    with pytest.raises(InputError) as refusal:
+        run(tmp_path, resume=True)
+    assert f"checkpoint {tmp_path / 'stopped.pth'} " in str(refusal.value)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["stopped.pth"]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "left"),
+    [
+        (["epoch_3.pth"], "epoch_2.pth"),
+        (["epoch_3.pth", "epoch_2.pth"], "stopped.pth"),
+        (["stopped.pth"], "epoch_3.pth"),
+        (["stopped.pth", "epoch_3.pth"], "epoch_2.pth"),
+    ],
+)
+def test_a_run_goes_on_from_the_farthest_sound_checkpoint(
+    whole: Path, stopped: Path, tmp_path: Path, damaged: list[str], left: str
+) -> None:
+    """Those that cannot be read are named."""
+    for path in (*whole.glob("*.pth"), stopped):
+        (tmp_path / path.name).write_bytes(path.read_bytes()[: 100 if path.name in damaged else None])
+    notes: list[str] = []
+    assert newest_checkpoint(tmp_path, notes.append).path.name == left
+    assert len(notes) == len(damaged)
+    for note, name in zip(sorted(notes), sorted(damaged), strict=True):
+        assert f"checkpoint {tmp_path / name} " in note
+        assert note.endswith(f"the run goes on from {left}")
+
+
+def test_no_checkpoint_is_sound(tmp_path: Path) -> None:
+    for name in ("epoch_1.pth", "stopped.pth"):
+        (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"stopped.pth"):
+        newest_checkpoint(tmp_path)
+
+
+def test_lines_of_the_log_that_are_no_steps(tmp_path: Path) -> None:
+    """They are left out, of the curves as well; NaN is a number here."""
+    run(tmp_path, steps=5)
+    log = tmp_path / LOG_FILE
+    lines = log.read_text().splitlines()
+    first = json.loads(lines[0]) | {"gradient_norm": float("nan")}
+    broken = ["{}", "[1]", "null", '{"step": 2, "total": 1.0}', json.dumps(first | {"losses": None}), lines[0][:40], ""]
+    log.write_text("\n".join([json.dumps(first), *broken, *lines[1:]]) + "\n")
+    run(tmp_path, resume=True)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == list(range(1, 13))
 
 
 def test_clips_are_dealt_out() -> None:

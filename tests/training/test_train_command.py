@@ -78,6 +78,25 @@ def test_resume(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
+def test_resume_with_other_data(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another number of clips, another precision and other processes are named; the data may have moved."""
+    assert run([*arguments, "--steps", "3"]) == 0
+    settings = read_json(tmp_path / "run/training.json")
+    assert (settings["clips"], settings["precision"], settings["processes"]) == (4, "fp32", 1)
+    assert "precision: 'fp32' -> 'bf16'" in refused([*arguments, "--resume", "--precision", "bf16"], capsys)
+    place = arguments.index("--data") + 1
+    drive = Path(arguments[place].removeprefix("nuscenes:"))
+    list(synthesize(tmp_path / "longer", DriveSettings(scenes=1, keyframes=6, image_scale=0.05)))
+    longer = [*arguments[:place], f"nuscenes:{tmp_path / 'longer'}", *arguments[place + 1 :]]
+    assert "was started with other settings: clips: 4 -> 5. Give" in refused([*longer, "--resume"], capsys)
+    (tmp_path / "moved").symlink_to(drive, target_is_directory=True)
+    moved = [*arguments[:place], f"nuscenes:{tmp_path / 'moved'}", *arguments[place + 1 :]]
+    assert run([*moved, "--resume"]) == 0
+    stored = tmp_path / "run/training.json"
+    stored.write_text(stored.read_text().replace('"processes": 1', '"processes": 2'))
+    assert "processes: 2 -> 1" in refused([*arguments, "--resume"], capsys)
+
+
 def test_two_processes_are_one_with_twice_the_clips(arguments: list[str], tmp_path: Path) -> None:
     """Losses are averaged over clips, whoever computes them."""
     arguments += ["--set", "distort_pictures=False", "--set", "dropout=0", "--set", "epochs=1", "--device", "cpu"]

@@ -80,7 +80,7 @@ def train_command(
     from toolkit.training.processes import TrainingPrecision, make_fabric
     from toolkit.training.run import Run, steps_in_all
     from toolkit.training.run_checkpoint import newest_checkpoint
-    from toolkit.training.run_folder import require_same_run, start_folder
+    from toolkit.training.run_folder import require_same_run, settings_of, start_folder
     from toolkit.training.settings import default_options, with_settings
     from toolkit.training.start import stage_submodules, start_network
 
@@ -105,12 +105,14 @@ def train_command(
     inputs = [*places, *plugins.files, *(file for _, file in files.values())]
     assets = {key: each.read(file, model) for key, (each, file) in files.items()}
     fabric = make_fabric(TrainingPrecision(precision), device)
+    run_settings = settings_of(model, training, options, precision, fabric.world_size)
+    notes: list[str] = []
     with without_progress(fabric.global_rank > 0):
         with step("build the network"):
             checkpoint = None
             if resume:
-                require_same_run(output, model, training, options)
-                checkpoint = newest_checkpoint(output)
+                require_same_run(output, run_settings)
+                checkpoint = newest_checkpoint(output, notes.append)
             source = init if checkpoint is None else checkpoint.path
             start = start_network(source, plugins, model, training.stage, assets, training.seed)
         with step("find the clips"):
@@ -123,10 +125,13 @@ def train_command(
                 training.seed,
                 distorted=training.distort_pictures,
             )
+        run_settings["clips"] = len(clips)
+        if resume:
+            require_same_run(output, run_settings)
         if fabric.global_rank == 0:
             if not resume:
-                start_folder(output, model, training, options, force=force, inputs=inputs)
-            for note in start.notes:
+                start_folder(output, model, run_settings, force=force, inputs=inputs)
+            for note in (*notes, *start.notes):
                 print_note(note)
         fabric.barrier()
         network = ClipModel(start.network, training.stage, options)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from toolkit.storage.outputs import new_file
 
@@ -35,40 +37,43 @@ class Journal:
 
     def __init__(self, folder: Path, steps: int) -> None:
         self.path = folder / LOG_FILE
-        kept = [line for line in read_lines(self.path) if line["step"] <= steps]
+        kept = [record for record in read_records(self.path) if record.step <= steps]
         with new_file(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            temporary.write_text("".join(map(as_line, kept)), encoding="utf-8")
 
     def write(self, record: StepRecord) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+            file.write(as_line(record))
 
     def draw(self) -> None:
         """Draw the curves of all steps until now."""
-        lines = read_lines(self.path)
-        if lines:
+        records = read_records(self.path)
+        if records:
             with new_file(self.path.with_name(CURVES_FILE)) as temporary:
-                draw_curves(lines, temporary)
+                draw_curves(records, temporary)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The steps of a log; none if there is no log. A last line that was cut is left out."""
+def as_line(record: StepRecord) -> str:
+    return json.dumps(asdict(record)) + "\n"
+
+
+def read_records(path: Path) -> list[StepRecord]:
+    """The steps of a log; none if there is no log. A line that is no whole step, such as one cut, is left out."""
     if not path.exists():
         return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines
+    records = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        # Python's JSON, unlike msgspec's, knows NaN and infinity.
+        with suppress(ValueError, OverflowError, RecursionError, msgspec.ValidationError):
+            records.append(msgspec.convert(json.loads(line), StepRecord))
+    return records
 
 
-def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw_curves(records: Sequence[StepRecord], path: Path) -> None:
     """The total, and the sums of the losses of each submodule, by step, on logarithmic axes."""
     from matplotlib.figure import Figure
 
-    curves = grouped(lines)
+    curves = grouped(records)
     names = list(curves)[:MAX_PANELS]
     figure = Figure(figsize=(10, 2.6 * -(-len(names) // 2)), layout="constrained")
     for number, name in enumerate(names, 1):
@@ -83,18 +88,18 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def grouped(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
+def grouped(records: Sequence[StepRecord]) -> dict[str, tuple[list[float], list[float]]]:
     """Steps and values of the total, and of what the names of losses begin with."""
     curves: dict[str, tuple[list[float], list[float]]] = {}
-    for line in lines:
-        sums: dict[str, float] = {"total": line["total"]}
-        for name, value in line["losses"].items():
+    for record in records:
+        sums: dict[str, float] = {"total": record.total}
+        for name, value in record.losses.items():
             if "loss" in name:
                 group = name.partition(".")[0]
                 sums[group] = sums.get(group, 0.0) + value
         for name, value in sums.items():
             steps, values = curves.setdefault(name, ([], []))
-            steps.append(line["step"])
+            steps.append(record.step)
             values.append(value)
     return curves
 

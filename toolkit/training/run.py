@@ -20,7 +20,8 @@ from toolkit.training.clip_model import ClipModel, total
 from toolkit.training.clips import Clips, Place, Share, places
 from toolkit.training.config import TrainingConfig
 from toolkit.training.journal import Journal, StepRecord
-from toolkit.training.optimiser import BASE, clip_gradients, make_optimiser, schedule, set_rates
+from toolkit.training.optimiser import clip_gradients, make_optimiser, schedule, set_rates
+from toolkit.training.resuming import require_reached, restore, saved_weights
 from toolkit.training.run_checkpoint import EPOCH_FILE, STOPPED_FILE, Position, RunCheckpoint, save_checkpoint
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
     optimiser = make_optimiser(model.named_parameters(), config)
     wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
     if start is not None:
-        restore(start, optimiser)
+        per_epoch = len(places(len(clips), 0, config.seed, share, config.accumulate))
+        require_reached(start, per_epoch, config)
+        restore(start, model, optimiser)
     journal = Journal(run.folder, position.step) if share.rank == 0 else None
     random_state = torch.get_rng_state() if start is None else start.random_state
     state = _State(run, model, optimiser, position, random_state)
@@ -110,9 +113,8 @@ class _State:
         """Write a checkpoint; as in the reference's, assets are no part of it."""
         config = asdict(self.run.config)
         network = self.model.network
-        assets = {asset.key for submodule in network.graph.submodules for asset in submodule.assets}
         with stops_held():
-            weights = {key: value for key, value in network.weights().items() if key not in assets}
+            weights = saved_weights(network)
             save_checkpoint(path, weights, self.optimiser.state_dict(), self.position, self.random_state, config)
 
 
@@ -211,14 +213,3 @@ def require_finite(losses: Mapping[str, Tensor], clip: Clip, state: _State) -> N
             f"{broken} is {float(trained[broken])} in clip {clip.name}, step {state.position.step + 1}; {path} is from "
             "before it. Lower the learning rate, or look at the clip's ground truth"
         )
-
-
-def restore(start: RunCheckpoint, optimiser: torch.optim.Optimizer) -> None:
-    """Give the optimiser what the checkpoint holds of it. Raises InputError if it is of another network."""
-    try:
-        optimiser.load_state_dict(start.optimiser)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"checkpoint {start.path} is of another network: {error!s:.200}") from error
-    for group in optimiser.param_groups:
-        if BASE not in group:
-            raise InputError(f"checkpoint {start.path} holds another optimiser; start a new run with --init")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,20 +75,48 @@ def load_run_checkpoint(path: Path) -> RunCheckpoint:
     content = read_stored(path).content
     try:
         position = decode(Position, content["position"], root="position", largest=None)
-        return RunCheckpoint(path, content["state_dict"], content["optimizer"], position, content["random_state"])
+        weights, optimiser, random_state = (content[name] for name in ("state_dict", "optimizer", "random_state"))
+        if min(asdict(position).values()) < 0:
+            raise ValueError("position is before the first step")
+        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+            raise TypeError("state_dict holds other than tensors")
+        if not isinstance(optimiser, dict) or not {"state", "param_groups"} <= optimiser.keys():
+            raise TypeError("optimizer holds no state")
+        try:
+            torch.Generator().set_state(random_state)
+        except (TypeError, RuntimeError) as error:
+            raise ValueError("random_state is none of PyTorch") from error
+        return RunCheckpoint(path, weights, optimiser, position, random_state)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"checkpoint {path} is none of a run that can go on ({error!s:.100}); give it as --init to a new run"
         ) from error
 
 
-def newest_checkpoint(folder: Path) -> RunCheckpoint:
-    """The checkpoint of a run's folder that is farthest. Raises InputError if there is none."""
+def newest_checkpoint(folder: Path, told: Callable[[str], None] = lambda note: None) -> RunCheckpoint:
+    """The checkpoint of a run's folder that is farthest; `told` hears of newer ones that cannot be read.
+
+    Raises InputError if there is none, or none that can be read.
+    """
     epochs = {int(match[1]): path for path in folder.iterdir() if (match := EPOCH_NAME.fullmatch(path.name))}
-    candidates = [epochs[max(epochs)]] if epochs else []
+    candidates = [epochs[epoch] for epoch in sorted(epochs, reverse=True)]
     if (folder / STOPPED_FILE).exists():
-        candidates.append(folder / STOPPED_FILE)
+        candidates.insert(0, folder / STOPPED_FILE)
     if not candidates:
         raise InputError(f"{folder} holds no checkpoint yet; start the run anew with --force")
-    loaded = [load_run_checkpoint(path) for path in candidates]
-    return max(loaded, key=lambda each: each.position.step)
+    loaded: list[RunCheckpoint] = []
+    damages: list[InputError] = []
+    for path in candidates:
+        try:
+            loaded.append(load_run_checkpoint(path))
+        except InputError as error:
+            damages.append(error)
+        # Older epochs are only looked at where newer ones cannot be read.
+        if loaded and loaded[-1].path.name != STOPPED_FILE:
+            break
+    if not loaded:
+        raise damages[0]
+    newest = max(loaded, key=lambda each: each.position.step)
+    for damage in damages:
+        told(f"{damage}; the run goes on from {newest.path.name}")
+    return newest

@@ -23,37 +23,43 @@ MODEL_FILE, SETTINGS_FILE = "model.toml", "training.json"
 SHOWN = 12
 
 
-def settings_of(model: ModelConfig, training: TrainingConfig, options: Options) -> dict[str, Any]:
+def settings_of(
+    model: ModelConfig, training: TrainingConfig, options: Options, precision: str, processes: int
+) -> dict[str, Any]:
     """All that decides about a run besides its data and what it starts from, as plain values."""
-    plain: dict[str, Any] = json.loads(
-        json.dumps({"model": model.to_dict(), "training": asdict(training), "options": options})
-    )
+    settings = {
+        "model": model.to_dict(),
+        "training": asdict(training),
+        "options": options,
+        "precision": precision,
+        "processes": processes,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain
 
 
 def start_folder(
     path: Path,
     model: ModelConfig,
-    training: TrainingConfig,
-    options: Options,
+    settings: Mapping[str, Any],
     *,
     force: bool,
     inputs: Iterable[Path | None],
 ) -> None:
-    """Make the folder of a new run. Raises InputError as `claim_folder` does."""
+    """Make the folder of a new run, with its settings as plain values. Raises InputError as `claim_folder` does."""
     target = claim_folder(path, KIND, force=force, inputs=inputs)
     with new_folder(target) as folder:
         (folder / MODEL_FILE).write_text(to_toml(model), encoding="utf-8")
-        settings = json.dumps(settings_of(model, training, options), indent=1)
-        (folder / SETTINGS_FILE).write_text(settings + "\n", encoding="utf-8")
+        (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
-def require_same_run(path: Path, model: ModelConfig, training: TrainingConfig, options: Options) -> None:
-    """Raise InputError if the folder is of no run, or of one with other settings, which it names."""
+def require_same_run(path: Path, settings: Mapping[str, Any]) -> None:
+    """Raise InputError if the folder is of no run, or of one with other settings than these, which it names."""
     if not path.is_dir() or folder_kind(path) != KIND:
         raise InputError(f"{path} is the folder of no run that could be resumed; leave --resume out to start one")
     stored = read_json(path / SETTINGS_FILE, "start the run anew")
-    changed = list(differences(stored, settings_of(model, training, options)))
+    compared = {name: stored.get(name) for name in settings} if isinstance(stored, Mapping) else stored
+    changed = list(differences(compared, settings))
     if changed:
         more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise InputError(
