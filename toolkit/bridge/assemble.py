@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 PARTS = Path(__file__).with_name("parts")
-ORDER = ("environment", "arrays", "wraps", "origin", "recorder", "clip", "losses", "tree", "drive", "command")
+ORDER = ("environment", "arrays", "wraps", "origin", "recorder", "clip", "losses", "tree", "frames", "drive", "command")
 INSTALLED = ("numpy", "torch")
 """What the file needs beside the standard library."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,8 @@ def bridge_command(
     from toolkit.errors import InputError
     from toolkit.storage.outputs import new_file
 
+    if not output.stem.isidentifier() or keyword.iskeyword(output.stem):
+        raise InputError(f"{output}: Python cannot import {output.stem!r}; choose a name such as my_bridge.py")
     target = claim_file(output, inputs=context.obj.files)
     if target.before is not None:
         raise InputError(f"{output} already exists; choose another output")

@@ -59,6 +59,13 @@ def test_it_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert output.read_text() == before
 
 
+def test_its_name_can_be_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("my-bridge.py", "class.py"):
+        assert run(["bridge", "-o", str(tmp_path / name)]) == 2
+        assert "choose a name such as my_bridge.py" in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_its_help_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bridge", "--help"]) == 0
     assert "training" in capsys.readouterr().out

@@ -123,7 +123,10 @@ def test_losses(bridge: ModuleType, tree: Path) -> None:
         (["tiny.py", "tiny.pth", "--losses", "7"], "the train dataset has 1 samples, no sample 7"),
         (["tiny.py", "tiny.pth", "--dataset", "3"], "such as 0:8"),
         (["tiny.py", "tiny.pth", "--dataset", "2:9"], "the test dataset has 3 samples, no sample 8"),
+        (["tiny.py", "tiny.pth", "--dataset", "0:²"], "such as 0:8"),
+        (["tiny.py", "tiny.pth", "--losses", "-1"], "clips count from 0"),
         (["tiny.py", "tiny.pth", "--inputs", "nowhere.npz"], "nowhere.npz is no file"),
+        (["tiny.py", "tiny.pth", "--inputs", "tiny.py"], "tiny.py cannot be read as npz"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -134,3 +137,70 @@ def test_bad_input_is_one_line(
     assert line.startswith("error: ")
     assert message in line
     assert not (tree / "out").exists()
+
+
+@pytest.fixture
+def inputs(bridge: ModuleType, tree: Path, model: SmallUniAD) -> dict[str, np.ndarray]:
+    """Two frames as `--inputs` takes them."""
+    assert bridge.main(["tiny.py", "tiny.pth", "--dataset", "0:2", "-o", "first.npz"]) == 0
+    model.set_up()
+    return {key: array for key, array in frames(tree / "first.npz").items() if ".in." in key}
+
+
+def test_inputs_may_lack_the_axis_of_the_batch(bridge: ModuleType, tree: Path, inputs: dict[str, np.ndarray]) -> None:
+    """They are shaped as recording shapes them."""
+    names = ("img", "img_metas_lidar2img", "l2g_r_mat", "l2g_t", "timestamp", "use_prev_bev", "command")
+    without = {key: array[0] if key.rpartition(".")[2] in names else array for key, array in inputs.items()}
+    np.savez(tree / "without.npz", **without)  # type: ignore[arg-type]
+    assert bridge.main(["tiny.py", "tiny.pth", "--inputs", "without.npz", "-o", "dump.npz"]) == 0
+    dumped = frames(tree / "dump.npz")
+    for key, array in inputs.items():
+        np.testing.assert_allclose(dumped[key], array, rtol=1e-6, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("f1.in.img", None, "lacks f1.in.img"),
+        ("f1.in.command", None, "lacks f1.in.command"),
+        ("f1.in.use_prev_bev", None, "lacks f1.in.use_prev_bev"),
+        ("fx.in.img", np.zeros(1), "must hold frames from 0 on"),
+        ("f1.in.l2g_t", np.zeros(4), "f1.in.l2g_t has shape (1, 4), not (1, 3)"),
+        ("f1.in.img", np.zeros((2, 2, 3, 4, 4)), "f1.in.img has shape (2, 2, 3, 4, 4), not (1, n, 3, n, n)"),
+        ("f1.in.img", np.zeros((1, 5, 3, 4, 4)), "frame 1 has 5 pictures, but 2 matrices lidar2img"),
+        ("f1.in.command", np.array(["left"]), "f1.in.command holds <U4, no numbers"),
+        ("f1.in.command", np.array([{}]), "f1.in.command cannot be read as npz"),
+        ("f1.in.timestamp", np.array([np.nan]), "f1.in.timestamp holds numbers that are not finite"),
+    ],
+)
+def test_inputs_that_cannot_be_are_one_line(
+    bridge: ModuleType,
+    tree: Path,
+    inputs: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    key: str,
+    value: np.ndarray | None,
+    message: str,
+) -> None:
+    """Whichever frame it is in, nothing is written."""
+    changed = {name: array for name, array in {**inputs, key: value}.items() if array is not None}
+    np.savez(tree / "bad.npz", **changed)
+    assert bridge.main(["tiny.py", "tiny.pth", "--inputs", "bad.npz", "-o", "dump.npz"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not list(tree.glob("dump.npz*"))
+
+
+def test_another_environment_is_one_line(
+    bridge: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "mmcv", None)
+    assert bridge.main(["tiny.py", "tiny.pth", "--losses", "0", "-o", "losses.json"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "run this in the model's environment, in the root of its tree" in line
+
+
+def test_no_file_is_replaced(bridge: ModuleType, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The checkpoint, for one."""
+    assert bridge.main(["tiny.py", "tiny.pth", "--dataset", "0:2", "-o", "tiny.pth"]) == 2
+    assert "tiny.pth already exists; choose another output" in capsys.readouterr().err

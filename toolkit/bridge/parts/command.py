@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from toolkit.bridge.parts.drive import record_dataset, record_inputs
-from toolkit.bridge.parts.environment import BridgeError
+from toolkit.bridge.parts.environment import BridgeError, require_new
 from toolkit.bridge.parts.losses import dump_losses
 from toolkit.bridge.parts.tree import Tree, cuda_as_here
 
@@ -28,11 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     options = {"tf32": given.tf32, "all_states": not given.ends_only, "yaw_convention": given.yaw_convention}
     try:
+        if given.losses is not None and given.losses < 0:
+            raise BridgeError(f"--losses {given.losses}: clips count from 0")
+        indices = None if given.dataset is None else _range(given.dataset)
+        require_new(given.output)
         tree = Tree(given.config, given.checkpoint)
         if given.inputs is not None:
             record_inputs(tree, given.output, given.inputs, **options)
-        elif given.dataset is not None:
-            record_dataset(tree, given.output, _range(given.dataset), **options)
+        elif indices is not None:
+            record_dataset(tree, given.output, indices, **options)
         else:
             model = tree.parallel(tree.model(training=True))
             with cuda_as_here(tree.device):
@@ -41,14 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BridgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ImportError as error:
+        print(f"error: {error}; run this in the model's environment, in the root of its tree", file=sys.stderr)
+        return 2
     return 0
 
 
-def _range(text: str) -> list[int]:
+def _range(text: str) -> range:
     first, _, end = text.partition(":")
-    if not (first.isdigit() and end.isdigit() and int(first) < int(end)):
+    if not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
         raise BridgeError(f"--dataset {text}: give the first frame and the one after the last, such as 0:8")
-    return list(range(int(first), int(end)))
+    return range(int(first), int(end))
 
 
 if __name__ == "__main__":

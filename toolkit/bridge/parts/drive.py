@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from toolkit.bridge.parts.environment import BridgeError
+from toolkit.bridge.parts.frames import open_frames
 from toolkit.bridge.parts.recorder import attach
 from toolkit.bridge.parts.tree import Tree, cuda_as_here
 
@@ -29,21 +30,18 @@ def record_inputs(tree: Tree, output: str, inputs: str, **options: Any) -> None:
     """Dump what the model makes of the frames in an npz of official tensors, which need no dataset."""
     if not os.path.isfile(inputs):
         raise BridgeError(f"{inputs} is no file")
-    with np.load(inputs, allow_pickle=False) as archive:
-        keys = [key for key in archive.files if ".in." in key]
-        numbers = sorted({int(key.partition(".")[0][1:]) for key in keys})
-        if not numbers or numbers != list(range(len(numbers))) or "f0.in.prev_bev" in keys:
-            raise BridgeError(f"{inputs} must hold frames from 0 on, without a state before the first")
+    with open_frames(inputs) as frames:
         model = tree.model(training=False)
-        recorder = attach(model, output, len(numbers), tree.config, tree.checkpoint, **options)
+        if getattr(model, "planning_head", None) is not None:
+            frames.require_commands()
+        recorder = attach(model, output, frames.count, tree.config, tree.checkpoint, **options)
         if recorder is None:
             return
         recorder.origin["inputs"] = inputs
         scene = 0
         with torch.no_grad():
-            for number in numbers:
-                prefix = f"f{number}.in."
-                frame = {key[len(prefix) :]: archive[key] for key in keys if key.startswith(prefix)}
+            for number in range(frames.count):
+                frame = frames.frame(number)
                 if number > 0 and not frame["use_prev_bev"].any():
                     scene += 1
                 run_frame(model, frame, f"scene {scene}", number, tree.boxes_type(), tree.device)

@@ -56,15 +56,15 @@ class Tree:
         return importlib.import_module("mmcv.parallel").MMDataParallel(model, [0] if self.device == "cuda" else [])
 
     def batches(self, part: str, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Samples of a part of the config's data, a batch each, in order."""
+        """Samples of a part of the config's data, a batch each; indices rise."""
         settings = self.config.data[part]
         settings = settings[0] if isinstance(settings, (list, tuple)) else settings
         if part == "test":
             settings.test_mode = True
             settings.pop("samples_per_gpu", None)
         dataset = importlib.import_module(self._mmdet3d + ".datasets").build_dataset(settings)
-        if max(indices) >= len(dataset):
-            raise BridgeError(f"the {part} dataset has {len(dataset)} samples, no sample {max(indices)}")
+        if indices[-1] >= len(dataset):
+            raise BridgeError(f"the {part} dataset has {len(dataset)} samples, no sample {indices[-1]}")
         collate = importlib.import_module("mmcv.parallel").collate
         return (collate([dataset[index]], samples_per_gpu=1) for index in indices)
 
