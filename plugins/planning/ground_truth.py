@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.config.model import ModelConfig
+from toolkit.config.model import ModelConfig, YawConvention
 from toolkit.data.frames import Command, Float64Array
 from toolkit.data.ground_truth import AnnotatedFrame, AnnotatedScene, Gap, GroundTruth
 from toolkit.data.standpoint import EGO_BOX_BOTTOM, driving_command, seen_from, turned
@@ -60,7 +60,9 @@ def frame_truth(scene: AnnotatedScene, index: int, config: ModelConfig) -> Mappi
     """The driven path with the ego's yaw, 0 where the scene has ended, and the boxes of now and of its key frames.
 
     Boxes are those of all annotated objects of the classes, in the LiDAR frame of now; none where the scene has ended.
+    Yaws are clockwise from -y whatever the network's boxes mean: the losses take their hulls.
     """
+    config = replace(config, yaw_convention=YawConvention.CLOCKWISE)
     driven = driven_path(scene, index)
     yaw = np.where(driven.mask[:, 0] > 0, yaw_of(driven.heading, config), 0)
     now, later = scene.frames[index], scene.frames[index : index + STEPS + 1]

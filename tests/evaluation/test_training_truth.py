@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
 
+from plugins.planning.ground_truth import plan_truth
 from plugins.tracking.ground_truth import track_truth
 from tests.evaluation.conftest import Arrays, Located
 from toolkit.config.model import BevConfig, ModelConfig, YawConvention
@@ -81,3 +82,26 @@ def test_a_frame_without_annotations(golden_frames: list[Located]) -> None:
     found = track_truth(without_map((located,)), ModelConfig())(scene, located.index, last=False)
     assert isinstance(found, Gap)
     assert found.what == "annotations"
+
+
+def test_plan_and_boxes_around_it(golden_frames: list[Located], golden_trajectories: Arrays) -> None:
+    """The driven path with its yaw, and the boxes of now, whatever the convention of the network's own."""
+    for located in golden_frames:
+        planned = golden_trajectories[f"{located.prefix}.sdc_planning"]
+        for convention in YawConvention:
+            config = replace(ModelConfig(), yaw_convention=convention)
+            arrays = plan_truth(without_map((located,)), config)(located.scene, located.index, last=True)
+            assert not isinstance(arrays, Gap)
+            np.testing.assert_allclose(arrays["sdc_planning"][0], planned, rtol=0, atol=1e-3)
+            boxes = arrays["gt_future_boxes.0"]
+            clockwise = golden_trajectories[f"{located.prefix}.gt_boxes"][:, 6]
+            named = np.isin(golden_trajectories[f"{located.prefix}.gt_names"], config.class_names)
+            turned = (boxes[:, 6] - clockwise[named] + np.pi) % (2 * np.pi) - np.pi
+            np.testing.assert_allclose(turned, 0, atol=NOISE)
+        ended = [step for step in range(7) if located.index + step >= len(located.scene.frames)]
+        assert all(arrays[f"gt_future_boxes.{step}"].shape == (0, 9) for step in ended)
+
+
+def test_only_the_present_is_planned(golden_frames: list[Located]) -> None:
+    located = golden_frames[0]
+    assert plan_truth(without_map((located,)), ModelConfig())(located.scene, located.index, last=False) == {}
