@@ -18,6 +18,7 @@ from tests.training.driver import DRIVER, FACTS
 from toolkit.config.model import ModelConfig
 from toolkit.errors import CheckFailed, InputError
 from toolkit.network import Network
+from toolkit.nn.losses import hungarian
 from toolkit.training.clip import Clip, ClipFrame
 from toolkit.training.clip_model import ClipModel
 from toolkit.training.clips import Place, Share, places
@@ -135,6 +136,18 @@ def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
     with pytest.raises(CheckFailed, match=r"driver.frame_0_loss_step is inf in clip clip\d, step 1; .*stopped.pth"):
         run(tmp_path, driver(broken=True))
     assert load_run_checkpoint(tmp_path / "stopped.pth").position.step == 0
+
+
+def test_a_matching_that_is_not_finite_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = driver()
+
+    def forward(clip: Clip) -> dict[str, torch.Tensor]:
+        hungarian(torch.full((2, 2), torch.nan))
+        return {}
+
+    monkeypatch.setattr(model, "forward", forward)
+    with pytest.raises(CheckFailed, match=r"a cost of matching is not finite in clip clip\d, step 1; .*stopped.pth"):
+        run(tmp_path, model)
 
 
 def test_a_checkpoint_of_another_network(tmp_path: Path) -> None:

@@ -67,8 +67,10 @@ def test_both_stages(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     losses = [json.loads(line)["losses"] for line in Path("stage1/log.jsonl").read_text().splitlines()]
     assert len(losses) == 2
     assert {"track.frame_2_loss_cls_0", "map.loss_mask_stuff"} <= losses[0].keys()
+    assert run([*stage1[:-1], "1", "--force", "--precision", "bf16"]) == 0
     stage2 = ["train", "stage2.toml", "--data", data, "-o", "stage2", "--init", "stage1/stopped.pth", *anchors, *few]
-    assert run([*stage2, "--evaluate", data]) == 0
+    assert run([*stage2[:-1], "1", "--precision", "bf16"]) == 0
+    assert run([*stage2, "--force", "--evaluate", data]) == 0
     losses = [json.loads(line)["losses"] for line in Path("stage2/log.jsonl").read_text().splitlines()]
     assert {"motion.loss_traj", "occ.loss_mask", "planning.loss_ade"} <= losses[0].keys()
     figures = json.loads(Path("stage2/evaluation_stopped/metrics.json").read_text())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,6 +114,29 @@ def test_two_processes_are_one_with_twice_the_clips(arguments: list[str], tmp_pa
         torch.testing.assert_close(value, other[key], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_with_workers(arguments: list[str], tmp_path: Path, number: signal.Signals) -> None:
+    """Leaves a checkpoint, and no process behind; it does not wait for clips that nobody will take."""
+    arguments[arguments.index("--workers") + 1] = "1"
+    script = Path(sys.executable).with_name("uniad-toolkit")
+    command = [str(script), *arguments, "--set", "epochs=1000"]
+    running = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
+    log = tmp_path / "run/log.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") > 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    running.send_signal(number)
+    assert running.wait(20) == 128 + number
+    assert (tmp_path / "run/stopped.pth").exists()
+
+
+def test_sixteen_bits(arguments: list[str], tmp_path: Path) -> None:
+    """Weights stay FP32."""
+    assert run([*arguments, "--precision", "bf16", "--steps", "2"]) == 0
+    assert load_checkpoint(tmp_path / "run/stopped.pth").state_dict["driver.weight"].dtype is torch.float32
+
+
 def test_it_is_judged(arguments: list[str], tmp_path: Path) -> None:
     """After every so many epochs and at the end; training goes on as without."""
     data = arguments[arguments.index("--data") + 1]
@@ -157,6 +182,9 @@ def test_frames_without_ground_truth(arguments: list[str], tmp_path: Path, capsy
         ("epochs=many", "--set 'epochs=many': "),
         ("epochs=0", "--set 'epochs=0': "),
         ("broken=5", "--set 'broken=5' must be True or False"),
+        ("dropout=2", "--set 'dropout=2' must be a number from 0 to 1"),
+        ("learning_rate=1e300", "--set 'learning_rate=1e300': "),
+        ("stage=2", "--set 'stage=2': give --stage"),
     ],
 )
 def test_settings_that_cannot_be(

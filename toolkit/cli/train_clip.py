@@ -63,6 +63,8 @@ def write_clip_losses(
         found = clip_losses(start.network, frames, training.stage, options)
     with new_file(target) as work:
         work.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    if broken := [name for name, value in found["losses"].items() if value is None]:
+        print_note(f"{len(broken)} losses are not finite, and NaN counts as 0 in the total: {', '.join(broken[:3])}")
     print_line(f"total {found['total']}, gradient norm {found['total_grad_norm']}")
     print_written(losses, "losses")
     if against is not None:

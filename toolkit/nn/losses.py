@@ -89,7 +89,11 @@ def _mean_over_processes(count: Tensor | float, like: Tensor) -> Tensor | float:
 def hungarian(cost: Tensor) -> tuple[Tensor, Tensor]:
     """The assignment of least total cost [N, G]: rows (ascending) and their columns, [min(N, G)] int64 each.
 
-    Raises ValueError where a cost is NaN, or no assignment has a finite one.
+    Raises ArithmeticError where a cost is NaN, or no assignment has a finite one.
     """
-    rows, columns = linear_sum_assignment(cost.detach().cpu().numpy())
+    costs = cost.detach().cpu()
+    try:
+        rows, columns = linear_sum_assignment((costs.float() if costs.dtype is torch.bfloat16 else costs).numpy())
+    except ValueError as error:
+        raise ArithmeticError("a cost of matching is not finite") from error
     return torch.as_tensor(rows, device=cost.device), torch.as_tensor(columns, device=cost.device)

@@ -14,7 +14,8 @@ def recompute_gradient(op: CustomOpDef, plain: Callable[..., Tensor]) -> None:
     """Give an op the gradients of `plain`, which takes the op's arguments and computes the same by torch's operators.
 
     Only the inputs are kept for the backward pass; what lies between is computed again there, as torch's own
-    checkpointing does. This holds on every device, whatever computes the op itself.
+    checkpointing does. This holds on every device, whatever computes the op itself. In mixed precision the op is
+    computed in FP32, as torch does with other sampling.
     """
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -33,3 +34,5 @@ def recompute_gradient(op: CustomOpDef, plain: Callable[..., Tensor]) -> None:
         return tuple(next(gradients) if needed else None for needed in ctx.needs_input_grad)
 
     op.register_autograd(backward, setup_context=setup_context)
+    for device in ("cpu", "cuda"):
+        op.register_autocast(device, torch.float32)

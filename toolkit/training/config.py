@@ -17,7 +17,7 @@ from toolkit.config.official.training import training_values
 from toolkit.errors import InputError
 from toolkit.storage.typed import decode
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Number = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
@@ -33,7 +33,7 @@ class TrainingConfig:
     learning_rate: Positive = 2e-4
     learning_rate_factors: Mapping[str, float] = field(default_factory=lambda: {"img_backbone": 0.1})
     """For parameters whose name contains the key."""
-    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.01
+    weight_decay: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.01
     gradient_norm: Positive = 35.0
     """Gradients are scaled down to this L2 norm of all together."""
     warmup_steps: Annotated[int, msgspec.Meta(ge=0)] = 500

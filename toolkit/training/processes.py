@@ -34,8 +34,11 @@ def make_fabric(precision: TrainingPrecision, device: str) -> Fabric:
         from lightning_fabric.strategies.ddp import DDPStrategy
     except ImportError as error:
         raise InputError(f"training needs Lightning Fabric; {INSTALL}") from error
+    import logging
+
     import torch
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: there is no CUDA device here, or PyTorch is a build without CUDA")
     if precision is TrainingPrecision.TF32:

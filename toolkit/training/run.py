@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from toolkit.errors import CheckFailed, InputError
 from toolkit.stops import end_with_parent, stops_held
+from toolkit.text import one_line
 from toolkit.training.clip import Clip, ClipFrame
 from toolkit.training.clip_model import ClipModel, total
 from toolkit.training.clips import Clips, Place, Share, places
@@ -26,6 +27,9 @@ from toolkit.training.run_checkpoint import EPOCH_FILE, STOPPED_FILE, Position, 
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+DEAD_WORKER = "DataLoader worker"
+"""How torch begins what it says of one that has ended."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
     torch.manual_seed(config.seed + share.rank)
     position = Position() if start is None else start.position
     optimiser = make_optimiser(model.named_parameters(), config)
-    wrapped, wrapped_optimiser = fabric.setup(model, optimiser)
+    wrapped, wrapped_optimiser = fabric.setup(_OfEnclosed(model), optimiser)
     if start is not None:
         per_epoch = len(places(len(clips), 0, config.seed, share, config.accumulate))
         require_reached(start, per_epoch, config)
@@ -80,14 +84,40 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
                 state.save(checkpoint)
                 journal.draw()
                 run.epoch_ended(checkpoint, epoch + 1)
-    except (KeyboardInterrupt, _EnoughSteps) as stop:
+    except (KeyboardInterrupt, _EnoughSteps, RuntimeError) as stop:
+        if isinstance(stop, RuntimeError) and DEAD_WORKER not in str(stop):
+            raise
         checkpoint = run.folder / STOPPED_FILE
         if journal is not None:
             state.save(checkpoint)
             journal.draw()
         if isinstance(stop, KeyboardInterrupt):
             raise
+        if isinstance(stop, RuntimeError):
+            raise CheckFailed(
+                f"a process that makes clips has ended, perhaps for want of memory ({one_line(stop):.150}); "
+                f"{checkpoint} is of the last step. Go on with --resume, and fewer --workers"
+            ) from stop
     return checkpoint
+
+
+class Enclosed:
+    """A clip that libraries pass on as it is; they would look into a dataclass, and change the types of its tensors."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.clip = clip
+
+
+class _OfEnclosed(nn.Module):
+    """The model, of enclosed clips."""
+
+    def __init__(self, model: ClipModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, enclosed: Enclosed) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = self.model(enclosed.clip)
+        return losses
 
 
 class _EnoughSteps(Exception):
@@ -120,7 +150,7 @@ class _State:
 
 def _epoch(
     state: _State,
-    model: Callable[[Clip], Mapping[str, Tensor]],
+    model: Callable[[Enclosed], Mapping[str, Tensor]],
     optimiser: Any,
     clips: Clips,
     fabric: Fabric,
@@ -142,7 +172,10 @@ def _epoch(
             waited += time.perf_counter() - asked
             last = number == config.accumulate - 1
             with nullcontext() if last else fabric.no_backward_sync(model):  # type: ignore[arg-type]
-                losses = model(clip)
+                try:
+                    losses = model(Enclosed(clip))
+                except ArithmeticError as error:
+                    raise _broken(str(error), clip, state) from error
                 require_finite(losses, clip, state)
                 fabric.backward(total(losses) / config.accumulate)
             for name, value in losses.items():
@@ -179,11 +212,12 @@ def _loader(clips: Clips, todo: list[Place], workers: int) -> DataLoader[Clip]:
 
 
 def _prepare_worker(number: int) -> None:
-    """A stop concerns the process that trains; its end is the worker's."""
+    """A stop concerns the process that trains; its end is the worker's, which is ended by SIGTERM."""
     import os
     import signal
 
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for each in (signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
         signal.signal(each, signal.SIG_IGN)
     end_with_parent(os.getppid())
 
@@ -208,8 +242,13 @@ def require_finite(losses: Mapping[str, Tensor], clip: Clip, state: _State) -> N
     finite = torch.stack(list(trained.values())).isfinite().tolist()
     if not all(finite):
         broken = next(name for name, sound in zip(trained, finite, strict=True) if not sound)
-        state.save(path := state.run.folder / STOPPED_FILE)
-        raise CheckFailed(
-            f"{broken} is {float(trained[broken])} in clip {clip.name}, step {state.position.step + 1}; {path} is from "
-            "before it. Lower the learning rate, or look at the clip's ground truth"
-        )
+        raise _broken(f"{broken} is {float(trained[broken])}", clip, state)
+
+
+def _broken(what: str, clip: Clip, state: _State) -> CheckFailed:
+    """The end of a run by something that is not finite, which leaves a checkpoint of before."""
+    state.save(path := state.run.folder / STOPPED_FILE)
+    return CheckFailed(
+        f"{what} in clip {clip.name}, step {state.position.step + 1}; {path} is from before it. Lower the learning "
+        "rate, or look at the clip's ground truth"
+    )

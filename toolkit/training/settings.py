@@ -32,6 +32,8 @@ def with_settings(config: TrainingConfig, options: Options, pairs: Sequence[str]
             raise InputError(f"--set {quoted(pair)} is not key=value")
         owners = [name for name, values in options.items() if key in values]
         value = _value(text)
+        if key == "stage":
+            raise InputError(f"--set {quoted(pair)}: give --stage, and a config of that stage")
         if key in FIELDS:
             try:
                 config = config.with_setting(key, value)
@@ -59,6 +61,6 @@ def _option(pair: str, value: Any, default: Option) -> Option:
         if isinstance(value, bool | int) and value in (0, 1):
             return bool(value)
         raise InputError(f"--set {quoted(pair)} must be True or False")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise InputError(f"--set {quoted(pair)} must be a number of at least 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InputError(f"--set {quoted(pair)} must be a number from 0 to 1")
     return float(value)
