@@ -98,8 +98,8 @@ def test_plan_and_boxes_around_it(golden_frames: list[Located], golden_trajector
             named = np.isin(golden_trajectories[f"{located.prefix}.gt_names"], config.class_names)
             turned = (boxes[:, 6] - clockwise[named] + np.pi) % (2 * np.pi) - np.pi
             np.testing.assert_allclose(turned, 0, atol=NOISE)
-        ended = [step for step in range(7) if located.index + step >= len(located.scene.frames)]
-        assert all(arrays[f"gt_future_boxes.{step}"].shape == (0, 9) for step in ended)
+            ended = [step for step in range(7) if located.index + step >= len(located.scene.frames)]
+            assert all(arrays[f"gt_future_boxes.{step}"].shape == (0, 9) for step in ended)
 
 
 def test_only_the_present_is_planned(golden_frames: list[Located]) -> None:
