@@ -21,6 +21,7 @@ def malformed_dumps() -> Iterator[Malformed]:
     yield Malformed("dump: cut off", COMMAND, ("bad.npz", "is not a readable npz"), cut_off(100_000))
     yield changed("no outputs", lambda arrays: arrays.pop("f0.out.scores"), "holds inputs of 2 frames and outputs of 0")
     yield changed("outputs of other frames", put("f2.out.scores", np.zeros(1)), "frame 1 is missing")
+    yield changed("too little", complete(), "frame 0 lacks bboxes_dict_bboxes, labels", "dump again")
     yield from texts()
     yield from outputs()
 
@@ -63,6 +64,8 @@ def texts() -> Iterator[Malformed]:
         "unknown yaw": (np.array('{"yaw_convention": "up"}'), "$.yaw_convention"),
         "cameras in a text": (np.array('{"cameras": "CAM_FRONT"}'), "$.cameras"),
         "too large": (np.array(" " * 2**22 + "{}"), "is larger than"),
+        "newer": (np.array('{"format": 2}'), "meta is of format 2, newer than 1; use a newer toolkit"),
+        "other frames": (np.array('{"frames": 9}'), "meta says 9 frames, the file holds 2"),
         "infinite": (np.array('{"score_thresh": 1e999}'), "meta is damaged"),
     }
     for name, (value, words) in cases.items():
@@ -74,7 +77,7 @@ def outputs() -> Iterator[Malformed]:
     cases: dict[str, tuple[str, Any, str]] = {
         "text": ("scores", np.array(["high"] * 3), "it must hold"),
         "code": ("scores", np.array([RunsCode()]), "is not a readable npz"),
-        "NaN": ("scores", np.full(3, np.nan), "holds non-finite values"),
+        "NaN": ("scores", np.full(3, np.nan), "holds non-finite values, which the model gave: dump again in FP32"),
         "other rows": ("labels", np.zeros(4, np.int32), "it must hold"),
         "one number": ("bev_embed", np.zeros(()), "it must hold"),
         "too many rows": ("scores", np.zeros(10_000, np.float32), "convert with a larger --track-capacity"),

@@ -113,20 +113,28 @@ def verify_against(
     target: FileOutput | None,
     plugins: PluginManager,
 ) -> None:
-    """Compare sessions with the dump at `path`: settings first; where they differ, the network is not run."""
+    """Compare sessions with the dump at `path`: what it holds and settings first; if they differ, nothing is run."""
     from toolkit.reference_interface.dump import read_dump
     from toolkit.verification.dump_findings import DumpFindings
-    from toolkit.verification.recording import first_inputs, recorded_frames, recorded_start
+    from toolkit.verification.recording import (
+        fitting_inputs,
+        recorded_frames,
+        recorded_start,
+        require_inputs,
+        require_outputs,
+    )
     from toolkit.verification.report import empty_report
     from toolkit.verification.report_file import write_reports
-    from toolkit.verification.sequence import check_length, official_sequence, sampled_sequence
+    from toolkit.verification.sequence import check_length, dumped_sequence, sampled_sequence
     from toolkit.verification.settings import check_settings
     from toolkit.verification.table import input_table
     from toolkit.verification.verify import verify_recording
 
     dump = read_dump(path)
     count = check_length(path, len(dump.inputs), length)
-    settings = check_settings(dump.origin, bundle, first_inputs(dump, bundle))
+    first = fitting_inputs(dump, bundle)
+    require_outputs(dump, bundle, count)
+    settings = check_settings(dump.origin, bundle, first)
     findings = DumpFindings.of_dump(dump, settings)
     reports = [empty_report(path.name, name) for name in chosen]
     if not findings.settings:
@@ -137,7 +145,9 @@ def verify_against(
                     bundle, frames, dump.samples[:count], plugins.frame_sources(), print_warning
                 )
         elif inputs is not None:
-            sequence = official_sequence(bundle, inputs, count)
+            sequence = dumped_sequence(bundle, inputs, count)
+        else:
+            require_inputs(dump, bundle, count)
         if target is not None and sequence is not None:
             keep_apart(target, sequence.pictures)
         ready = open_sessions(bundle, chosen, precision, plugins)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from toolkit.config.model import CanBusRotation, YawConvention
 from toolkit.errors import InputError
@@ -17,13 +18,15 @@ from toolkit.storage.npz import array_in, opened_npz
 from toolkit.storage.typed import Misfit, decode
 from toolkit.text import quoted
 
-OUTPUT_KEY = re.compile(r"f(\d+)\.(?:out|aux)\.(\w+)")
+OUTPUT_KEY = re.compile(r"f([0-9]{1,9})\.(?:out|aux)\.(\w+)")
 META = "meta"
 SAMPLE = "sample_idx"
 """The data set's name of a frame."""
 MAX_TEXT_BYTES = 2**24
 """Four bytes a character; a resolved config has some 50,000."""
 REMEDY = "dump again"
+FORMAT = 1
+"""The newest form of dumps that is known here."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ class Origin:
     cameras: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True)
+class _Extent:
+    """What a dump says of its own form."""
+
+    format: int | None = None
+    frames: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Dump:
     """`samples` are the data set's names of the frames, as far as the file has them."""
@@ -67,8 +78,8 @@ class Dump:
 def read_dump(path: Path) -> Dump:
     """The frames of an npz with keys ``f{t}.in.NAME``, ``f{t}.out.NAME``, ``f{t}.aux.NAME`` and ``meta``.
 
-    Tensors without a counterpart in our network are passed over. Raises InputError for a file that is none, and for
-    frames without outputs.
+    Tensors without a counterpart in our network are passed over. Raises InputError for a file that is none, for
+    frames without outputs, and for a newer form or another length than it says.
     """
     known = {*official.OUTPUTS, *official.FORECASTS} - official.RECALLED.keys()
     inputs = read_inputs(path)
@@ -81,7 +92,7 @@ def read_dump(path: Path) -> Dump:
     texts = _texts(path, [META, *(f"f{number}.aux.{SAMPLE}" for number in range(len(inputs)))])
     return Dump(
         path,
-        origin=_origin(path, texts.get(META)),
+        origin=_origin(path, texts.get(META), len(inputs)),
         inputs=inputs,
         outputs=outputs,
         samples=tuple(texts.get(f"f{number}.aux.{SAMPLE}") or None for number in range(len(inputs))),
@@ -105,8 +116,11 @@ def _texts(path: Path, keys: Sequence[str]) -> dict[str, str]:
     return texts
 
 
-def _origin(path: Path, text: str | None) -> Origin:
-    """What the text says; what it says besides is passed over. Raises InputError for a text that is no such JSON."""
+def _origin(path: Path, text: str | None, count: int) -> Origin:
+    """What the text says of a dump of `count` frames; what it says besides is passed over.
+
+    Raises InputError for a text that is no such JSON, of a newer form, or of another number of frames.
+    """
     if text is None:
         return Origin()
     where = f"{path}: {META}"
@@ -114,9 +128,18 @@ def _origin(path: Path, text: str | None) -> Origin:
         values = parse_json(text.encode("utf-8", "surrogatepass"))
         if not isinstance(values, dict):
             raise InputError(f"{where} is {quoted(values)}, no JSON object; {REMEDY}")
-        known = {item.name: values[item.name] for item in fields(Origin) if values.get(item.name) is not None}
-        return decode(Origin, known)
+        extent = decode(_Extent, _said(values, _Extent))
+        if extent.format is not None and extent.format > FORMAT:
+            raise InputError(f"{where} is of format {extent.format}, newer than {FORMAT}; use a newer toolkit")
+        if extent.frames not in (None, count):
+            raise InputError(f"{where} says {extent.frames} frames, the file holds {count}; {REMEDY}")
+        return decode(Origin, _said(values, Origin))
     except Misfit as misfit:
         raise InputError(f"{where} is damaged: {misfit}; {REMEDY}") from misfit
     except ValueError as error:
         raise InputError(f"{where} is not valid JSON: {error!s:.200}; {REMEDY}") from error
+
+
+def _said(values: Mapping[str, Any], kind: type[Origin] | type[_Extent]) -> dict[str, Any]:
+    """Those of the values that the kind has fields for."""
+    return {item.name: values[item.name] for item in fields(kind) if values.get(item.name) is not None}

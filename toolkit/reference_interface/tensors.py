@@ -77,6 +77,11 @@ FORECASTS = {
 }
 """What a training environment gives beyond the deployment: rows of the reported boxes by score, the ego last."""
 
+NETWORK_OUTPUTS = {**BOXES, **REST, "bev_embed": "bev", **FORECASTS, **TRACK_OUTPUTS}
+"""What a training environment can record of the network, decisions first: official name -> our output."""
+LASTING = frozenset({"bev_embed", *TRACK_OUTPUTS})
+"""Those of them that the next frame takes as its state, apart from poses and numbers."""
+
 WITHOUT_EFFECT = ("image_shape", "img_metas_scene_token", "prev_track_intances2", "prev_track_intances7",
                   "prev_track_intances10")  # fmt: skip
 """Arguments of the reference that influence nothing, besides ``gt_*``."""
@@ -160,7 +165,7 @@ def results(official: Mapping[str, np.ndarray], bundle: Bundle, where: str) -> d
     """Our results, as far as official outputs and forecasts tell them: `outputs` the other way round.
 
     Rows beyond the given ones are zeros, or masked where the network's mean nothing. Raises InputError, prefixed
-    `where`, for a mis-shaped tensor.
+    `where`, for a tensor that is mis-shaped or not finite.
     """
     dimensions = bundle.config.dimensions()
     specs = {spec.name: spec for spec in bundle.outputs}
@@ -169,6 +174,8 @@ def results(official: Mapping[str, np.ndarray], bundle: Bundle, where: str) -> d
         if name not in official or name in RECALLED or ours not in specs:
             continue
         array, (shape, dtype) = official[name], (specs[ours].resolve(dimensions), specs[ours].dtype)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"{where}{name} holds non-finite values, which the model gave: dump again in FP32")
         if name in COUNTS:
             rows = int(converted.setdefault(COUNTS[name], np.array([len(np.atleast_1d(array))], np.int32))[0])
             converted[ours] = _padded(array, rows, shape, dtype, where + name)
@@ -207,7 +214,10 @@ def fit(array: np.ndarray, shape: tuple[int, ...], dtype: str, name: str) -> np.
     """`array` without its unit dimensions, in our shape and dtype; values that this cannot hold are refused."""
     unit_free = tuple(size for size in shape if size != 1)
     if tuple(size for size in array.shape if size != 1) != unit_free or array.dtype.kind not in "fiu":
-        raise InputError(f"{name} is {array.dtype}{list(array.shape)}; it must hold {dtype}{list(shape)}")
+        raise InputError(
+            f"{name} is {array.dtype}{list(array.shape)}; it must hold {dtype}{list(shape)}; use the bundle or "
+            "configuration of the model that it is of"
+        )
     with np.errstate(invalid="ignore", over="ignore"):
         fitted = np.ascontiguousarray(array.reshape(shape), dtype)
     if not np.isfinite(array).all() or not np.isfinite(fitted).all():

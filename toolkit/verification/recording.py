@@ -12,6 +12,7 @@ from toolkit.bundle import Bundle
 from toolkit.errors import InputError
 from toolkit.reference_interface import tensors as official
 from toolkit.reference_interface.dump import REMEDY, Dump
+from toolkit.text import in_words
 from toolkit.verification.observation import Observation
 
 
@@ -37,9 +38,7 @@ def recorded_frames(
     for number, given in zip(range(length), repeat({}) if prepared is None else prepared, strict=False):
         arrays = dump.inputs[number]
         inputs = official.frame_inputs(arrays, bundle, f"{dump.path}: f{number}.in.", given)
-        outputs = official.results(dump.outputs[number], bundle, f"{dump.path}: frame {number}: ")
-        if not outputs:
-            raise InputError(f"{dump.path}: frame {number} holds no output of the bundle's network; {REMEDY}")
+        outputs = recorded_outputs(dump, bundle, number)
         dumped = frozenset(ours for name, ours in official.FRAME.items() if name in arrays)
         yield RecordedFrame(inputs, Observation({**inputs, **state}, outputs), dumped, given)
         available = {**inputs, **outputs}
@@ -53,7 +52,50 @@ def recorded_start(dump: Dump, bundle: Bundle) -> dict[str, np.ndarray]:
     return {spec.name: spec.zeros(bundle.config.dimensions()) for spec in bundle.state_inputs}
 
 
-def first_inputs(dump: Dump, bundle: Bundle) -> dict[str, np.ndarray]:
-    """The first frame's inputs; zeros in place of those that the dump lacks."""
+def recorded_outputs(dump: Dump, bundle: Bundle, number: int) -> dict[str, np.ndarray]:
+    """A frame's outputs, in our terms. Raises InputError for a tensor that does not fit the bundle."""
+    return official.results(dump.outputs[number], bundle, f"{dump.path}: frame {number}: ")
+
+
+def fitting_inputs(dump: Dump, bundle: Bundle) -> dict[str, np.ndarray]:
+    """The first frame's inputs; zeros in place of those that the dump lacks.
+
+    Raises InputError for a dump of another size of network: for a tensor of that frame that does not fit the bundle.
+    """
     missing = {spec.name: spec.zeros(bundle.config.dimensions()) for spec in bundle.frame_inputs}
-    return official.frame_inputs(dump.inputs[0], bundle, f"{dump.path}: f0.in.", missing)
+    inputs = official.frame_inputs(dump.inputs[0], bundle, f"{dump.path}: f0.in.", missing)
+    recorded_outputs(dump, bundle, 0)
+    named, pictures = dump.origin.cameras, len(bundle.config.image.cameras)
+    if named is not None and "img" in dump.inputs.names(0) and len(named) != pictures:
+        raise InputError(f"{dump.path}: meta names {len(named)} cameras, f0.in.img has {pictures}; {REMEDY}")
+    return inputs
+
+
+def require_outputs(dump: Dump, bundle: Bundle, length: int) -> None:
+    """Raise InputError unless each of the first frames has every official output that the bundle's network gives.
+
+    Forecasts are needed where one frame has them. Between the first frame and the last, tracks and BEV are needed
+    where one frame in between has them: a dump may leave them out there, to be smaller.
+    """
+    given = {spec.name for spec in bundle.outputs}
+    frames = [dump.outputs.names(number) for number in range(len(dump.outputs))]
+    anywhere, between = frozenset[str]().union(*frames), frozenset[str]().union(*frames[1:-1])
+    ends = official.FORECASTS.keys() - anywhere
+    for number in range(length):
+        spared = ends if number in (0, len(frames) - 1) else ends | (official.LASTING - between)
+        wanted = [name for name, ours in official.NETWORK_OUTPUTS.items() if ours in given and name not in spared]
+        if missing := [name for name in wanted if name not in frames[number]]:
+            raise InputError(
+                f"{dump.path}: frame {number} lacks {in_words(missing)}, which the bundle's network gives; {REMEDY}"
+            )
+
+
+def require_inputs(dump: Dump, bundle: Bundle, length: int) -> None:
+    """Raise InputError unless each of the first frames has all inputs, so that none need come from elsewhere."""
+    taken = {spec.name for spec in bundle.frame_inputs}
+    wanted = [name for name, ours in official.FRAME.items() if ours in taken]
+    for number in range(length):
+        if missing := [name for name in wanted if name not in dump.inputs.names(number)]:
+            raise InputError(
+                f"{dump.path}: f{number}.in.{missing[0]} is missing; give --frames or --inputs, to take it from there"
+            )

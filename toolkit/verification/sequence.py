@@ -106,6 +106,16 @@ def official_sequence(bundle: Bundle, path: Path, length: int | None) -> Sequenc
     return Sequence(inputs, count, official.state_inputs(first, bundle, f"{path}: f0.in.") if starts else None)
 
 
+def dumped_sequence(bundle: Bundle, path: Path, count: int) -> Sequence:
+    """As `official_sequence`, of the `count` first frames of a dump."""
+    if (available := len(read_inputs(path))) < count:
+        raise InputError(
+            f"{path} holds {available} frames, the dump {count}; give the frames that were dumped, or --length "
+            f"{available}"
+        )
+    return official_sequence(bundle, path, count)
+
+
 def check_length(path: Path | str, available: int, wanted: int | None) -> int:
     """How many frames to run: all, unless fewer are wanted."""
     if wanted is not None and wanted > available:

@@ -33,7 +33,8 @@ class SettingsCheck:
 
 def check_settings(origin: Origin, bundle: Bundle, first: Mapping[str, np.ndarray]) -> SettingsCheck:
     """Compare what a dump says, and what the frame inputs `first` of its first frame show, with a bundle."""
-    differing, notes = [*_checkpoint(origin, bundle), *_thresholds(origin, bundle)], [*_precision(origin)]
+    differing, notes = [*_checkpoint(origin, bundle), *_thresholds(origin, bundle)], [*_unknown(origin, bundle)]
+    notes += _precision(origin)
     config = bundle.config
     if origin.yaw_convention not in (None, config.yaw_convention):
         differing.append(
@@ -87,6 +88,15 @@ def _checkpoint(origin: Origin, bundle: Bundle) -> Iterator[str]:
         yield (
             f"the dump was made with checkpoint {_file(origin.checkpoint, said)}, the bundle is converted from "
             f"{_file(bundle.provenance.get('checkpoint'), own)}: convert the former, or dump with the latter"
+        )
+
+
+def _unknown(origin: Origin, bundle: Bundle) -> Iterator[str]:
+    said = origin.checkpoint_sha256
+    if said and not bundle.provenance.get("checkpoint_sha256"):
+        yield (
+            f"the dump was made with checkpoint {_file(origin.checkpoint, said)}, of the bundle's nothing is known: "
+            "they are not compared; convert again to have it noted"
         )
 
 

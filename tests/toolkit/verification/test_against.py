@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from toolkit.errors import CheckFailed, InputError
 from toolkit.plugin.manager import PluginManager
 from toolkit.reference_interface.dump import Origin, read_dump
 from toolkit.reference_interface.tensors import FRAME
-from toolkit.verification.recording import recorded_frames, recorded_start
+from toolkit.verification.recording import recorded_frames, recorded_start, require_outputs
 from toolkit.verification.report_file import read_reports
 from toolkit.verification.sequence import sampled_sequence
 from toolkit.verification.settings import SettingsCheck, cameras_by_direction, check_settings
@@ -99,6 +100,90 @@ def test_a_dump_may_begin_midway(bundle: Bundle, session: TorchSession, dumped: 
         bundle, "dump", frames, [session], lambda: session, start=recorded_start(dump, bundle)
     )
     report.require()
+
+
+def without(*patterns: str) -> Change:
+    """A change that takes the tensors away whose keys match."""
+    return lambda arrays: [arrays.pop(key) for key in list(arrays) if re.match("|".join(patterns), key)]
+
+
+@pytest.mark.parametrize(
+    ("taken", "message"),
+    [
+        (
+            r"f\d\.out\.(?!max_obj_id_out)",
+            "frame 0 lacks bboxes_dict_bboxes, scores, labels, .*, outs_planning, bev",
+        ),
+        (r"f\d\.out\.(?!labels)", r"frame 0 lacks bboxes_dict_bboxes, scores, bbox_index, .*; dump again"),
+        (r"f[12]\.out\.(?!scores)", "frame 1 lacks bboxes_dict_bboxes, labels, .*; dump again"),
+        (r"f2\.out\.outs_planning", "frame 2 lacks outs_planning, which the bundle's network gives; dump again"),
+        (r"f0\.out\.bev_embed", "frame 0 lacks bev_embed, which"),
+    ],
+)
+def test_a_dump_needs_all_outputs_in_every_frame(taken: str, message: str, against: Against) -> None:
+    """A few would agree too easily."""
+    with pytest.raises(InputError, match=message):
+        against(without(taken))
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ((), None),
+        (("f1.out.bev_embed",), "frame 2 lacks bev_embed, which"),
+        (("f1.out.bev_embed", "f2.out.bev_embed"), None),
+        (("f2.out.bev_embed",), "frame 1 lacks bev_embed"),
+        (("f2.aux.traj",), "frame 0 lacks traj, which"),
+    ],
+)
+def test_what_one_frame_has_others_need(
+    extra: tuple[str, ...], message: str | None, bundle: Bundle, dumped: Arrays, tmp_path: Path
+) -> None:
+    """Forecasts, and tracks and BEV between the first frame and the last; none of the frames needs them there."""
+    arrays = {f"f3{key[2:]}": array for key, array in dumped.items() if key.startswith("f2.")} | dumped
+    without(r"f[12]\.out\.(prev_|bev)")(arrays)
+    np.savez(tmp_path / "dump.npz", **arrays | {key: np.zeros((3, 1)) for key in extra})
+    dump = read_dump(tmp_path / "dump.npz")
+    with nullcontext() if message is None else pytest.raises(InputError, match=message):
+        require_outputs(dump, bundle, FRAMES)
+
+
+@pytest.mark.parametrize("key", ["f0.in.img", "f0.out.bev_embed"])
+def test_another_size_is_told_before_settings(key: str, against: Against) -> None:
+    """With the remedy, for inputs and outputs alike."""
+
+    def change(arrays: Arrays) -> None:
+        meta(score_thresh=0.2)(arrays)
+        arrays[key] = np.zeros((3, 2), np.float32)
+
+    with pytest.raises(InputError, match=rf"{key[-3:]} is float32\[3, 2\]; it must hold .*; use the bundle or config"):
+        against(change)
+
+
+def test_as_many_cameras_as_pictures(against: Against) -> None:
+    with pytest.raises(InputError, match=r"meta names 2 cameras, f0\.in\.img has 6; dump again"):
+        against(meta(cameras=CAMERAS[:2]))
+
+
+def test_pictures_that_a_dump_lacks_come_from_elsewhere(against: Against, dumped: Arrays, tmp_path: Path) -> None:
+    """From as many frames as the dump has."""
+    with pytest.raises(InputError, match=r"f0\.in\.img is missing; give --frames or --inputs, to take it from there"):
+        against(without(r"f\d\.in\.img$"))
+    np.savez(tmp_path / "inputs.npz", **{key: array for key, array in dumped.items() if key.startswith("f0.in.")})
+    with pytest.raises(InputError, match=r"inputs\.npz holds 1 frames, the dump 3; give .* dumped, or --length 1"):
+        against(inputs=tmp_path / "inputs.npz")
+
+
+def test_numbers_of_frames_are_short_and_plain(bundle: Bundle, dumped: Arrays, tmp_path: Path) -> None:
+    """Other keys are none of ours."""
+    np.savez(tmp_path / "dump.npz", **dumped | {f"f{n}.in.img": np.zeros(1) for n in ("\u0663", "9" * 5000)})
+    assert len(read_dump(tmp_path / "dump.npz").inputs) == FRAMES
+
+
+def test_a_checkpoint_that_only_the_dump_knows_is_noted(bundle: Bundle) -> None:
+    check = check_settings(Origin(checkpoint_sha256="b" * 64), replace(bundle, provenance={}), {})
+    assert check.differing == ()
+    assert "of the bundle's nothing is known: they are not compared; convert again" in check.notes[0]
 
 
 SETTINGS: dict[str, tuple[dict[str, object], str]] = {
