@@ -18,7 +18,7 @@ from toolkit.storage.npz import array_in, opened_npz
 from toolkit.storage.typed import Misfit, decode
 from toolkit.text import quoted
 
-OUTPUT_KEY = re.compile(r"f([0-9]{1,9})\.(?:out|aux)\.(\w+)")
+OUTPUT_KEY = re.compile(r"f([0-9]+)\.(?:out|aux)\.(\w+)")
 META = "meta"
 SAMPLE = "sample_idx"
 """The data set's name of a frame."""

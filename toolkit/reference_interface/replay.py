@@ -15,7 +15,7 @@ from toolkit.reference_interface import tensors as official
 from toolkit.reference_interface.frame_file import OfficialFrames, read_frames
 from toolkit.runtime.temporal_runner import TemporalRunner
 
-KEY = re.compile(r"f([0-9]{1,9})\.in\.(\w+)")
+KEY = re.compile(r"f([0-9]+)\.in\.(\w+)")
 
 
 def read_inputs(path: Path) -> OfficialFrames:

@@ -174,10 +174,12 @@ def test_pictures_that_a_dump_lacks_come_from_elsewhere(against: Against, dumped
         against(inputs=tmp_path / "inputs.npz")
 
 
-def test_numbers_of_frames_are_short_and_plain(bundle: Bundle, dumped: Arrays, tmp_path: Path) -> None:
+def test_numbers_of_frames_are_of_plain_digits(dumped: Arrays, tmp_path: Path) -> None:
     """Other keys are none of ours."""
-    np.savez(tmp_path / "dump.npz", **dumped | {f"f{n}.in.img": np.zeros(1) for n in ("\u0663", "9" * 5000)})
-    assert len(read_dump(tmp_path / "dump.npz").inputs) == FRAMES
+    np.savez(tmp_path / "dump.npz", **dumped | {"f\u0661.in.img": np.zeros(1), "f\u0663.in.img": np.zeros(1)})
+    dump = read_dump(tmp_path / "dump.npz")
+    assert len(dump.inputs) == FRAMES
+    assert dump.inputs[1]["img"].size > 1
 
 
 def test_a_checkpoint_that_only_the_dump_knows_is_noted(bundle: Bundle) -> None:
