@@ -29,16 +29,15 @@ def new_folder(output: FolderOutput) -> Iterator[Path]:
     work = partial_path(output.path)
     with writing(output.given, "output folder"):
         work.parent.mkdir(parents=True, exist_ok=True)
-        work.mkdir()
         try:
+            work.mkdir()
             yield work
             if output.kind is not None:
                 _mark(work, output.kind)
             with stops_held():
                 _place(work, output)
         finally:
-            with stops_held():
-                shutil.rmtree(work, ignore_errors=True)
+            _remove(work)
 
 
 @contextmanager
@@ -84,12 +83,12 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         work = partial_path(path.absolute())
         work.parent.mkdir(parents=True, exist_ok=True)
         remove_remains(path.absolute())
-        work.mkdir()
     try:
+        with writing(path, "output"):
+            work.mkdir()
         yield work
     finally:
-        with stops_held():
-            shutil.rmtree(work, ignore_errors=True)
+        _remove(work)
 
 
 @contextmanager
@@ -101,6 +100,17 @@ def temporary_folder(purpose: str) -> Iterator[Path]:
         raise InputError("cannot write temporary files; free some disk space, or set TMPDIR to a folder") from error
     with scratch_folder(place / f"uniad-toolkit-{purpose}") as folder:
         yield folder
+
+
+def _remove(work: Path) -> None:
+    """Remove a temporary folder, also if a stop comes just before it would be held."""
+    try:
+        with stops_held():
+            shutil.rmtree(work, ignore_errors=True)
+    finally:
+        if work.exists():
+            with stops_held():
+                shutil.rmtree(work, ignore_errors=True)
 
 
 def _mark(folder: Path, kind: str) -> None:

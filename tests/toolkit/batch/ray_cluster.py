@@ -52,7 +52,9 @@ def ray_cluster(cpus: int) -> Iterator[RayCluster]:
         options = [f"--{name}={value}" for name, value in settings.items()]
         with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
-                yield RayCluster(announced(process, Path(folder)), f"ray://{LOOPBACK}:{client_port}")
+                address = announced(process, Path(folder))
+                await_listener(client_port)
+                yield RayCluster(address, f"ray://{LOOPBACK}:{client_port}")
             finally:
                 process.terminate()
 
@@ -65,6 +67,19 @@ def announced(process: subprocess.Popen[bytes], folder: Path) -> str:
         assert time.monotonic() < deadline, f"ray start takes more than {PATIENCE:.0f} s"
         time.sleep(0.1)
     return file.read_text().strip()
+
+
+def await_listener(port: int) -> None:
+    """Wait until somebody listens: the server for Ray clients begins after the cluster has announced itself."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection((LOOPBACK, port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < deadline, f"nobody listens at {LOOPBACK}:{port} after {PATIENCE:.0f} s"
+            time.sleep(0.1)
+        else:
+            return
 
 
 def free_port() -> int:
