@@ -118,14 +118,6 @@ def test_killed_worker_is_replaced(folder: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.slow
-def test_cluster_from_outside(folder: Path, shared: RayCluster) -> None:
-    """By the port of its Ray client, the results are the same."""
-    pytest.importorskip("grpc", reason="the Ray client needs ray[client]")
-    assert run(arguments(folder, "outside", cluster=shared.client)) == 0
-    assert contents(folder / "outside") == contents(folder / "whole")
-
-
-@pytest.mark.slow
 def test_evaluation_on_a_cluster(
     folder: Path, tmp_path: Path, shared: RayCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
