@@ -68,7 +68,8 @@ def train_command(
     --losses train nothing: they compute one clip, without randomness, as the stable interface for comparing trainings.
 
     Example: [bold]uniad-toolkit train configs/uniad_tiny_stage1.toml --data nuscenes:data/nuscenes --init
-    start.safetensors -o stage1[/] or [bold]torchrun --nproc-per-node 8 --no-python uniad-toolkit train …[/]
+    start.safetensors -o stage1[/] or [bold]torchrun --standalone --nproc-per-node 8 --no-python uniad-toolkit train
+    …[/]
     """
     from toolkit.config.file import config_files, load_config
     from toolkit.data.sources import address_paths

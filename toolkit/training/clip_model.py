@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from toolkit.network import Network
 from toolkit.specs import Submodule
 from toolkit.training.clip import Clip, ClipFrame
-from toolkit.training.spec import Moment, Option, Step, Tensors, Training
+from toolkit.training.spec import Moment, Option, Step, Tensors, Training, is_trained
 
 
 class ClipModel(nn.Module):
@@ -25,6 +25,7 @@ class ClipModel(nn.Module):
         self.trained: dict[str, Training] = {
             each.name: each.training() for each in network.graph.submodules if each.training is not None
         }
+        self._before_frames = self._needed_by({name for name, training in self.trained.items() if training.history})
         network.requires_grad_(True)
         for name in network.parts.keys() - self.trained.keys():
             network.parts[name].requires_grad_(False)
@@ -60,15 +61,13 @@ class ClipModel(nn.Module):
     @torch.no_grad()
     def _history(self, frame: ClipFrame, before: Mapping[str, Tensors | None]) -> dict[str, Tensors | None]:
         """The states of the submodules with a history after one more frame."""
-        keepers = {name for name, training in self.trained.items() if training.history}
-        needed = self._needed_by(keepers)
         self.eval()
         tensors, states = dict(frame.inputs), {}
         for submodule in self.network.graph.submodules:
-            if submodule.name in needed:
+            if submodule.name in self._before_frames:
                 step = self._step(submodule, tensors, frame.truth, before.get(submodule.name), 0, last=False)
                 tensors |= step.tensors
-                if submodule.name in keepers:
+                if self.trained[submodule.name].history:
                     states[submodule.name] = step.state
         self.set_modes()
         return states
@@ -94,7 +93,7 @@ class ClipModel(nn.Module):
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:
     """What is trained on: the sum of the means of all entries with "loss" in their name; NaN counts as 0."""
-    means = [value.mean() for name, value in losses.items() if "loss" in name]
+    means = [value.mean() for name, value in losses.items() if is_trained(name)]
     summed: Tensor = sum((torch.where(mean.isnan(), 0, mean) for mean in means[1:]), means[0].nan_to_num(nan=0.0))
     return summed
 

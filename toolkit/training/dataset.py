@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from toolkit.config.model import ModelConfig
 from toolkit.data.frames import Frame
 from toolkit.data.ground_truth import AnnotatedScene, Gap
+from toolkit.data.pictures import IMAGE, PICTURES
 from toolkit.data.preprocess import frame_inputs, load_image, normalised
 from toolkit.data.source_kind import FrameSourceKind
 from toolkit.data.sources import open_frames, open_ground_truth
@@ -24,6 +25,9 @@ from toolkit.training.augmentation import distort
 from toolkit.training.clip import Clip, ClipFrame
 from toolkit.training.clips import Place
 from toolkit.training.spec import FrameTruth
+
+NO_PICTURES = np.zeros(0, np.uint8)
+"""In place of pictures that are prepared here."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,11 @@ class DatasetClips:
     def _inputs(self, frame: Frame, previous: Frame | None, random: np.random.Generator) -> dict[str, NDArray[Any]]:
         """The frame's inputs, as training feeds them: the first frame of a clip does not move."""
         image = self._config.image
-        views = {name: frame.cameras[name] for name in image.cameras if name in frame.cameras}
-        pictures = {name: load_image(view.image, image) for name, view in views.items()}
-        loaded = replace(
-            frame, cameras={name: replace(view, image=pictures[name]) for name, view in views.items()}, recorded={}
-        )
-        inputs = frame_inputs(loaded, previous, self._config, "training")
-        if self._distorted:
-            inputs["image"] = np.stack([normalised(distort(picture, random), image) for picture in pictures.values()])
-        return inputs
+        inputs = frame_inputs(replace(frame, recorded={}), previous, self._config, "training", NO_PICTURES)
+        del inputs[PICTURES]
+        pictures = [load_image(frame.cameras[name].image, image) for name in image.cameras]
+        seen = [distort(picture, random) for picture in pictures] if self._distorted else pictures
+        return inputs | {IMAGE: np.stack([normalised(picture, image) for picture in seen])}
 
     def _ground_truth(self, moment: _Moment, *, last: bool) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {}

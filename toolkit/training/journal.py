@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from toolkit.storage.outputs import new_file
+from toolkit.training.spec import is_trained
 
 LOG_FILE, CURVES_FILE = "log.jsonl", "losses.png"
 MAX_PANELS = 8
@@ -94,7 +95,7 @@ def grouped(records: Sequence[StepRecord]) -> dict[str, tuple[list[float], list[
     for record in records:
         sums: dict[str, float] = {"total": record.total}
         for name, value in record.losses.items():
-            if "loss" in name:
+            if is_trained(name):
                 group = name.partition(".")[0]
                 sums[group] = sums.get(group, 0.0) + value
         for name, value in sums.items():

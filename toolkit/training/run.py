@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -24,6 +25,7 @@ from toolkit.training.journal import Journal, StepRecord
 from toolkit.training.optimiser import clip_gradients, make_optimiser, schedule, set_rates
 from toolkit.training.resuming import require_reached, restore, saved_weights
 from toolkit.training.run_checkpoint import EPOCH_FILE, STOPPED_FILE, Position, RunCheckpoint, save_checkpoint
+from toolkit.training.spec import is_trained
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -165,7 +167,7 @@ def _epoch(
     for _ in range(len(todo) // config.accumulate):
         set_rates(state.optimiser, factor := schedule(state.position.step, epoch, config))
         started, waited = time.perf_counter(), 0.0
-        sums: dict[str, Tensor] = {}
+        sums: dict[str, float] = {}
         for number in range(config.accumulate):
             asked = time.perf_counter()
             clip = to_device(next(source), fabric.device)
@@ -176,10 +178,11 @@ def _epoch(
                     losses = model(Enclosed(clip))
                 except ArithmeticError as error:
                     raise _broken(str(error), clip, state) from error
-                require_finite(losses, clip, state)
+                values = means(losses)
+                require_finite(values, clip, state)
                 fabric.backward(total(losses) / config.accumulate)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0) + value.detach().double().mean() / config.accumulate
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value / config.accumulate
         norm = clip_gradients(state.model.parameters(), config.gradient_norm)
         with stops_held():
             optimiser.step()
@@ -187,16 +190,15 @@ def _epoch(
             seen = state.position.clips + config.accumulate
             state.position = replace(state.position, step=state.position.step + 1, clips=seen)
             state.random_state = torch.get_rng_state()
-        names, values = list(sums), torch.stack(list(sums.values())).tolist()
         yield StepRecord(
             epoch=epoch + 1,
             step=state.position.step,
             learning_rate=config.learning_rate * factor,
-            total=sum(value for name, value in zip(names, values, strict=True) if "loss" in name),
+            total=sum(value for name, value in sums.items() if is_trained(name)),
             gradient_norm=float(norm),
             seconds=time.perf_counter() - started,
             waited=waited,
-            losses=dict(zip(names, values, strict=True)),
+            losses=sums,
         )
 
 
@@ -236,13 +238,17 @@ def to_device(clip: Clip, device: torch.device) -> Clip:
     )
 
 
-def require_finite(losses: Mapping[str, Tensor], clip: Clip, state: _State) -> None:
+def means(losses: Mapping[str, Tensor]) -> dict[str, float]:
+    """The mean of each loss and figure on the host; all leave the device at once."""
+    values = torch.stack([value.detach().double().mean() for value in losses.values()]).tolist()
+    return dict(zip(losses, values, strict=True))
+
+
+def require_finite(values: Mapping[str, float], clip: Clip, state: _State) -> None:
     """Raise CheckFailed, with a checkpoint of before, if a loss is NaN or infinite."""
-    trained = {name: value.detach().double().mean() for name, value in losses.items() if "loss" in name}
-    finite = torch.stack(list(trained.values())).isfinite().tolist()
-    if not all(finite):
-        broken = next(name for name, sound in zip(trained, finite, strict=True) if not sound)
-        raise _broken(f"{broken} is {float(trained[broken])}", clip, state)
+    for name, value in values.items():
+        if is_trained(name) and not math.isfinite(value):
+            raise _broken(f"{name} is {value}", clip, state)
 
 
 def _broken(what: str, clip: Clip, state: _State) -> CheckFailed:

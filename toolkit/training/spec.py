@@ -19,6 +19,11 @@ Option = bool | float
 Tensors = Mapping[str, Tensor]
 
 
+def is_trained(name: str) -> bool:
+    """Whether an entry of this name is a loss; others are figures."""
+    return "loss" in name
+
+
 class FrameTruth(Protocol):
     """What a submodule is trained on in key frame `index` of a scene: arrays by name, or what the data set lacks.
 
@@ -54,7 +59,7 @@ class Step:
     tensors: Tensors = field(default_factory=dict)
     """For the submodules that follow: its outputs, and whatever else their training reads."""
     losses: Tensors = field(default_factory=dict)
-    """Under their official names. Those with "loss" in their name are trained on, others are figures."""
+    """Losses and figures under their official names; see `is_trained`."""
     state: Tensors | None = None
     """For its next frame."""
 
