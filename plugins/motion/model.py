@@ -128,23 +128,13 @@ class MotionHead(nn.Module):
             nn.Linear(FUSED_LAYERS * dims, dims), nn.LayerNorm(dims), nn.ReLU()
         )
 
-    def forward(
-        self,
-        bev: Tensor,
-        embedding: Tensor,
-        center: Tensor,
-        yaw: Tensor,
-        label: Tensor,
-        valid: Tensor,
-        lane_query: Tensor,
-        lane_query_position: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Forecast all agents.
 
         Arguments as for `decode` -> trajectories [agents, modes, steps, 5], log-probabilities [agents, modes], queries
         [agents, modes, C] and agent positions [agents, C].
         """
-        layers, position = self.decode(bev, embedding, center, yaw, label, valid, lane_query, lane_query_position)
+        layers, position = self.decode(*inputs)
         return trajectories(layers[-1]), self.log_probabilities(-1, layers[-1]), layers[-1].query, position
 
     def decode(
