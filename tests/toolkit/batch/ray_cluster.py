@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,18 +23,9 @@ PATIENCE = 60.0
 """Seconds in which a cluster must have begun, on a machine that has other work."""
 
 
-@dataclass(frozen=True)
-class RayCluster:
-    """Its addresses: HOST:PORT, and that of the Ray client, ray://HOST:PORT."""
-
-    address: str
-    client: str
-
-
 @contextmanager
-def ray_cluster(cpus: int) -> Iterator[RayCluster]:
-    """A cluster of one machine until the end of the block, on free ports; nothing of it is left then."""
-    client_port = free_port()
+def ray_cluster(cpus: int) -> Iterator[str]:
+    """The address of a cluster of one machine until the end of the block, on free ports; nothing is left of it then."""
     # Names of sockets in the folder may have 107 characters.
     with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder, orphans_ended():
         command = [*WITH_PARENT, sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
@@ -43,7 +33,7 @@ def ray_cluster(cpus: int) -> Iterator[RayCluster]:
         settings = {
             "node-ip-address": LOOPBACK,
             "port": 0,
-            "ray-client-server-port": client_port,
+            "ray-client-server-port": free_port(),
             "num-cpus": cpus,
             "object-store-memory": OBJECT_STORE_BYTES,
             "include-dashboard": "false",
@@ -52,9 +42,7 @@ def ray_cluster(cpus: int) -> Iterator[RayCluster]:
         options = [f"--{name}={value}" for name, value in settings.items()]
         with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
-                address = announced(process, Path(folder))
-                await_listener(client_port)
-                yield RayCluster(address, f"ray://{LOOPBACK}:{client_port}")
+                yield announced(process, Path(folder))
             finally:
                 process.terminate()
 
@@ -67,19 +55,6 @@ def announced(process: subprocess.Popen[bytes], folder: Path) -> str:
         assert time.monotonic() < deadline, f"ray start takes more than {PATIENCE:.0f} s"
         time.sleep(0.1)
     return file.read_text().strip()
-
-
-def await_listener(port: int) -> None:
-    """Wait until somebody listens: the server for Ray clients begins after the cluster has announced itself."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection((LOOPBACK, port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < deadline, f"nobody listens at {LOOPBACK}:{port} after {PATIENCE:.0f} s"
-            time.sleep(0.1)
-        else:
-            return
 
 
 def free_port() -> int:

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.evaluation import judging_plugin
-from tests.toolkit.batch.ray_cluster import RayCluster, ray_cluster
+from tests.toolkit.batch.ray_cluster import ray_cluster
 from tests.toolkit.toy_bundle import write_toy_bundle, write_toy_frames
 from toolkit.batch.cluster import TRIALS
 from toolkit.batch.orphans import orphans_ended
@@ -68,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[RayCluster]:
+def shared() -> Iterator[str]:
     """A cluster with room for one scene at a time, so that few workers must begin."""
     with ray_cluster(cpus=1) as cluster:
         yield cluster
@@ -118,11 +118,9 @@ def test_killed_worker_is_replaced(folder: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.slow
-def test_evaluation_on_a_cluster(
-    folder: Path, tmp_path: Path, shared: RayCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_evaluation_on_a_cluster(folder: Path, tmp_path: Path, shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is that of one process, results and figures; `auto` finds the cluster of RAY_ADDRESS."""
-    monkeypatch.setenv("RAY_ADDRESS", shared.address)
+    monkeypatch.setenv("RAY_ADDRESS", shared)
     options = ["--data", "hand:val", "--metrics", "ends,cars", "--no-pictures", "--plugin", judging_plugin.__file__]
     options += ["--session", "torch", "--threads", "1"]
     for name, where in {"one": (), "many": ("--cluster", "auto")}.items():
@@ -132,11 +130,11 @@ def test_evaluation_on_a_cluster(
 
 
 @pytest.mark.slow
-def test_scene_that_kills_every_worker(folder: Path, shared: RayCluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scene_that_kills_every_worker(folder: Path, shared: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It is given up; nothing is written."""
     for number in range(TRIALS):
         (folder / f"deadly/{number}").touch()
-    assert run(arguments(folder, "none", "--shard", "0/3", cluster=shared.address)) == 1
+    assert run(arguments(folder, "none", "--shard", "0/3", cluster=shared)) == 1
     *warnings, error = capsys.readouterr().err.splitlines()
     assert len(warnings) == TRIALS - 1
     assert error.startswith(f"error: scene scene0: {TRIALS} workers died in it, perhaps for want of memory")
@@ -145,13 +143,13 @@ def test_scene_that_kills_every_worker(folder: Path, shared: RayCluster, capsys:
 
 @pytest.mark.slow
 def test_bad_frame_is_told_as_without_a_cluster(
-    folder: Path, tmp_path: Path, shared: RayCluster, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, shared: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_toy_frames(tmp_path / "frames")
     damaged = min((tmp_path / "frames").rglob("*.jpg"))
     damaged.write_bytes(b"no picture")
     told = []
-    for cluster in ("", shared.address):
+    for cluster in ("", shared):
         command = arguments(folder, "bad", cluster=cluster)
         command[2] = str(tmp_path / "frames")
         assert run(command) == 2
