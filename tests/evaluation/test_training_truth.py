@@ -9,6 +9,9 @@ import pytest
 
 pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
 
+from plugins.map_segmentation.ground_truth import map_truth
+from plugins.motion.ground_truth import motion_truth
+from plugins.occupancy.ground_truth import occupancy_truth
 from plugins.planning.ground_truth import plan_truth
 from plugins.tracking.ground_truth import track_truth
 from tests.evaluation.conftest import Arrays, Located
@@ -105,3 +108,46 @@ def test_plan_and_boxes_around_it(golden_frames: list[Located], golden_trajector
 def test_only_the_present_is_planned(golden_frames: list[Located]) -> None:
     located = golden_frames[0]
     assert plan_truth(without_map((located,)), ModelConfig())(located.scene, located.index, last=False) == {}
+
+
+def test_futures_of_the_trained_objects(golden_frames: list[Located], golden_trajectories: Arrays) -> None:
+    """In the rows of tracking's objects, absolute; the ego's in its own frame."""
+    config = ModelConfig()
+    for located in golden_frames:
+        arrays = motion_truth(without_map((located,)), config)(located.scene, located.index, last=True)
+        objects = located.frame.objects
+        assert not isinstance(arrays, Gap)
+        assert objects is not None
+        rows = trained_objects(objects, config)
+        for name, golden in (("gt_fut_traj", "fut"), ("gt_fut_traj_mask", "fut_mask")):
+            expected = golden_trajectories[f"{located.prefix}.{golden}"][rows]
+            np.testing.assert_allclose(arrays[name], expected, rtol=0, atol=1e-3)
+        for name, golden in (("gt_sdc_fut_traj", "sdc_fut"), ("gt_sdc_fut_traj_mask", "sdc_fut_mask")):
+            np.testing.assert_allclose(
+                arrays[name], golden_trajectories[f"{located.prefix}.{golden}"], rtol=0, atol=1e-3
+            )
+
+
+def test_cells_carry_the_ids_of_tracking(golden_frames: list[Located]) -> None:
+    """An occupied cell names an object by the id that tracking is trained on."""
+    config = ModelConfig()
+    seen = 0
+    for located in golden_frames:
+        truth = without_map((located,))
+        cells = occupancy_truth(truth, config)(located.scene, located.index, last=True)
+        assert not isinstance(cells, Gap)
+        assert cells["gt_instance"].shape == cells["gt_segmentation"].shape == (1, 7, 50, 50)
+        assert cells["gt_occ_img_is_valid"].shape == (1, 9)
+        objects = located.frame.objects
+        assert objects is not None
+        present = set(np.unique(cells["gt_instance"][0, 0]).tolist()) - {0}
+        assert present <= set((objects.number + 1).tolist())
+        seen += len(present)
+    assert seen
+
+
+def test_a_scene_without_a_map(golden_frames: list[Located]) -> None:
+    located = golden_frames[0]
+    truth = map_truth(without_map((located,)), ModelConfig())
+    assert truth(located.scene, located.index, last=False) == {}
+    assert isinstance(truth(located.scene, located.index, last=True), Gap)
