@@ -26,7 +26,8 @@ def test_pictures_stay_what_they_are() -> None:
     """Of their size, as FP32, finite, and the picture that was given is not changed."""
     before = PICTURE.copy()
     for changed in draws(50):
-        assert (changed.shape, changed.dtype) == (PICTURE.shape, np.float32)
+        assert changed.shape == PICTURE.shape
+        assert changed.dtype == np.float32
         assert np.isfinite(changed).all()
     np.testing.assert_array_equal(PICTURE, before)
 
