@@ -73,6 +73,7 @@ def train_command(
     """
     from toolkit.config.file import config_files, load_config
     from toolkit.data.sources import address_paths
+    from toolkit.storage.claims import claim_file, claim_folder
     from toolkit.training.clip_model import ClipModel
     from toolkit.training.config import load_training_config
     from toolkit.training.dataset import open_clips
@@ -81,16 +82,22 @@ def train_command(
     from toolkit.training.processes import TrainingPrecision, make_fabric
     from toolkit.training.run import Run, steps_in_all
     from toolkit.training.run_checkpoint import newest_checkpoint
-    from toolkit.training.run_folder import require_same_run, settings_of, start_folder
+    from toolkit.training.run_folder import KIND, require_same_run, settings_of, start_folder
     from toolkit.training.settings import default_options, with_settings
     from toolkit.training.start import stage_submodules, start_network
 
     plugins = context.obj
-    if clip is not None or losses is not None or against is not None or double:
-        if clip is None or losses is None or data is not None or output is not None or resume:
+    files = asset_files(context, asset or ())
+    places = [*config_files(config), init, clip, against, *address_paths(data), *address_paths(evaluate)]
+    inputs = [*places, *plugins.files, *(file for _, file in files.values())]
+    # All processes look at the folder before they join; the first makes it after that.
+    target = claim_folder(output, KIND, force=force, inputs=inputs) if output is not None and not resume else None
+    written = None if losses is None else claim_file(losses, inputs=inputs, others=[target])
+    if clip is not None or written is not None or against is not None or double:
+        if clip is None or written is None or data is not None or output is not None or resume:
             raise InputError("--clip and --losses go together, without --data, -o and --resume")
-        given, pairs = asset_files(context, asset or ()), settings or ()
-        write_clip_losses(config, stage, pairs, clip, init, given, losses, plugins, against=against, double=double)
+        pairs = settings or ()
+        write_clip_losses(config, stage, pairs, clip, init, files, written, plugins, against=against, double=double)
         return
     if data is None or output is None:
         raise InputError("give --data and -o to train, or --clip and --losses to compare")
@@ -101,9 +108,6 @@ def train_command(
     model, training = load_config(config), load_training_config(config, stage)
     submodules = stage_submodules(plugins.submodules(), training.stage)
     training, options = with_settings(training, default_options(submodules), settings or ())
-    files = asset_files(context, asset or ())
-    places = [*config_files(config), init, *address_paths(data), *address_paths(evaluate)]
-    inputs = [*places, *plugins.files, *(file for _, file in files.values())]
     assets = {key: each.read(file, model) for key, (each, file) in files.items()}
     fabric = make_fabric(TrainingPrecision(precision), device)
     run_settings = settings_of(model, training, options, precision, fabric.world_size)
@@ -130,8 +134,8 @@ def train_command(
         if resume:
             require_same_run(output, run_settings)
         if fabric.global_rank == 0:
-            if not resume:
-                start_folder(output, model, run_settings, force=force, inputs=inputs)
+            if target is not None:
+                start_folder(target, model, run_settings)
             for note in (*notes, *start.notes):
                 print_note(note)
         fabric.barrier()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.cli.console import console, plain, print_line, print_note, print_written, step
 from toolkit.errors import CheckFailed
-from toolkit.storage.claims import claim_file
+from toolkit.storage.claims import FileOutput
 from toolkit.storage.outputs import new_file
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def write_clip_losses(
     clip: Path,
     init: Path | None,
     files: Mapping[str, tuple[Asset, Path]],
-    losses: Path,
+    losses: FileOutput,
     plugins: PluginManager,
     *,
     against: Path | None,
@@ -39,15 +39,13 @@ def write_clip_losses(
     """
     import torch
 
-    from toolkit.config.file import config_files, load_config
+    from toolkit.config.file import load_config
     from toolkit.training.clip_file import read_clip
     from toolkit.training.clip_losses import clip_losses, default_type
     from toolkit.training.config import load_training_config
     from toolkit.training.settings import default_options, with_settings
     from toolkit.training.start import stage_submodules, start_network
 
-    paths = [*config_files(config), clip, init, against, *plugins.files, *(file for _, file in files.values())]
-    target = claim_file(losses, inputs=paths)
     model, training = load_config(config), load_training_config(config, stage)
     submodules = stage_submodules(plugins.submodules(), training.stage)
     training, options = with_settings(training, default_options(submodules), settings)
@@ -61,12 +59,12 @@ def write_clip_losses(
         print_note(note)
     with step(f"train on {len(frames.frames)} frames"), default_type(dtype):
         found = clip_losses(start.network, frames, training.stage, options)
-    with new_file(target) as work:
+    with new_file(losses) as work:
         work.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if broken := [name for name, value in found["losses"].items() if value is None]:
         print_note(f"{len(broken)} losses are not finite, and NaN counts as 0 in the total: {', '.join(broken[:3])}")
     print_line(f"total {found['total']}, gradient norm {found['total_grad_norm']}")
-    print_written(losses, "losses")
+    print_written(losses.given, "losses")
     if against is not None:
         compare_and_print(found, against)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _NOREPLACE, _EXCHANGE = 1, 2
@@ -19,11 +22,8 @@ def move_new(source: Path, target: Path) -> None:
     """
     if _renameat2(source, target, _NOREPLACE):
         return
-    if source.is_dir():
-        target.mkdir()
-    else:
-        target.touch(exist_ok=False)
-    source.replace(target)
+    with _alone_in(target.parent):
+        _move_by_steps(source, target)
 
 
 def exchange(one: Path, other: Path) -> None:
@@ -34,18 +34,42 @@ def exchange(one: Path, other: Path) -> None:
     if _renameat2(one, other, _EXCHANGE):
         return
     aside = aside_path(one)
-    other.rename(aside)
-    try:
-        move_new(one, other)
-    except BaseException:
-        move_new(aside, other)
-        raise
-    aside.rename(one)
+    with _alone_in(other.parent):
+        other.rename(aside)
+        try:
+            _move_by_steps(one, other)
+        except BaseException:
+            _move_by_steps(aside, other)
+            raise
+        aside.rename(one)
 
 
 def aside_path(path: Path) -> Path:
     """The name that `exchange` uses meanwhile."""
     return path.with_name(path.name + ".old")
+
+
+def _move_by_steps(source: Path, target: Path) -> None:
+    if source.is_dir():
+        target.mkdir()
+    else:
+        target.touch(exist_ok=False)
+    source.replace(target)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Other processes of ours rename nothing step by step in the folder meanwhile, if its file system knows locks.
+
+    Else one could take what another has put there for a moment to keep a name.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _renameat2(source: Path, target: Path, flag: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from toolkit.config.file import to_toml
 from toolkit.config.model import ModelConfig
 from toolkit.errors import InputError
-from toolkit.storage.claims import claim_folder, folder_kind
+from toolkit.storage.claims import FolderOutput, folder_kind
 from toolkit.storage.json_file import read_json
 from toolkit.storage.outputs import new_folder
 from toolkit.text import quoted
@@ -38,16 +38,8 @@ def settings_of(
     return plain
 
 
-def start_folder(
-    path: Path,
-    model: ModelConfig,
-    settings: Mapping[str, Any],
-    *,
-    force: bool,
-    inputs: Iterable[Path | None],
-) -> None:
-    """Make the folder of a new run, with its settings as plain values. Raises InputError as `claim_folder` does."""
-    target = claim_folder(path, KIND, force=force, inputs=inputs)
+def start_folder(target: FolderOutput, model: ModelConfig, settings: Mapping[str, Any]) -> None:
+    """Make the folder of a new run, with its settings as plain values. Raises InputError as `new_folder` does."""
     with new_folder(target) as folder:
         (folder / MODEL_FILE).write_text(to_toml(model), encoding="utf-8")
         (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

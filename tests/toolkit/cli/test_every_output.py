@@ -31,7 +31,7 @@ from toolkit.plugin.manager import PluginManager
 
 pytestmark = pytest.mark.thorough
 
-OUTPUTS = {"output", "json_file", "video", "rerun", "keep_model", "timing_cache"}
+OUTPUTS = {"output", "json_file", "losses", "video", "rerun", "keep_model", "timing_cache"}
 """Parameters that name what is written. Every other path is read."""
 ADDRESSES = {"frames", "data"}
 """Parameters that name what is read, though not as a plain path."""
