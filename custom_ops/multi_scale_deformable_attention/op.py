@@ -158,6 +158,9 @@ LINE_BYTES = 128
 STAGED_BYTES = 16 << 10
 """Maps up to this size are copied into shared memory."""
 
+SHARED_BYTES = 48 << 10
+"""Shared memory that a block has without asking for more."""
+
 LARGE_BYTES = 1 << 20
 """Maps from this size on exceed the L1 cache several times over."""
 
@@ -221,26 +224,32 @@ def launch(
     vector = math.gcd(channels, 16 // SCALAR_BYTES[dtype])
     lanes = min(32, 1 << (channels // vector - 1).bit_length())
     together = math.gcd(heads, 1 << max(1, LINE_BYTES // row_bytes).bit_length() - 1)
-    staged = row_bytes % 16 == 0 and row_bytes <= LINE_BYTES and keys * row_bytes <= STAGED_BYTES
-    if staged:
-        shape = STAGED
-        lanes = min(lanes, 4)  # half as many threads repeat the work per point; shared memory serves half rows as fast
-    elif keys * row_bytes * together >= LARGE_BYTES:
+    points = max(level_points)
+    few_lanes = min(lanes, 4)  # half as many threads repeat the work per point; shared memory serves half rows as fast
+    map_bytes = keys * row_bytes
+    block_bytes = map_bytes * together + STAGED.threads // few_lanes * point_bytes(points)
+    staged = row_bytes % 16 == 0 and row_bytes <= LINE_BYTES and map_bytes <= STAGED_BYTES
+    if staged and block_bytes <= SHARED_BYTES:
+        shape, lanes = STAGED, few_lanes
+    elif map_bytes * together >= LARGE_BYTES:
         shape = LARGE
     else:
         shape = FEW if batch * queries * heads <= FEW_GROUPS else MANY[dtype]
+    threads = shape.threads
+    while threads // lanes * point_bytes(points) > SHARED_BYTES and threads > max(32, lanes * together):
+        threads //= 2
     macros: dict[str, str | int] = {
         "SCALAR": SCALARS[dtype],
         "VECTOR": vector,
         "LANES": lanes,
-        "THREADS": shape.threads,
+        "THREADS": threads,
         "BLOCKS": shape.blocks,
         "HEADS": heads,
         "HEADS_TOGETHER": together,
         "CHANNELS": channels,
         "LEVELS": len(spatial_shapes) // 2,
         "LEVEL_POINTS": ",".join(map(str, level_points)),
-        "POINTS": max(level_points),
+        "POINTS": points,
         "SAMPLES": samples,
         "REFERENCES": coordinates // 2,
         "REFERENCE_LEVELS": reference_levels,
@@ -248,12 +257,17 @@ def launch(
         "UNROLL": shape.unroll,
         "STRIP": shape.strip,
         "PREFETCH": int(shape.prefetch),
-        "STAGED_KEYS": keys if staged else 0,
+        "STAGED_KEYS": keys if shape is STAGED else 0,
     }
     _, reference_stride, offsets_stride, logits_stride = (stride[0] for stride in strides)
-    grid = (ceil_div(queries, shape.threads // lanes // together), heads // together, batch)
+    grid = (ceil_div(queries, threads // lanes // together), heads // together, batch)
     integers = (keys, queries, reference_batch, reference_stride, offsets_stride, logits_stride)
-    return Launch(macros, integers, grid, shape.threads)
+    return Launch(macros, integers, grid, threads)
+
+
+def point_bytes(points: int) -> int:
+    """Shared memory in which the kernel keeps cells and weights of so many points for one query and head."""
+    return 4 * ((points + 3) // 8 * 8 + 4) + 16 * (points | 1)
 
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "multi_scale_deformable_attention", plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -110,6 +111,20 @@ def test_kernel_compiles(case: Case, dtype: str) -> None:
     assert (launch.macros["POINTS"], launch.macros["SAMPLES"]) == (max(case.level_points), sum(case.level_points))
     assert UNEVEN_DEFORMABLE_ATTENTION.kernel is not None
     assert compile_kernel(UNEVEN_DEFORMABLE_ATTENTION.kernel.source, "sm_90", launch.macros)
+
+
+@pytest.mark.parametrize("points", [16, 60])
+@pytest.mark.parametrize("side", [10, 40])
+def test_kernel_of_many_points_in_narrow_heads_compiles(side: int, points: int) -> None:
+    """A block then serves many rows at once, and must not need more shared memory than it has."""
+    pytest.importorskip("cuda.bindings", reason="compiling kernels needs cuda-bindings and NVRTC")
+    kernel = UNEVEN_DEFORMABLE_ATTENTION.kernel
+    assert kernel is not None
+    shapes = [(1, side * side + 1, 8, 4), (1, 7, 1, 2), (1, 7, 8, 2 * points + 2), (1, 7, 8, points + 1)]
+    strides = [(math.prod(shape[1:]), *shape[1:]) for shape in shapes]
+    attributes = {"spatial_shapes": [side, side, 1, 1], "level_points": [points, 1]}
+    launch = kernel.plan(shapes, strides, "float32", attributes)
+    assert compile_kernel(kernel.source, "sm_90", launch.macros)
 
 
 @pytest.mark.converts

@@ -71,4 +71,4 @@ def test_half_precision_makes_sense(folder: Path, tmp_path: Path) -> None:
     options = ["--sessions", "torch,cuda", "--precision", "fp16", "--length", "4", "--json", str(output)]
     assert run(["verify", str(folder / "bundle"), *options]) == 0
     [report] = json.loads(output.read_text())
-    assert (report["candidate"], report["passed"]) == ("cuda", True)
+    assert (report["candidate"], report["passed"]) == ("cuda fp16", True)
