@@ -28,9 +28,9 @@ OPSET = 19
 class Candidate:
     """A layer that has an 8-bit form: a node by name, op type and submodule (empty if its name has no parts).
 
-    `activations` are the tensors that it reads and that are not constant. `result` is the tensor after it that integer
-    kernels give in 8 bits: its output or, where an activation alone reads that, the activation's; None if they can give
-    floats.
+    `activations` are the tensors that it reads and that are not constant. `result` is the tensor whose range its output
+    is to have where integer kernels give 8 bits: the output or, if a Relu alone reads that, the Relu's; None where they
+    can give floats, and for an output of the model, which is not rounded.
     """
 
     node: str
@@ -58,7 +58,7 @@ def plain_model(model: ModelProto, ops: Sequence[CustomOp]) -> ModelProto:
 
 def find_candidates(model: ModelProto, ops: Sequence[CustomOp]) -> tuple[Candidate, ...]:
     """The layers of a plain model's outermost graph that have an 8-bit form, in their order."""
-    return tuple(filter(None, map(candidate_of, to_graph(model, ops).nodes)))
+    return tuple(candidates_in(to_graph(model, ops)).values())
 
 
 def tensors_to_calibrate(candidates: Iterable[Candidate]) -> tuple[str, ...]:
@@ -66,15 +66,20 @@ def tensors_to_calibrate(candidates: Iterable[Candidate]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for candidate in candidates for name in candidate.tensors))
 
 
-def candidate_of(node: gs.Node) -> Candidate | None:
-    """A node as a layer to be quantized; None if it has no 8-bit form."""
-    layer_class = layer_class_of(node)
-    if layer_class is None:
-        return None
-    inputs = node.inputs if layer_class is LayerClass.PRODUCT else node.inputs[:1]
-    result = after_activation(node.outputs[0]).name if layer_class is LayerClass.CONVOLUTION else None
-    names = tuple(dict.fromkeys(tensor.name for tensor in inputs))
-    return Candidate(node.name, node.op, submodule_of(node), layer_class, names, result)
+def candidates_in(graph: gs.Graph) -> dict[str, Candidate]:
+    """The layers of a graph, inner graphs aside, that have an 8-bit form, by the node's name and in their order."""
+    outputs = {id(tensor) for tensor in graph.outputs}
+    found = {}
+    for node in graph.nodes:
+        if (layer_class := layer_class_of(node)) is None:
+            continue
+        activations = node.inputs if layer_class is LayerClass.PRODUCT else node.inputs[:1]
+        names = tuple(dict.fromkeys(tensor.name for tensor in activations))
+        result = None
+        if layer_class is LayerClass.CONVOLUTION and id(node.outputs[0]) not in outputs:
+            result = after_activation(node.outputs[0]).name
+        found[node.name] = Candidate(node.name, node.op, submodule_of(node), layer_class, names, result)
+    return found
 
 
 def layer_class_of(node: gs.Node) -> LayerClass | None:
@@ -94,9 +99,11 @@ def layer_class_of(node: gs.Node) -> LayerClass | None:
 
 
 def is_plain_gemm(node: gs.Node) -> bool:
-    """Whether a Gemm is a linear layer: its input as it is, nothing scaled."""
+    """Whether a Gemm is a linear layer: its input as it is, nothing scaled, and its bias, if it has one, constant."""
     factors = (node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0))
-    return not node.attrs.get("transA", 0) and factors == (1.0, 1.0)
+    biased = len(node.inputs) > 2 and not node.inputs[2].is_empty()
+    plain = not node.attrs.get("transA", 0) and factors == (1.0, 1.0)
+    return plain and (not biased or constant(node.inputs[2]) is not None)
 
 
 def after_activation(tensor: gs.Tensor) -> gs.Tensor:

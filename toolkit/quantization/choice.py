@@ -15,7 +15,7 @@ from toolkit.graph.precision.policy import matches
 from toolkit.quantization.candidates import Candidate
 from toolkit.quantization.codes import scale_of
 from toolkit.quantization.ranges import Ranges
-from toolkit.quantization.scheme import LayerClass, Scheme
+from toolkit.quantization.scheme import LayerClass, QuantizationMode, Scheme
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -54,7 +54,8 @@ def reason_to_keep(node: gs.Node, candidate: Candidate, ranges: Ranges, scheme: 
 
 def unfit_range(candidate: Candidate, ranges: Ranges, scheme: Scheme) -> NearMiss | None:
     """What is wrong with the ranges of a layer's tensors, if anything is."""
-    for name in candidate.tensors:
+    tensors = candidate.tensors if scheme.mode is QuantizationMode.INT8 else candidate.activations
+    for name in tensors:
         if name not in ranges:
             return NearMiss(candidate.node, f"the range of its tensor {name!r} is not known", "calibrate again")
         if not scale_of(ranges[name].threshold, scheme.mode) >= np.finfo(np.float32).tiny:

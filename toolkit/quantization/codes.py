@@ -7,10 +7,19 @@ import numpy as np
 
 from toolkit.quantization.scheme import QuantizationMode
 
-DTYPES = {
-    QuantizationMode.INT8: np.dtype(np.int8),
-    QuantizationMode.FP8: np.dtype(ml_dtypes.float8_e4m3fn),
-}
+FP8 = np.dtype(ml_dtypes.float8_e4m3fn)
+UNSIGNED_ZERO = 128
+"""Codes of activations are those of int8 and 128 more: ONNX Runtime has faster kernels for these."""
+
+
+def activation_zero(mode: QuantizationMode) -> np.ndarray:
+    """The code of zero in an activation, without dimensions and of the codes' type."""
+    return np.asarray(UNSIGNED_ZERO, np.uint8) if mode is QuantizationMode.INT8 else np.zeros((), FP8)
+
+
+def weight_zero(mode: QuantizationMode) -> np.ndarray:
+    """The code of zero in a weight, likewise."""
+    return np.zeros((), np.int8 if mode is QuantizationMode.INT8 else FP8)
 
 
 def scale_of(threshold: float, mode: QuantizationMode) -> np.ndarray:
@@ -28,4 +37,4 @@ def weight_codes(weight: np.ndarray, axis: int, mode: QuantizationMode) -> tuple
     scales[scales < np.finfo(np.float32).tiny] = 1
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     codes = np.clip(weight / scales.reshape(shape), -mode.largest, mode.largest)
-    return (np.rint(codes) if mode is QuantizationMode.INT8 else codes).astype(DTYPES[mode]), scales
+    return (np.rint(codes) if mode is QuantizationMode.INT8 else codes).astype(weight_zero(mode).dtype), scales
