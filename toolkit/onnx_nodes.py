@@ -14,6 +14,17 @@ def standard_opset(model: ModelProto) -> int | None:
     return next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), None)
 
 
+def stated_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
+    """The shapes of the main graph's tensors that the model states, by name; those with open sizes are left out."""
+    graph = model.graph
+    shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        described = value.type.tensor_type
+        if described.HasField("shape") and all(size.HasField("dim_value") for size in described.shape.dim):
+            shapes[value.name] = tuple(size.dim_value for size in described.shape.dim)
+    return shapes
+
+
 def inner_graphs(node: NodeProto) -> Iterator[GraphProto]:
     """The branches or the body of a control-flow node."""
     for attribute in node.attribute:

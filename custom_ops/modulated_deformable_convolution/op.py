@@ -65,8 +65,37 @@ def _(image: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: int, 
     return image.new_empty(output_shape([x.shape for x in (image, offset, mask, weight)], {}))
 
 
+DEFORM_CONV_OPSET = 19
+"""Of the standard operators, in which this one came."""
+
+
 @TracedBody
 def body(op: OpBuilder, attributes: NodeAttributes, image: Value, offset: Value, mask: Value, weight: Value) -> Value:
+    """ONNX's DeformConv where the opset has it and the shapes are known, from which it takes the numbers of groups."""
+    shapes = attributes.shapes
+    if attributes.opset < DEFORM_CONV_OPSET or not shapes.keys() >= {"image", "mask", "weight"}:
+        return composed(op, attributes, image, offset, mask, weight)
+    (_, channels, *_), (_, all_taps, *_), weight_shape = (shapes[name] for name in ("image", "mask", "weight"))
+    _, group_channels, kernel_height, kernel_width = weight_shape
+    convolved: Value = op.DeformConv(
+        image,
+        weight,
+        offset,
+        None,
+        mask,
+        kernel_shape=[kernel_height, kernel_width],
+        strides=2 * [attributes["stride"]],
+        pads=4 * [attributes["padding"]],
+        dilations=2 * [attributes["dilation"]],
+        group=channels // group_channels,
+        offset_group=all_taps // (kernel_height * kernel_width),
+    )
+    return convolved
+
+
+def composed(
+    op: OpBuilder, attributes: NodeAttributes, image: Value, offset: Value, mask: Value, weight: Value
+) -> Value:
     """One GridSample for all taps, times the mask, then a matrix product with the weights of each group.
 
     GridSample has no mode: bilinear is its default, under a name that changed with opset 20.
@@ -159,7 +188,13 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "modulated_deformable_convolution", plan)
 MODULATED_DEFORMABLE_CONVOLUTION = CustomOp(
-    "ModulatedDeformableConvolution", modulated_deformable_convolution, body, KERNEL, example, output_shape
+    "ModulatedDeformableConvolution",
+    modulated_deformable_convolution,
+    body,
+    KERNEL,
+    example,
+    output_shape,
+    opset=DEFORM_CONV_OPSET,
 )
 
 

@@ -10,15 +10,18 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from onnx import NodeProto
+from onnx import ModelProto, NodeProto, TensorProto
+from onnx.helper import make_attribute, make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 from torch import Tensor
 from torch.nn.functional import conv2d
 
 from custom_ops.modulated_deformable_convolution.op import (
+    DEFORM_CONV_OPSET,
     MODULATED_DEFORMABLE_CONVOLUTION,
     modulated_deformable_convolution,
 )
-from toolkit.ops.spec import node_attributes
+from toolkit.ops.bodies import attach_bodies
+from toolkit.ops.spec import DOMAIN, VERSION, node_attributes
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,32 @@ def case(request: pytest.FixtureRequest) -> Case:
     return chosen
 
 
+def one_node(case: Case, opset: int, *, newest: int | None = None, sizes_known: bool = True) -> ModelProto:
+    """A model that is one call of the op, with its function."""
+    tensors = case.inputs()
+    output = modulated_deformable_convolution(*tensors, **case.attributes)
+    inputs, outputs = (
+        [
+            make_tensor_value_info(name, TensorProto.FLOAT, x.shape if sizes_known else [None] * 4)
+            for name, x in zip(names, values, strict=True)
+        ]
+        for names, values in ((MODULATED_DEFORMABLE_CONVOLUTION.inputs, tensors), (["output"], [output]))
+    )
+    op = MODULATED_DEFORMABLE_CONVOLUTION
+    node = make_node(op.name, op.inputs, ["output"], domain=DOMAIN)
+    node.attribute.extend(make_attribute(name, value) for name, value in case.attributes.items())
+    opsets = [make_opsetid("", opset), make_opsetid(DOMAIN, VERSION)]
+    model = make_model(make_graph([node], "one_node", inputs, outputs), ir_version=8, opset_imports=opsets)
+    attach_bodies(model, [MODULATED_DEFORMABLE_CONVOLUTION], newest=newest)
+    return model
+
+
+def operators(model: ModelProto) -> set[str]:
+    """Of the model's only function."""
+    [function] = model.functions
+    return {node.op_type for node in function.node}
+
+
 def bilinear(plane: np.ndarray, y: float, x: float) -> float:
     """`plane` [H, W] at pixel coordinates; pixels outside count as zero."""
     total, top, left = 0.0, math.floor(y), math.floor(x)
@@ -132,6 +161,30 @@ def test_function_body_equals_eager(case: Case, run_body: Callable[..., np.ndarr
     eager = modulated_deformable_convolution(*inputs, **case.attributes)
     body = run_body(MODULATED_DEFORMABLE_CONVOLUTION, *inputs, **case.attributes)
     np.testing.assert_allclose(body, eager, rtol=0, atol=1e-4)
+
+
+def test_deform_conv_equals_eager(case: Case) -> None:
+    """The operator that stands in the body from its opset on, its numbers of groups taken from the shapes."""
+    inputs = case.inputs()
+    eager = modulated_deformable_convolution(*inputs, **case.attributes)
+    model = one_node(case, DEFORM_CONV_OPSET)
+    assert operators(model) == {"DeformConv"}
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    named = zip(MODULATED_DEFORMABLE_CONVOLUTION.inputs, inputs, strict=True)
+    [output] = session.run(None, {name: tensor.numpy() for name, tensor in named})
+    np.testing.assert_allclose(output, eager, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("opset", "newest", "sizes_known"),
+    [(18, None, True), (19, 18, True), (19, None, False)],
+    ids=["in an older opset", "where newer operators are not wanted", "of sizes that are open"],
+)
+def test_body_is_composed(opset: int, newest: int | None, sizes_known: bool) -> None:
+    model = one_node(CASES["groups"], opset, newest=newest, sizes_known=sizes_known)
+    assert {"GridSample", "MatMul"} <= operators(model)
+    assert "DeformConv" not in operators(model)
+    assert [entry.version for entry in model.functions[0].opset_import if not entry.domain] == [opset]
 
 
 def test_torch_contract(case: Case) -> None:

@@ -18,8 +18,9 @@ from torch import nn
 from toolkit.config.model import ModelConfig
 from toolkit.conversion.simplify import simplify
 from toolkit.errors import InputError
+from toolkit.graph.opset import raise_opset
 from toolkit.network import example_inputs
-from toolkit.ops.bodies import attach_bodies
+from toolkit.ops.bodies import attach_bodies, custom_nodes
 from toolkit.ops.spec import DOMAIN, OPSET, VERSION, CustomOp, registered_schemas
 from toolkit.specs import Submodule, TensorSpec
 from toolkit.wiring import NetworkGraph
@@ -103,7 +104,8 @@ def merge(
 ) -> ModelProto:
     """Join exported submodules by tensor name into one model with a local function for every custom op.
 
-    Interface tensors keep their names; all else is prefixed by ``submodule/``.
+    Interface tensors keep their names; all else is prefixed by ``submodule/``. The opset is the latest that one of the
+    custom ops wishes for.
     """
     dimensions = graph.config.dimensions()
     merged = GraphProto(name="uniad_tiny")
@@ -120,7 +122,8 @@ def merge(
     )
     attach_bodies(model, ops)
     onnx.helper.set_model_props(model, dict(metadata))
-    return model
+    used = {node.op_type for node in custom_nodes(model.graph.node)}
+    return raise_opset(model, max([OPSET, *(op.opset for op in ops if op.name in used)]), ops)
 
 
 def value_info(spec: TensorSpec, dimensions: Mapping[str, int]) -> onnx.ValueInfoProto:

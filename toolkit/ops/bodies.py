@@ -9,8 +9,9 @@ import onnx
 from onnx import FunctionProto, ModelProto, NodeProto
 
 from toolkit.errors import InputError
-from toolkit.onnx_nodes import all_nodes, standard_opset
+from toolkit.onnx_nodes import all_nodes, standard_opset, stated_shapes
 from toolkit.ops.spec import DOMAIN, OLDEST_OPSET, VERSION, CustomOp, node_attributes
+from toolkit.ops.traced_body import InputShapes
 
 IR_OF_FUNCTIONS, IR_OF_OVERLOADS = 8, 10
 """The ONNX IR versions that brought local functions, and several functions of one name."""
@@ -19,12 +20,13 @@ LEFT_OUT_NAME = f"{DOMAIN}/left_out_"
 """What the empty tensors are called, before their type, that stand for optional inputs in the plugin form."""
 
 
-def attach_bodies(model: ModelProto, ops: Sequence[CustomOp]) -> None:
+def attach_bodies(model: ModelProto, ops: Sequence[CustomOp], *, newest: int | None = None) -> None:
     """Put behind every node of domain ``uniad`` the local function that its attributes need, in place.
 
     Functions of that domain that the model had before are dropped. Where the nodes of an op need different functions,
     these get the overloads ``form_1``, ``form_2`` … in the order of the nodes. Functions import the model's opset,
-    because ONNX Runtime reads them so; the model's IR version is raised if it is too old for them.
+    because ONNX Runtime reads them so; the model's IR version is raised if it is too old for them. With `newest` they
+    use no operator that came after that opset.
 
     Raises InputError, naming the node, if its op is none of `ops` or an attribute is missing; and for a model whose
     opset is too old for bodies.
@@ -35,14 +37,18 @@ def attach_bodies(model: ModelProto, ops: Sequence[CustomOp]) -> None:
         calls.setdefault(node.op_type, []).append(node)
     if not calls:
         return
-    by_name, opset = {op.name: op for op in ops}, body_opset(model)
+    by_name, imported, shapes = {op.name: op for op in ops}, body_opset(model), stated_shapes(model)
+    opset = imported if newest is None else min(imported, newest)
     for name, nodes in calls.items():
         if name not in by_name:
             raise InputError(
                 f"node {nodes[0].name!r} is the custom op {name!r}, which no loaded plugin has; "
                 "load the plugin it comes from"
             )
-        model.functions.extend(shared_bodies(by_name[name], nodes, opset))
+        model.functions.extend(shared_bodies(by_name[name], nodes, opset, shapes))
+    for function in model.functions:
+        if function.domain == DOMAIN:
+            import_opset(function, imported)
     overloaded = any(function.overload for function in model.functions)
     model.ir_version = max(model.ir_version, IR_OF_OVERLOADS if overloaded else IR_OF_FUNCTIONS)
     if DOMAIN not in [opset.domain for opset in model.opset_import]:
@@ -95,11 +101,11 @@ def body_opset(model: ModelProto) -> int:
     return version
 
 
-def shared_bodies(op: CustomOp, nodes: Sequence[NodeProto], opset: int) -> list[FunctionProto]:
+def shared_bodies(op: CustomOp, nodes: Sequence[NodeProto], opset: int, shapes: InputShapes) -> list[FunctionProto]:
     """The different functions behind the nodes of an op; if they are several, nodes name theirs by its overload."""
     forms: dict[bytes, list[NodeProto]] = {}
     for node in nodes:
-        forms.setdefault(body_of(op, node, opset).SerializeToString(deterministic=True), []).append(node)
+        forms.setdefault(body_of(op, node, opset, shapes).SerializeToString(deterministic=True), []).append(node)
     functions = [FunctionProto.FromString(form) for form in forms]
     if len(functions) > 1:
         for number, (function, users) in enumerate(zip(functions, forms.values(), strict=True), start=1):
@@ -109,17 +115,21 @@ def shared_bodies(op: CustomOp, nodes: Sequence[NodeProto], opset: int) -> list[
     return functions
 
 
-def body_of(op: CustomOp, node: NodeProto, opset: int) -> FunctionProto:
-    """The function that computes a node by standard ops of an opset."""
+def body_of(op: CustomOp, node: NodeProto, opset: int, shapes: InputShapes) -> FunctionProto:
+    """The function that computes a node by standard ops of an opset; `shapes` are those of the model's tensors."""
     attributes = op.signature.values(node_attributes(node))
     missing = [name for name in op.attributes if name not in attributes]
     if missing:
         raise InputError(f"node {node.name!r} ({op.name}) lacks the attribute {missing[0]!r}; export the model again")
-    function = op.function(attributes, left_out_inputs(op, node))
+    known = {port: shapes[name] for port, name in zip(op.inputs, node.input, strict=False) if name in shapes}
+    return op.function(attributes, left_out_inputs(op, node), opset=opset, shapes=known)
+
+
+def import_opset(function: FunctionProto, opset: int) -> None:
+    """Have the function read its standard operators in an opset, in place."""
     for imported in function.opset_import:
         if imported.domain == "":
             imported.version = opset
-    return function
 
 
 def left_out_inputs(op: CustomOp, node: NodeProto) -> tuple[str, ...]:

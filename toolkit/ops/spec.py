@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import onnx
@@ -18,12 +19,12 @@ from torch._library.custom_ops import CustomOpDef
 from toolkit.errors import InputError
 from toolkit.ops.kernel import Kernel, Shapes
 from toolkit.ops.signature import Port, Signature, read_signature
-from toolkit.ops.traced_body import KINDS, TracedBody
+from toolkit.ops.traced_body import KINDS, InputShapes, TracedBody
 
 DOMAIN = "uniad"
 VERSION = 1
 OPSET = 18
-"""Of the models that the toolkit exports."""
+"""Of the models that the toolkit exports, unless a custom op wishes for a later one."""
 
 OLDEST_OPSET = 16
 """Of the models that custom ops can stand in: it brought GridSample."""
@@ -61,8 +62,10 @@ class CustomOp:
     `outputs` names what `torch_op` returns. Tensors share one floating-point type, which reduced precision may change;
     `types` says by name which do not: "int32", "int64", "bool", or "float32" for what must stay so, as coordinates.
     `lengths` says how many tensors an argument that is a list of them has. An optional tensor that is left out has the
-    shape (0,). Raises InputError, naming op and argument, for a signature that cannot be, and for a kernel that does
-    not exist.
+    shape (0,). `opset` is the first one that has an operator by which the body computes best: networks with the op are
+    exported in it.
+
+    Raises InputError, naming op and argument, for a signature that cannot be, and for a kernel that does not exist.
     """
 
     name: str
@@ -74,6 +77,7 @@ class CustomOp:
     outputs: tuple[str, ...] = ("output",)
     types: Mapping[str, str] = field(default_factory=dict, hash=False)
     lengths: Mapping[str, int] = field(default_factory=dict, hash=False)
+    opset: int = OPSET
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a node."""
@@ -113,10 +117,22 @@ class CustomOp:
                     f"op {self.name!r} has no {part}, so it cannot be a TensorRT plugin; state it in CustomOp"
                 )
 
-    def function(self, attributes: Attributes, left_out: Collection[str] = ()) -> FunctionProto:
-        """The local function for a node with these attributes, and without the optional inputs `left_out`."""
+    def function(
+        self,
+        attributes: Attributes,
+        left_out: Collection[str] = (),
+        *,
+        opset: int = OPSET,
+        shapes: InputShapes = MappingProxyType({}),
+    ) -> FunctionProto:
+        """The local function for a node with these attributes, and without the optional inputs `left_out`.
+
+        It may be of operators that came with `opset`, and right for inputs of these shapes alone.
+        """
         if isinstance(self.body, TracedBody):
-            return self.body.function(DOMAIN, self.signature, opset=OPSET, values=attributes, left_out=left_out)
+            return self.body.function(
+                DOMAIN, self.signature, opset=opset, values=attributes, left_out=left_out, shapes=shapes
+            )
         given = {port.name: port.name not in left_out for port in self.signature.inputs if port.optional}
         return onnx.parser.parse_function(self.body({**attributes, **given}))
 

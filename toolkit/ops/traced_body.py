@@ -25,15 +25,23 @@ KINDS = {
 }
 """For the type of an attribute in a torch schema: the constant that reads it from a node, and its type in ONNX."""
 
+InputShapes = Mapping[str, tuple[int, ...]]
+
 
 class NodeAttributes(Mapping[str, Any]):
     """The attributes of the node whose body is recorded: `attributes[name]` is the value, for Python to decide by.
 
     What is decided by a value is right for that value alone: nodes with other values get a function of their own.
     `tensor` reads the attribute when the function runs, so that all nodes can share it.
+
+    `opset` is the version of the standard operators that may be used, and `shapes` are those of the node's inputs, by
+    name, as far as the model states them; they can be decided by as well.
     """
 
-    def __init__(self, op: OpBuilder, values: Mapping[str, Any], kinds: Mapping[str, str]) -> None:
+    def __init__(
+        self, op: OpBuilder, values: Mapping[str, Any], kinds: Mapping[str, str], opset: int, shapes: InputShapes
+    ) -> None:
+        self.opset, self.shapes = opset, shapes
         self._op, self._values, self._kinds = op, values, kinds
 
     def __getitem__(self, name: str) -> Any:
@@ -72,14 +80,19 @@ class TracedBody:
         opset: int,
         values: Mapping[str, Any],
         left_out: Collection[str],
+        shapes: InputShapes,
     ) -> FunctionProto:
-        """The local function for a node with attributes `values` and without the optional inputs `left_out`."""
+        """The local function, by operators of `opset`, for a node with attributes `values`.
+
+        It has not the optional inputs `left_out`, and inputs of these `shapes`.
+        """
         from onnxscript import build_function
 
         def record(op: OpBuilder, *inputs: ir.Value) -> list[ir.Value]:
             given = [None if value.name in left_out else value for value in inputs]
+            node = NodeAttributes(op, values, kinds, opset, shapes)
             with arithmetic(op):
-                computed = self.compute(op, NodeAttributes(op, values, kinds), *signature.grouped(given))
+                computed = self.compute(op, node, *signature.grouped(given))
             outputs = list(computed) if isinstance(computed, tuple) else [computed]
             for i, (port, output) in enumerate(zip(signature.outputs, outputs, strict=True)):
                 # In ONNX, too, an input cannot be an output, nor one output two.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -17,7 +18,8 @@ from toolkit.config.model import ModelConfig
 from toolkit.conversion.export import export_submodule, merge
 from toolkit.errors import InputError
 from toolkit.network import Network
-from toolkit.ops.spec import DOMAIN
+from toolkit.onnx_nodes import standard_opset
+from toolkit.ops.spec import DOMAIN, CustomOp
 from toolkit.specs import Submodule, TensorSpec, frame_input
 from toolkit.wiring import NetworkGraph, join
 
@@ -26,11 +28,11 @@ pytestmark = pytest.mark.converts
 OPS = (INVERSE,)
 
 
-def export(network: Network) -> ModelProto:
+def export(network: Network, ops: tuple[CustomOp, ...] = OPS) -> ModelProto:
     """The whole network as one checked ONNX model."""
     graph = network.graph
-    pieces = {s.name: export_submodule(graph, s, network.parts[s.name], OPS) for s in graph.submodules}
-    model = merge(graph, pieces, OPS, {"checkpoint": "tiny.pth"})
+    pieces = {s.name: export_submodule(graph, s, network.parts[s.name], ops) for s in graph.submodules}
+    model = merge(graph, pieces, ops, {"checkpoint": "tiny.pth"})
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -112,6 +114,15 @@ def test_custom_op_is_one_node_with_a_local_function(model: ModelProto) -> None:
 
 def test_metadata_is_kept(model: ModelProto) -> None:
     assert {prop.key: prop.value for prop in model.metadata_props} == {"checkpoint": "tiny.pth"}
+
+
+def test_an_op_may_wish_for_a_later_opset(network: Network, model: ModelProto) -> None:
+    """The model is then exported in it, under the same names."""
+    later = export(network, (replace(INVERSE, opset=19),))
+    assert [standard_opset(each) for each in (model, later)] == [18, 19]
+    assert [node.name for node in later.graph.node] == [node.name for node in model.graph.node]
+    assert later.metadata_props == model.metadata_props
+    assert_same_results(network, later)
 
 
 class Lambda(nn.Module):

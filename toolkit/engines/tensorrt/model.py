@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -24,6 +25,9 @@ from toolkit.ops.spec import DOMAIN, OLDEST_OPSET, CustomOp, registered_schemas
 from toolkit.specs import Submodule
 from toolkit.storage.external_weights import external_names
 from toolkit.storage.files import sha256_file
+
+NEWEST_IN_FUNCTIONS = 18
+"""The opset up to which functions use operators that TensorRT has; it lacks DeformConv, which came next."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ def prepare_model(
     check_profiles(model, settings.profiles, source)
     opset = POLICIES[settings.precision].opset if settings.precision in POLICIES else OLDEST_OPSET
     raised = raised_lines(model, opset)
+    functions = settings.custom_ops is CustomOps.FUNCTION
+    newest = NEWEST_IN_FUNCTIONS if functions else None
     conversion = Step(f"the conversion to opset {opset}", lambda before: raise_opset(before, opset, ops))
     if settings.precision in POLICIES:
         policy = replace(POLICIES[settings.precision], keep=settings.keep_fp32)
@@ -55,23 +61,24 @@ def prepare_model(
             model, [conversion, Step("onnx-graphsurgeon", lambda before: run_passes(before, (), ops)[0])]
         )
         model, _ = run_passes(model, [precision_pass(policy)], ops)
+        attach_bodies(model, ops, newest=newest)
         rounded = f"not compared: what {policy.label} rounds; `verify` judges the engine on its GPU"
         checks = (*raised, found, rounded)
     else:
-        exchange = Step("exchanging the functions behind custom ops", lambda before: with_own_bodies(before, ops))
-        model, found = take_steps(model, [conversion, exchange])
+        exchange = partial(with_own_bodies, ops=ops, newest=newest)
+        model, found = take_steps(model, [conversion, Step("exchanging the functions behind custom ops", exchange)])
         checks = (*raised, found)
-    if settings.custom_ops is not CustomOps.FUNCTION:
+    if not functions:
         detach_bodies(model)
         fill_left_out(model, ops)
     return PreparedModel(model, checks)
 
 
-def with_own_bodies(model: ModelProto, ops: Sequence[CustomOp]) -> ModelProto:
-    """A copy of the model in which the functions behind custom nodes are those that `ops` state."""
+def with_own_bodies(model: ModelProto, ops: Sequence[CustomOp], newest: int | None) -> ModelProto:
+    """A copy of the model in which the functions behind custom nodes are those that `ops` state, up to an opset."""
     light, weights = split_weights(model)
-    attach_bodies(light, ops)
     light.graph.initializer.extend(weights.values())
+    attach_bodies(light, ops, newest=newest)
     return light
 
 
