@@ -32,7 +32,7 @@ class TemporalSelfAttention(nn.Module):
 
     def __init__(self, dims: int, heads: int, points: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.points = heads, points
         self.sampling_offsets = nn.Linear(QUEUE * dims, heads * QUEUE * points * 2)
         self.attention_weights = nn.Linear(QUEUE * dims, heads * QUEUE * points)
         self.value_proj = nn.Linear(dims, dims)
@@ -64,7 +64,7 @@ class CameraAttention(nn.Module):
 
     def __init__(self, dims: int, heads: int, points: int, levels: int = 1) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.points = heads, points
         self.sampling_offsets = nn.Linear(dims, heads * levels * points * 2)
         self.attention_weights = nn.Linear(dims, heads * levels * points)
         self.value_proj = nn.Linear(dims, dims)

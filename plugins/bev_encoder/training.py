@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from plugins.bev_encoder.model import BevEncoder
+from toolkit.nn.initial import ring_of_samples, xavier_matrices
 from toolkit.training.spec import Moment, Step, Training
 
 
@@ -21,4 +22,16 @@ def step(module: nn.Module, moment: Moment) -> Step:
     return Step({"bev": bev, "bev_position": position}, state={"bev": bev})
 
 
-TRAINING = Training(step, history=True)
+def initialise(module: nn.Module) -> None:
+    """The transformer's weights, and what tells cameras and levels apart."""
+    assert isinstance(module, BevEncoder)
+    head = module.pts_bbox_head
+    xavier_matrices(head.transformer)
+    ring_of_samples(head.transformer)
+    for embedding in (head.transformer.level_embeds, head.transformer.cams_embeds):
+        nn.init.normal_(embedding)
+    for position in head.positional_encoding.parameters():
+        nn.init.uniform_(position)
+
+
+TRAINING = Training(step, history=True, initialise=initialise)

@@ -17,7 +17,6 @@ from custom_ops.modulated_deformable_convolution.op import modulated_deformable_
 from toolkit.config.check import STAGE_STRIDES
 from toolkit.config.model import BackboneStyle, ImageConfig, ModelConfig
 
-STEM_CHANNELS = 64
 EXPANSION = 4
 TAPS = 9
 
@@ -81,17 +80,18 @@ class ResNet(nn.Module):
     def __init__(self, config: ImageConfig) -> None:
         super().__init__()
         self.config = config
-        self.conv1 = nn.Conv2d(3, STEM_CHANNELS, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
+        stem = config.base_channels
+        self.conv1 = nn.Conv2d(3, stem, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        self.layer1 = self.stage(0, STEM_CHANNELS, stride=1)
-        self.layer2 = self.stage(1, 256, stride=2)
-        self.layer3 = self.stage(2, 512, stride=2)
-        self.layer4 = self.stage(3, 1024, stride=2)
+        self.layer1 = self.stage(0, stem, stride=1)
+        self.layer2 = self.stage(1, EXPANSION * stem, stride=2)
+        self.layer3 = self.stage(2, 2 * EXPANSION * stem, stride=2)
+        self.layer4 = self.stage(3, 4 * EXPANSION * stem, stride=2)
 
     def stage(self, index: int, inputs: int, stride: int) -> nn.Sequential:
         """The bottlenecks of a stage, of which the first has the stride."""
-        width, deformable = STEM_CHANNELS * 2**index, self.config.deformable_stages[index]
+        width, deformable = self.config.base_channels * 2**index, self.config.deformable_stages[index]
         first = Bottleneck(inputs, width, stride, self.config.backbone_style, deformable=deformable)
         others = range(self.config.stage_blocks[index] - 1)
         return nn.Sequential(first, *(Bottleneck(EXPANSION * width, width, 1, deformable=deformable) for _ in others))
@@ -99,7 +99,7 @@ class ResNet(nn.Module):
     @property
     def outputs(self) -> tuple[int, ...]:
         """Channels of what each of the given stages gives."""
-        channels = [EXPANSION * STEM_CHANNELS * 2**index for index in range(len(STAGE_STRIDES))]
+        channels = [EXPANSION * self.config.base_channels * 2**index for index in range(len(STAGE_STRIDES))]
         return tuple(channels[STAGE_STRIDES.index(self.config.stride) :])
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

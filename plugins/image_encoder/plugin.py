@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolkit.config.check import STAGE_STRIDES
-from toolkit.config.size_rules import Shapes, SizeRule, layers
+from toolkit.config.size_rules import Shapes, SizeRule, layers, rows
 from toolkit.hookspecs import hookimpl
 from toolkit.specs import Submodule, TensorSpec, Tolerance
 
@@ -54,6 +54,7 @@ def training() -> Training:
 
 
 SIZES = (
+    rows("image.base_channels", lambda config: config.image.base_channels, "img_backbone.conv1.weight"),
     *map(stage, range(STAGES)),
     SizeRule("blocks in image.deformable_stages", deformable_blocks, f"*{OFFSETS}", shown_deformable_blocks),
     layers("stages of image.stride", lambda c: STAGES - STAGE_STRIDES.index(c.image.stride), "img_neck.lateral_convs."),

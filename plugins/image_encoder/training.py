@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from plugins.image_encoder.grid_mask import grid_mask
-from plugins.image_encoder.model import ImageEncoder
+from plugins.image_encoder.model import DeformableConv2d, ImageEncoder
+from toolkit.nn.initial import xavier_matrices
 from toolkit.training.spec import Moment, Option, Step, Training
 
 FREEZE_BACKBONE, GRID_MASK = "freeze_img_backbone", "grid_mask_probability"
@@ -31,4 +32,17 @@ def prepare(module: nn.Module, stage: int, options: Mapping[str, Option]) -> Non
         module.img_backbone.eval().requires_grad_(False)
 
 
-TRAINING = Training(step, prepare=prepare, options={FREEZE_BACKBONE: True, GRID_MASK: 0.7})
+def initialise(module: nn.Module) -> None:
+    """A backbone that nobody has trained, and the neck. Deformable convolutions begin as plain ones."""
+    assert isinstance(module, ImageEncoder)
+    for part in module.img_backbone.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+    for part in module.img_backbone.modules():
+        if isinstance(part, DeformableConv2d):
+            for parameter in part.conv_offset.parameters():
+                nn.init.zeros_(parameter)
+    xavier_matrices(module.img_neck)
+
+
+TRAINING = Training(step, prepare=prepare, initialise=initialise, options={FREEZE_BACKBONE: True, GRID_MASK: 0.7})

@@ -10,9 +10,12 @@ from plugins.map_segmentation.mask_head import MaskBlock, MaskHead
 from plugins.map_segmentation.matching import MapTruth, match_masks, match_things, split_truth
 from plugins.map_segmentation.model import MapSegmentation, PanopticMapHead
 from plugins.map_segmentation.transformer import DecodedQueries
+from toolkit.nn.initial import last_linear, rare_classes, ring_of_samples, xavier_matrices
 from toolkit.training.spec import Moment, Step, Training
 
 PREFIX = "map."
+SIZE_LOGIT = -2.0
+"""Of a new box's width and height, as shares of the map's."""
 
 
 def step(module: nn.Module, moment: Moment) -> Step:
@@ -88,4 +91,21 @@ def all_masks(
     return blocks, masks.scores(outputs[-1].query, memory, position).view(-1, *head.spatial_shape)
 
 
-TRAINING = Training(step, truth=map_truth)
+def initialise(module: nn.Module) -> None:
+    """The transformer's weights, rare classes, and boxes that begin at their reference points, of moderate size."""
+    assert isinstance(module, MapSegmentation)
+    head: PanopticMapHead = module.seg_head
+    xavier_matrices(head.transformer)
+    ring_of_samples(head.transformer)
+    nn.init.normal_(head.transformer.level_embeds)
+    for classify in (*head.cls_branches, *head.cls_thing_branches, *head.cls_stuff_branches):
+        rare_classes(classify)
+    for number, regress in enumerate(head.reg_branches):
+        last = last_linear(regress)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        if number == 0:
+            nn.init.constant_(last.bias[2:], SIZE_LOGIT)
+
+
+TRAINING = Training(step, truth=map_truth, initialise=initialise)

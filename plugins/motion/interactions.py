@@ -48,6 +48,7 @@ class GoalDeformableAttention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dims, self.heads, self.steps = config.embed, config.heads, config.motion.steps
+        self.points = POINTS
         self.bev_size = config.bev.height, config.bev.width
         self.sampling_offsets = nn.Linear(dims, self.heads * self.steps * POINTS * 2)
         self.attention_weights = nn.Linear(dims, self.heads * self.steps * POINTS)

@@ -9,6 +9,7 @@ from plugins.motion.ground_truth import motion_truth
 from plugins.motion.losses import motion_losses
 from plugins.motion.model import Motion, MotionHead, trajectories
 from plugins.motion.targets import motion_targets
+from toolkit.nn.initial import ring_of_samples
 from toolkit.training.spec import Moment, Step, Tensors, Training
 
 PREFIX = "motion."
@@ -43,4 +44,4 @@ def agent_boxes(tensors: Tensors) -> Tensor:
     return torch.cat((center, coded[:, [2, 3, 5]].exp(), yaw[:, None], coded[:, 8:]), -1)
 
 
-TRAINING = Training(step, truth=motion_truth, stages=(2,), options={SMOOTHED: True})
+TRAINING = Training(step, truth=motion_truth, stages=(2,), initialise=ring_of_samples, options={SMOOTHED: True})

@@ -17,6 +17,7 @@ from plugins.tracking.model import Tracking
 from plugins.tracking.randomness import drop, false_positives
 from plugins.tracking.state import LidarPose, Tracks, moved_reference
 from toolkit.nn.coordinates import inverse_sigmoid
+from toolkit.nn.initial import last_linear, rare_classes, ring_of_samples, xavier_matrices
 from toolkit.training.spec import Moment, Option, Step, Tensors, Training
 
 DROP, FALSE_POSITIVES = "random_drop", "fp_ratio"
@@ -144,4 +145,17 @@ def prepare(module: nn.Module, stage: int, options: Mapping[str, Option]) -> Non
     module.criterion.requires_grad_(False)
 
 
-TRAINING = Training(step, truth=track_truth, prepare=prepare, options={DROP: 0.1, FALSE_POSITIVES: 0.3})
+def initialise(module: nn.Module) -> None:
+    """The decoder's weights, and rare classes."""
+    assert isinstance(module, Tracking)
+    xavier_matrices(module.pts_bbox_head.transformer)
+    ring_of_samples(module.pts_bbox_head.transformer)
+    nn.init.xavier_uniform_(module.reference_points.weight)
+    nn.init.zeros_(module.reference_points.bias)
+    for branch in module.pts_bbox_head.cls_branches:
+        rare_classes(last_linear(branch))
+
+
+TRAINING = Training(
+    step, truth=track_truth, initialise=initialise, prepare=prepare, options={DROP: 0.1, FALSE_POSITIVES: 0.3}
+)

@@ -16,6 +16,7 @@ from toolkit.text import quoted
 MAX_COUNT = 100_000
 MAX_CELLS = 1_000_000
 MAX_PIXELS = 2**24
+MAX_BASE_CHANNELS = 512
 MAX_SIDE = 2**15 - 1
 """Cells along a side of the BEV grid: OpenCV draws no more."""
 STAGE_STRIDES = (4, 8, 16, 32)
@@ -89,6 +90,10 @@ def requirements(config: ModelConfig) -> Iterator[tuple[bool, str]]:
     yield (
         len(image.stage_blocks) == stages and min(image.stage_blocks) > 0,
         f"image.stage_blocks is {image.stage_blocks}; it needs {stages} positive numbers",
+    )
+    yield (
+        0 < image.base_channels <= MAX_BASE_CHANNELS,
+        f"image.base_channels is {image.base_channels}; it must lie between 1 and {MAX_BASE_CHANNELS}",
     )
     yield (
         len(image.deformable_stages) == stages,

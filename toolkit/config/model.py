@@ -78,6 +78,7 @@ class ImageConfig:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     stage_blocks: tuple[int, ...] = (3, 4, 6, 3)
+    base_channels: int = 64
     backbone_style: BackboneStyle = BackboneStyle.PYTORCH
     deformable_stages: tuple[bool, ...] = (False, False, False, False)
     stride: int = 32

@@ -27,6 +27,7 @@ class TrainingPrecision(StrEnum):
 def make_fabric(precision: TrainingPrecision, device: str) -> Fabric:
     """Fabric on all processes of the run; it joins those that `torchrun` started.
 
+    Processes that are more than the GPUs share these: one process of a small network leaves most of a GPU idle.
     `device` is "auto", "cpu" or "cuda". Raises InputError if Fabric is absent, or the device.
     """
     try:
@@ -44,12 +45,20 @@ def make_fabric(precision: TrainingPrecision, device: str) -> Fabric:
     if precision is TrainingPrecision.TF32:
         torch.set_float32_matmul_precision("high")
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    gpus = 0 if device == "cpu" else torch.cuda.device_count()
+    shared = 0 < gpus < local
+    ways: dict[str, Any] = {}
+    if shared:  # which NCCL refuses
+        devices = [torch.device("cuda", number % gpus) for number in range(local)]
+        ways = {"parallel_devices": devices, "process_group_backend": "gloo"}
     # What a clip does not concern, such as the heads of a map without elements, has no gradient in it.
-    strategy: Any = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if world > 1 else "auto"
+    strategy: Any = "auto"
+    if world > 1:
+        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, **ways)
     fabric = Fabric(
         accelerator=device,
         strategy=strategy,
-        devices=local,
+        devices=gpus if shared else local,
         num_nodes=max(1, world // local),
         precision="bf16-mixed" if precision is TrainingPrecision.BF16 else "32-true",
     )

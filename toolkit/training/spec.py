@@ -71,7 +71,8 @@ class Training:
     `step(module, moment)` carries out one frame. `truth(truth, config)` gives what makes the arrays of
     `Moment.truth` of a frame; what it needs of the data set as a whole, such as maps, it looks up once.
     `prepare(module, stage, options)` freezes what the stage does not train, and sets what of it stays in evaluation
-    mode; it is asked whenever the network has been set to training mode.
+    mode; it is asked whenever the network has been set to training mode. `initialise(module)` draws the weights that a
+    training from scratch starts with; without it they are those of the module's own constructor.
 
     With `history` the submodule's state does not come from the clip's loop: before each frame the frames before it, or
     for the first one the frame itself, are run from scratch by this submodule and those it reads from, without gradient
@@ -81,6 +82,7 @@ class Training:
     step: Callable[[nn.Module, Moment], Step]
     truth: Callable[[GroundTruth, ModelConfig], FrameTruth] | None = None
     prepare: Callable[[nn.Module, int, Mapping[str, Option]], None] | None = None
+    initialise: Callable[[nn.Module], None] | None = None
     stages: tuple[int, ...] = STAGES
     history: bool = False
     options: Mapping[str, Option] = field(default_factory=dict)

@@ -57,6 +57,7 @@ def start_network(
     submodules = stage_submodules(plugins.submodules(), stage)
     torch.manual_seed(seed)
     network = Network(join(submodules, config))
+    _initialise(network)
     expected = network.weights()
     given = _asset_entries(network, assets)
     if checkpoint is None:
@@ -80,6 +81,13 @@ def start_network(
     if left := entries.keys() - expected.keys():
         notes.append(f"{len(left)} of its entries are not used, such as {', '.join(map(quoted, sorted(left)[:SHOWN]))}")
     return Start(network, (*loaded.notes, *notes))
+
+
+def _initialise(network: Network) -> None:
+    """Random weights, by each submodule's own rule."""
+    for submodule in network.graph.submodules:
+        if submodule.training is not None and (initialise := submodule.training().initialise) is not None:
+            initialise(network.parts[submodule.name])
 
 
 def _asset_entries(network: Network, assets: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:

@@ -42,6 +42,15 @@ def test_the_conversion_target_changes_capacities_alone() -> None:
     assert replace(compact, tracking=replace(compact.tracking, track_capacity=1150, agent_capacity=128)) == usual
 
 
+def test_the_small_network_is_small() -> None:
+    """Its weights travel, and all parts are there; as to the data it is UniAD-tiny."""
+    small, usual = load_config(CONFIGS / "uniad_mini.toml"), ModelConfig()
+    network = Network(join(PluginManager.load().submodules(), small))
+    assert sum(parameter.numel() for parameter in network.parameters()) < 12e6
+    assert (small.image.padded, small.bev.cells, small.class_names) == (
+        usual.image.padded, usual.bev.cells, usual.class_names)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["uniad_tiny_stage1", "uniad_tiny_stage2"])
 def test_readable_equivalents_say_the_same(name: str) -> None:
     assert load_config(CONFIGS / f"{name}.toml") == ModelConfig()
