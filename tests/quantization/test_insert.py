@@ -47,9 +47,9 @@ RESIDUAL = """m (float[1, 32, 10, 10] x) => (float[1, 32, 10, 10] y) {
 
 
 def quantized(model: ModelProto | str, scheme: Scheme = INT8, **ranges: TensorRange) -> Quantized:
-    """A model quantized with ranges of +-4, unless others are given; its text uses `weight`, `kernel` and `bias`."""
+    """A model quantized with ranges of +-4, unless others are given; its text uses `weight`, `kernel` and so on."""
     if isinstance(model, str):
-        model = plain_model(text_model(model, weight=WEIGHT, kernel=KERNEL, bias=BIAS), ())
+        model = plain_model(text_model(model, weight=WEIGHT, other=WEIGHT.T, kernel=KERNEL, bias=BIAS), ())
     tensors = tensors_to_calibrate(find_candidates(model, ()))
     return quantize_model(model, dict.fromkeys(tensors, RANGE) | ranges, scheme)
 

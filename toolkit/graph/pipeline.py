@@ -22,6 +22,7 @@ from toolkit.graph.opset import raise_opset, raised_lines
 from toolkit.graph.order import sort_nodes
 from toolkit.graph.proof import default_limits, deviations_of, prove
 from toolkit.graph.provenance import PassRun, every_node, record_passes, stamp_nodes
+from toolkit.graph.signed_codes import sign_codes
 from toolkit.graph.unused import remove_unused
 from toolkit.onnx_nodes import standard_opset
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies
@@ -101,6 +102,7 @@ def rewrite(
     record_passes(model, log)
     if form == "plugin":
         detach_bodies(model)
+        sign_codes(model)
     return Rewritten(model, tuple(log), tuple(checks), deviations, raised)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps, ShapeRange
 from toolkit.errors import InputError
@@ -18,6 +18,7 @@ from toolkit.graph.opset import raise_opset, raised_lines
 from toolkit.graph.pipeline import run_passes, with_bodies
 from toolkit.graph.precision.policy import POLICIES
 from toolkit.graph.precision.precision_pass import precision_pass
+from toolkit.graph.signed_codes import sign_codes
 from toolkit.graph.steps import Step, take_steps
 from toolkit.graph.weights import split_weights
 from toolkit.ops.bodies import attach_bodies, custom_nodes, detach_bodies, fill_left_out
@@ -28,6 +29,9 @@ from toolkit.storage.files import sha256_file
 
 NEWEST_IN_FUNCTIONS = 18
 """The opset up to which functions use operators that TensorRT has; it lacks DeformConv, which came next."""
+FP8_TYPES = (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2)
+OLDEST_FP8 = 8.9
+"""The compute capability from which on GPUs have products of FP8."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,12 @@ def prepare_model(
 
     All that must not change what the model computes is compared with it in ONNX Runtime; what a lower precision rounds
     cannot be. Raises InputError if the file is no ONNX model, if a custom op is none of `ops`, or if the profiles or
-    the patterns of what to keep in FP32 do not fit the model; CheckFailed if the comparison finds another model.
+    the patterns of what to keep in FP32 do not fit the model, or it is FP8 and a GPU to build for has none; CheckFailed
+    if the comparison finds another model.
     """
     model = with_bodies(read_model(source), ops)
     check_profiles(model, settings.profiles, source)
+    check_capabilities(model, settings.capabilities, source)
     opset = POLICIES[settings.precision].opset if settings.precision in POLICIES else OLDEST_OPSET
     raised = raised_lines(model, opset)
     functions = settings.custom_ops is CustomOps.FUNCTION
@@ -71,6 +77,7 @@ def prepare_model(
     if not functions:
         detach_bodies(model)
         fill_left_out(model, ops)
+    sign_codes(model)
     return PreparedModel(model, checks)
 
 
@@ -102,6 +109,19 @@ def check_profiles(model: ModelProto, profiles: Mapping[str, ShapeRange], source
             )
             if not fits:
                 raise InputError(f"{stated}; --profile gives it {'x'.join(map(str, given))}")
+
+
+def check_capabilities(model: ModelProto, capabilities: Sequence[str], source: Path) -> None:
+    """Raise InputError if a model has FP8 codes, and a compute capability to build for is too old for them."""
+    if not any(weight.data_type in FP8_TYPES for weight in model.graph.initializer):
+        return
+    fit = [name for name in capabilities if float(name) >= OLDEST_FP8]
+    if len(fit) < len(capabilities):
+        old = next(name for name in capabilities if name not in fit)
+        raise InputError(
+            f"{source} is quantized to FP8, which GPUs of compute capability {old} do not have; build it with "
+            f"--compute-capability {','.join(fit) or OLDEST_FP8}"
+        )
 
 
 def plugin_ops(model: Path, ops: Sequence[CustomOp], source: Path) -> list[CustomOp]:

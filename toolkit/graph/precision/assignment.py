@@ -67,8 +67,22 @@ def wanted(node: gs.Node, ports: Ports, policy: PrecisionPolicy, reduced: set[in
         return any(is_float32(tensor) for tensor in node.inputs)
     if node.domain == DOMAIN:
         return id(node.inputs[next(iter(ports.inputs), 0)]) in reduced
+    if node.domain in STANDARD_DOMAINS and node.op == "DequantizeLinear":
+        return gives_reduced(node, policy, reduced)
     flowing = [node.inputs[i] for i in ports.inputs if not is_constant(node.inputs[i])]
     return bool(flowing) and all(id(tensor) in reduced for tensor in flowing)
+
+
+def gives_reduced(dequantize: gs.Node, policy: PrecisionPolicy, reduced: set[int]) -> bool:
+    """Whether codes become the reduced type: as the products that read them take it, or as they were made of it.
+
+    So no cast stands between Q/DQ nodes and a product, where libraries would not see that it can compute with integers.
+    """
+    products = [reader for reader in dequantize.outputs[0].outputs if reader.op in policy.products]
+    if products:
+        return not any(policy.pattern_for(product) or narrow(product, policy) for product in products)
+    makers = [maker for maker in dequantize.inputs[0].inputs if maker.op == "QuantizeLinear"]
+    return any(id(maker.inputs[0]) in reduced for maker in makers)
 
 
 def objection(node: gs.Node, ports: Ports, policy: PrecisionPolicy, captured: set[int]) -> str | None:

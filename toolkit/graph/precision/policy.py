@@ -34,7 +34,6 @@ FP32_OPS = frozenset(
         *("Pow", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "CumSum"),
         # Decisions: ranks, and scores against thresholds.
         *("TopK", "ArgMax", "ArgMin", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
-        *("QuantizeLinear", "DequantizeLinear"),
     }
 )
 
@@ -50,6 +49,7 @@ class PrecisionPolicy:
       coordinates; one with constant weights and at most `head_width` features on either side reads or gives physical
       quantities (poses, boxes, scores), and its time does not matter;
     - `fp32_ops` stay in FP32;
+    - DequantizeLinear gives what the products that read it take or, where none does, what was quantized before it;
     - all others take the widest type of their inputs, constants aside, so that FP32 arithmetic on boxes, poses and
       recurrent state is not interrupted, and features between two products stay reduced. A custom op takes the type of
       its first input that can have another, the features that it samples, if `custom_ops` says that the kernels have
