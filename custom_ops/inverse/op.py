@@ -15,6 +15,7 @@ from torch import Tensor
 
 from toolkit.errors import InputError
 from toolkit.ops.cuda import launch_on
+from toolkit.ops.gradient import register_gradient
 from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody
@@ -98,6 +99,8 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "inverse", plan)
 INVERSE = CustomOp("Inverse", inverse, body, KERNEL, example, output_shape)
+
+register_gradient(INVERSE)
 
 
 @inverse.register_kernel("cuda")

@@ -14,6 +14,7 @@ from torch.nn.functional import grid_sample
 
 from toolkit.errors import InputError
 from toolkit.ops.cuda import launch_on
+from toolkit.ops.gradient import register_gradient
 from toolkit.ops.kernel import SCALAR_BYTES, SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody, reshape, sizes
@@ -196,6 +197,8 @@ MODULATED_DEFORMABLE_CONVOLUTION = CustomOp(
     output_shape,
     opset=DEFORM_CONV_OPSET,
 )
+
+register_gradient(MODULATED_DEFORMABLE_CONVOLUTION)
 
 
 @modulated_deformable_convolution.register_kernel("cuda")

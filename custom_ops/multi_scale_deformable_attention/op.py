@@ -17,9 +17,10 @@ from onnxscript import OpBuilder
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from custom_ops.multi_scale_deformable_attention.backward import ENTRY, SOURCE, launch_backward
 from toolkit.errors import InputError
 from toolkit.ops.cuda import ALIGNMENT, launch_on
-from toolkit.ops.gradient import recompute_gradient
+from toolkit.ops.gradient import register_gradient
 from toolkit.ops.kernel import SCALAR_BYTES, SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody, reshape, sizes
@@ -38,13 +39,6 @@ def multi_scale_deformable_attention(
     with one batch for all; offsets [B, Q, H, L*P*2] in cells of their level; logits [B, Q, H, L*P]; spatial_shapes
     h0, w0, h1, w1 … -> [B, Q, H, C].
     """
-    return attend_evenly(value, reference, offsets, logits, spatial_shapes)
-
-
-def attend_evenly(
-    value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, spatial_shapes: Sequence[int]
-) -> Tensor:
-    """The op by torch's own operators."""
     levels = len(spatial_shapes) // 2
     return attend(value, reference, offsets, logits, spatial_shapes, [logits.shape[3] // levels] * levels)
 
@@ -87,9 +81,6 @@ def output_shape(shapes: Shapes, attributes: Attributes) -> Sequence[int]:
 @multi_scale_deformable_attention.register_fake
 def _(value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, spatial_shapes: Sequence[int]) -> Tensor:
     return value.new_empty(output_shape([value.shape, reference.shape], {}))
-
-
-recompute_gradient(multi_scale_deformable_attention, attend_evenly)
 
 
 @TracedBody
@@ -207,8 +198,19 @@ def check_sizes(shapes: Shapes, spatial_shapes: Sequence[int]) -> None:
 
 def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) -> Launch:
     """That of as many points on each level."""
+    return launch(shapes, strides, dtype, attributes["spatial_shapes"], even_points(shapes, attributes))
+
+
+def plan_backward(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) -> Launch:
+    """The same for the gradients."""
+    check_sizes(shapes, attributes["spatial_shapes"])
+    return launch_backward(shapes, dtype, attributes["spatial_shapes"], even_points(shapes, attributes))
+
+
+def even_points(shapes: Shapes, attributes: Attributes) -> list[int]:
+    """The points of each level, from the shape of the logits."""
     levels, samples = len(attributes["spatial_shapes"]) // 2, shapes[3][3]
-    return launch(shapes, strides, dtype, attributes["spatial_shapes"], [samples // levels] * levels)
+    return [samples // levels] * levels
 
 
 def launch(
@@ -272,8 +274,15 @@ def point_bytes(points: int) -> int:
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "multi_scale_deformable_attention", plan)
 MULTI_SCALE_DEFORMABLE_ATTENTION = CustomOp(
-    "MultiScaleDeformableAttention", multi_scale_deformable_attention, body, KERNEL, example, output_shape
+    "MultiScaleDeformableAttention",
+    multi_scale_deformable_attention,
+    body,
+    KERNEL,
+    example,
+    output_shape,
+    backward=Kernel(SOURCE, ENTRY, plan_backward),
 )
+register_gradient(MULTI_SCALE_DEFORMABLE_ATTENTION)
 
 
 @multi_scale_deformable_attention.register_kernel("cuda")

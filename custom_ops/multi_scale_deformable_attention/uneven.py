@@ -12,9 +12,11 @@ from onnx_ir import Value
 from onnxscript import OpBuilder
 from torch import Tensor
 
+from custom_ops.multi_scale_deformable_attention.backward import ENTRY, SOURCE, launch_backward
 from custom_ops.multi_scale_deformable_attention.op import (
     KERNEL,
     attend,
+    check_sizes,
     dense_rows,
     launch,
     output_shape,
@@ -22,7 +24,7 @@ from custom_ops.multi_scale_deformable_attention.op import (
 )
 from toolkit.errors import InputError
 from toolkit.ops.cuda import launch_on
-from toolkit.ops.gradient import recompute_gradient
+from toolkit.ops.gradient import register_gradient
 from toolkit.ops.kernel import Kernel, Launch, Shapes
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody, reshape, sizes
@@ -55,9 +57,6 @@ def _(
     level_points: Sequence[int],
 ) -> Tensor:
     return value.new_empty(output_shape([value.shape, reference.shape], {}))
-
-
-recompute_gradient(uneven_deformable_attention, attend)
 
 
 @TracedBody
@@ -120,10 +119,24 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
     return launch(shapes, strides, dtype, attributes["spatial_shapes"], attributes["level_points"])
 
 
+def plan_backward(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) -> Launch:
+    """The same for the gradients."""
+    check_points(shapes, attributes["spatial_shapes"], attributes["level_points"])
+    check_sizes(shapes, attributes["spatial_shapes"])
+    return launch_backward(shapes, dtype, attributes["spatial_shapes"], attributes["level_points"])
+
+
 UNEVEN_KERNEL = Kernel(KERNEL.source, KERNEL.entry, plan)
 UNEVEN_DEFORMABLE_ATTENTION = CustomOp(
-    "UnevenDeformableAttention", uneven_deformable_attention, body, UNEVEN_KERNEL, example, output_shape
+    "UnevenDeformableAttention",
+    uneven_deformable_attention,
+    body,
+    UNEVEN_KERNEL,
+    example,
+    output_shape,
+    backward=Kernel(SOURCE, ENTRY, plan_backward),
 )
+register_gradient(UNEVEN_DEFORMABLE_ATTENTION)
 
 
 @uneven_deformable_attention.register_kernel("cuda")

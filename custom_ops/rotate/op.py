@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from toolkit.ops.cuda import launch_on
+from toolkit.ops.gradient import register_gradient
 from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody
@@ -94,6 +95,8 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "rotate", plan)
 ROTATE = CustomOp("Rotate", rotate, body, KERNEL, example, output_shape)
+
+register_gradient(ROTATE)
 
 
 @rotate.register_kernel("cuda")

@@ -11,6 +11,7 @@ from onnxscript import OpBuilder
 from torch import Tensor
 
 from toolkit.ops.cuda import launch_op
+from toolkit.ops.gradient import register_gradient
 from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes, ceil_div, is_given
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody
@@ -72,8 +73,8 @@ THREADS = 64
 
 
 def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) -> Launch:
-    """One thread a value."""
-    (count,), _, bias, _ = shapes
+    """One thread a value; so for the gradients, which have the shape of the output's gradient besides."""
+    (count,), _, bias, *_ = shapes
     first, second = attributes["weights"]
     macros: dict[str, str | int] = {
         "SCALAR": SCALARS[dtype],
@@ -86,7 +87,19 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
 
 
 KERNEL = Kernel(Path(__file__).with_name("blend.cu"), "blend", plan)
-BLEND = CustomOp("Blend", blend, body, KERNEL, example, output_shape, types={"height": "float32"}, lengths={"maps": 2})
+BACKWARD = Kernel(Path(__file__).with_name("blend_backward.cu"), "blend_backward", plan)
+BLEND = CustomOp(
+    "Blend",
+    blend,
+    body,
+    KERNEL,
+    example,
+    output_shape,
+    types={"height": "float32"},
+    lengths={"maps": 2},
+    backward=BACKWARD,
+)
+register_gradient(BLEND)
 
 
 @blend.register_kernel("cuda")

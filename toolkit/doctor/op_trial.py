@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import onnx
+import torch
 from onnx import ModelProto
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from toolkit.errors import InputError
 from toolkit.ops.calls import Call
+from toolkit.ops.cuda import shapes_and_strides
 from toolkit.ops.entry_point import check_entry
-from toolkit.ops.kernel import LEFT_OUT
+from toolkit.ops.kernel import LEFT_OUT, Kernel, Launch
 from toolkit.ops.nvrtc import compile_kernel, cuda_headers, supported_architectures
 from toolkit.ops.spec import DOMAIN, OPSET, VERSION, CustomOp, onnx_value, registered_schemas
 
@@ -65,6 +67,7 @@ class Trial:
         self._output_shape()
         self._body()
         self._kernel()
+        self._backward()
 
     def _fake(self) -> None:
         with blaming("register_fake"), FakeTensorMode() as mode:
@@ -103,22 +106,60 @@ class Trial:
                 onnx.checker.check_model(one_node(self, function), full_check=True)
 
     def _kernel(self) -> None:
-        """Compile for the oldest GPU and read the entry point; nothing where there is no compiler."""
-        kernel = self.op.kernel
-        if kernel is None:
+        if self.op.kernel is None:
             return
         with blaming("Kernel.plan"):
             launch = Call.of(self.op, *self.op.signature.call(self.inputs, self.attributes)).launch("float32")
-            if not all(isinstance(size, int) for size in (*launch.integers, *launch.grid, launch.block)):
-                raise PartFault("Kernel.plan", f"integers, grid and block must be integers; it gives {launch}")
-        try:
-            cuda_headers()
-            architecture = supported_architectures()[0].replace("sm_", "compute_")
-        except InputError:
+            check_launch("Kernel.plan", launch)
+        compile_entry(self.op.kernel, launch, len(self.op.inputs), len(self.op.outputs))
+
+    def _backward(self) -> None:
+        """The gradients of the op's own code, and their kernel, as `_kernel` examines it."""
+        if self.op.backward is None:
             return
-        with blaming(kernel.source.name):
-            ptx = compile_kernel(kernel.source, architecture, launch.macros)
-            check_entry(kernel, launch, ptx, len(self.op.inputs), len(self.op.outputs))
+        incoming, found = self.gradients()
+        with blaming("backward.plan"):
+            launch = self.op.backward.plan(*shapes_and_strides((*self.inputs, *incoming)), "float32", self.attributes)
+            check_launch("backward.plan", launch)
+        compile_entry(self.op.backward, launch, len(self.op.inputs) + len(incoming), len(found))
+
+    def gradients(self, dtype: torch.dtype = torch.float32) -> tuple[list[Tensor], list[Tensor | None]]:
+        """Gradients of the floating-point outputs, made up, and those of the floating-point inputs that they lead to.
+
+        The operator's own code computes them; None is that of an input that is left out.
+        """
+        random = torch.Generator().manual_seed(0)
+        signature = self.op.signature
+        with blaming("register_gradient"):
+            inputs = [
+                x.detach().to(dtype).requires_grad_() if port.has_gradient and x is not None else x
+                for port, x in zip(signature.inputs, self.inputs, strict=True)
+            ]
+            with torch.enable_grad():
+                outputs = called(self.op, inputs, self.attributes)
+            of_floats = [x for port, x in zip(signature.outputs, outputs, strict=True) if port.has_gradient]
+            incoming = [torch.randn(x.shape, generator=random).to(x.device) for x in of_floats]
+            torch.autograd.backward(of_floats, [x.to(y.dtype) for x, y in zip(incoming, of_floats, strict=True)])
+        floats = [x for port, x in zip(signature.inputs, inputs, strict=True) if port.has_gradient]
+        return incoming, [None if x is None or x.grad is None else x.grad for x in floats]
+
+
+def check_launch(part: str, launch: Launch) -> None:
+    """Raise PartFault unless the sizes of a launch are integers."""
+    if not all(isinstance(size, int) for size in (*launch.integers, *launch.grid, launch.block)):
+        raise PartFault(part, f"integers, grid and block must be integers; it gives {launch}")
+
+
+def compile_entry(kernel: Kernel, launch: Launch, inputs: int, outputs: int) -> None:
+    """Compile for the oldest GPU and read the entry point; nothing where there is no compiler. Raises PartFault."""
+    try:
+        cuda_headers()
+        architecture = supported_architectures()[0].replace("sm_", "compute_")
+    except InputError:
+        return
+    with blaming(kernel.source.name):
+        ptx = compile_kernel(kernel.source, architecture, launch.macros)
+        check_entry(kernel, launch, ptx, inputs, outputs)
 
 
 def called(op: CustomOp, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Tensor, ...]:

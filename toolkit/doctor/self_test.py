@@ -13,6 +13,7 @@ from toolkit.doctor.check import Check, Status
 from toolkit.doctor.op_trial import PartFault, Trial, called, cause_of
 from toolkit.ops.bodies import attach_bodies
 from toolkit.ops.calls import Call
+from toolkit.ops.cuda import launch_backward
 from toolkit.ops.open_axes import fixed_axes
 from toolkit.ops.spec import OPSET, CustomOp, registered_schemas
 from toolkit.text import one_line
@@ -90,8 +91,9 @@ def failed(op: CustomOp, fault: PartFault, builtin: Collection[CustomOp]) -> Che
     if op in builtin:
         return Check(op.name, Status.FAILED, fault.cause, UPDATE)
     remedy = f"mend {fault.part} in {source_of(op)}"
-    if op.kernel is not None and fault.part == op.kernel.source.name:
-        remedy = f"mend {op.kernel.source}, or plan in {source_of(op)}"
+    for kernel in (op.kernel, op.backward):
+        if kernel is not None and fault.part == kernel.source.name:
+            remedy = f"mend {kernel.source}, or plan in {source_of(op)}"
     return Check(op.name, Status.FAILED, f"{fault.part}: {fault.cause}", remedy)
 
 
@@ -101,30 +103,68 @@ def source_of(op: CustomOp) -> str:
 
 
 def check_kernels(ops: Sequence[CustomOp], builtin: Collection[CustomOp] = ()) -> list[Check]:
-    """Compile and launch the kernel of every op on the GPU: one check an op. A kernel that cannot run is noted."""
-    return [_check_kernel(op, builtin) for op in ops if op.example is not None and op.kernel is not None]
+    """Compile and launch the kernels of every op on the GPU: one check an op. A kernel that cannot run is noted."""
+    return [
+        _check_kernels(op, builtin)
+        for op in ops
+        if op.example is not None and (op.kernel is not None or op.backward is not None)
+    ]
 
 
-def _check_kernel(op: CustomOp, builtin: Collection[CustomOp]) -> Check:
-    assert op.kernel is not None
-    remedy = ON_CPU if op in builtin else f"mend {op.kernel.source}, or plan in {source_of(op)}; {ON_CPU}"
+def _check_kernels(op: CustomOp, builtin: Collection[CustomOp]) -> Check:
+    findings = []
+    for kernel, equals in ((op.kernel, kernel_equals), (op.backward, backward_equals)):
+        if kernel is None:
+            continue
+        remedy = ON_CPU if op in builtin else f"mend {kernel.source}, or plan in {source_of(op)}; {ON_CPU}"
+        try:
+            equal, found = equals(Trial.of(op))
+        # Compiler, driver and kernel fail in many ways, and each is a finding.
+        except Exception as error:
+            return Check(op.name, Status.NOTE, one_line(error), remedy)
+        if not equal:
+            return Check(op.name, Status.FAILED, found, remedy)
+        findings.append(found)
+    return Check(op.name, Status.OK, "; ".join(findings))
+
+
+def kernel_equals(trial: Trial) -> tuple[bool, str]:
+    """Whether the kernel gives on a GPU what torch gives on the CPU, and what was found, in words."""
+    outputs = called(trial.op, [None if x is None else x.cuda() for x in trial.inputs], trial.attributes)
+    return compare("the kernel", trial, [x.cpu().numpy() for x in outputs])
+
+
+def backward_equals(trial: Trial) -> tuple[bool, str]:
+    """The same of the gradients, which the operator's own code gives in FP64 where it can."""
     try:
-        trial = Trial.of(op)
-        on_gpu = [None if x is None else x.cuda() for x in trial.inputs]
-        outputs = [x.cpu().numpy() for x in called(op, on_gpu, trial.attributes)]
-        equal, found = compare("the kernel", trial, outputs)
-        return Check(op.name, Status.OK, found) if equal else Check(op.name, Status.FAILED, found, remedy)
-    # Compiler, driver and kernel fail in many ways, and each is a finding.
-    except Exception as error:
-        return Check(op.name, Status.NOTE, one_line(error), remedy)
+        incoming, expected = trial.gradients(torch.float64)
+    except PartFault:  # the code may state FP32 somewhere
+        incoming, expected = trial.gradients()
+    of_floats = iter(incoming)
+    gradients = [
+        next(of_floats).cuda() if port.has_gradient else x.cuda()
+        for port, x in zip(trial.op.signature.outputs, trial.expected, strict=True)
+    ]
+    inputs = [None if x is None else x.cuda() for x in trial.inputs]
+    found = launch_backward(trial.op, inputs, trial.attributes, gradients)
+    floats = [(port.name, x) for port, x in zip(trial.op.signature.inputs, found, strict=True) if port.has_gradient]
+    given = [(name, x, y) for (name, x), y in zip(floats, expected, strict=True) if x is not None and y is not None]
+    names, actual, wanted = zip(*given, strict=True)
+    return compare_all("the backward kernel", names, [x.numpy() for x in wanted], [x.cpu().numpy() for x in actual])
 
 
 def compare(what: str, trial: Trial, outputs: Sequence[np.ndarray]) -> tuple[bool, str]:
     """Whether outputs are those of torch on the CPU, and what was found, in words."""
+    return compare_all(what, trial.op.outputs, [x.numpy() for x in trial.expected], outputs)
+
+
+def compare_all(
+    what: str, names: Sequence[str], expected: Sequence[np.ndarray], outputs: Sequence[np.ndarray]
+) -> tuple[bool, str]:
+    """The same of named arrays."""
     worst = 0.0
-    for port, expected, actual in zip(trial.op.signature.outputs, trial.expected, outputs, strict=True):
-        wanted = expected.numpy()
-        name = f" for {port.name!r}" if len(trial.expected) > 1 else ""
+    for given, wanted, actual in zip(names, expected, outputs, strict=True):
+        name = f" for {given!r}" if len(expected) > 1 else ""
         if actual.shape != wanted.shape:
             return False, f"{what} gives shape {actual.shape}{name}, torch {wanted.shape}"
         error = relative_error(wanted, actual)

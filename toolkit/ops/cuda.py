@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from toolkit.errors import InputError
-from toolkit.ops.kernel import LEFT_OUT, SCALARS, Kernel, dense_strides, run_kernel
+from toolkit.ops.kernel import LEFT_OUT, SCALARS, Kernel, Shapes, dense_strides, run_kernel
 from toolkit.ops.spec import CustomOp
 
 ALIGNMENT = 16
@@ -26,16 +26,47 @@ def launch_op(op: CustomOp, *arguments: Any, **named: Any) -> Any:
     dtype = shared_dtype(op, tensors)
     inputs = [None if x is None else aligned(x.contiguous()) for x in tensors]
     device = next(x.device for x in inputs if x is not None)
-    shapes = [LEFT_OUT if x is None else tuple(x.shape) for x in inputs]
+    shapes, strides = shapes_and_strides(inputs)
     outputs = tuple(
         torch.empty(tuple(shape), dtype=getattr(torch, port.dtype or dtype), device=device)
         for port, shape in zip(op.signature.outputs, op.output_shapes(shapes, attributes), strict=True)
     )
-    launch = op.kernel.plan(shapes, [dense_strides(shape) for shape in shapes], dtype, attributes)
+    launch = op.kernel.plan(shapes, strides, dtype, attributes)
     pointers = [0 if x is None else x.data_ptr() for x in (*inputs, *outputs)]
     stream = torch.cuda.current_stream(device).cuda_stream
     run_kernel(op.kernel, launch, pointers, device.index, stream, len(outputs))
     return outputs[0] if len(outputs) == 1 else outputs
+
+
+def launch_backward(
+    op: CustomOp, inputs: Sequence[Tensor | None], attributes: Mapping[str, Any], gradients: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """The gradients of the op's inputs, from those of all its outputs, by its backward kernel on the current stream.
+
+    None for inputs that have none. Raises InputError unless all are on one device and of the types that the op states.
+    """
+    assert op.backward is not None
+    dtype = shared_dtype(op, inputs)
+    ports = op.signature.inputs
+    incoming = [x for port, x in zip(op.signature.outputs, gradients, strict=True) if port.has_gradient]
+    read = [None if x is None else aligned(x.contiguous()) for x in (*inputs, *incoming)]
+    device = gradients[0].device
+    found = [
+        None if x is None or not port.has_gradient else torch.zeros(x.shape, dtype=torch.float32, device=device)
+        for port, x in zip(ports, inputs, strict=True)
+    ]
+    launch = op.backward.plan(*shapes_and_strides(read), dtype, attributes)
+    written = [x for port, x in zip(ports, found, strict=True) if port.has_gradient]
+    pointers = [0 if x is None else x.data_ptr() for x in (*read, *written)]
+    stream = torch.cuda.current_stream(device).cuda_stream
+    run_kernel(op.backward, launch, pointers, device.index, stream, len(written))
+    return [None if x is None or y is None else x.to(y.dtype) for x, y in zip(found, inputs, strict=True)]
+
+
+def shapes_and_strides(tensors: Sequence[Tensor | None]) -> tuple[Shapes, Shapes]:
+    """Of contiguous tensors, for a plan."""
+    shapes = [LEFT_OUT if x is None else tuple(x.shape) for x in tensors]
+    return shapes, [dense_strides(shape) for shape in shapes]
 
 
 def launch_on(kernel: Kernel, inputs: tuple[Tensor, ...], output: Tensor, **attributes: Any) -> Tensor:

@@ -1,38 +1,78 @@
-"""Gradients of custom ops, from the same computation in plain torch."""
+"""Gradients of custom ops: by a kernel on a GPU if the op has one, else from the op's own code in plain torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._library.custom_ops import CustomOpDef
+
+from toolkit.ops.cuda import launch_backward
+from toolkit.ops.spec import CustomOp
+
+Gradients = list[Tensor | None]
 
 
-def recompute_gradient(op: CustomOpDef, plain: Callable[..., Tensor]) -> None:
-    """Give an op the gradients of `plain`, which takes the op's arguments and computes the same by torch's operators.
+def register_gradient(op: CustomOp) -> None:
+    """Give the op's torch operator gradients.
 
-    Only the inputs are kept for the backward pass; what lies between is computed again there, as torch's own
-    checkpointing does. This holds on every device, whatever computes the op itself. In mixed precision the op is
+    Only the inputs are kept for the backward pass. On a CUDA GPU the op's `backward` computes from them, if it has one
+    and torch is not asked for deterministic algorithms: kernels may add up in any order. Else the operator's own code,
+    which must be plain torch then, is computed again, as torch's own checkpointing does. In mixed precision the op is
     computed in FP32, as torch does with other sampling.
     """
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*(each for each in inputs if isinstance(each, Tensor)))
-        ctx.others = [None if isinstance(each, Tensor) else each for each in inputs]
+    def setup_context(
+        ctx: Any, inputs: tuple[Any, ...], output: Any, keyword_only_inputs: Mapping[str, Any] | None = None
+    ) -> None:
+        tensors, ctx.attributes = op.signature.bind(inputs, keyword_only_inputs or {})
+        ctx.save_for_backward(*tensors)
 
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        saved = iter(ctx.saved_tensors)
-        inputs = [
-            next(saved).detach().requires_grad_(needed) if other is None else other
-            for needed, other in zip(ctx.needs_input_grad, ctx.others, strict=True)
-        ]
-        wanted = [each for each, needed in zip(inputs, ctx.needs_input_grad, strict=True) if needed]
-        with torch.enable_grad():
-            gradients = iter(torch.autograd.grad(plain(*inputs), wanted, gradient))
-        return tuple(next(gradients) if needed else None for needed in ctx.needs_input_grad)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        inputs = list(ctx.saved_tensors)
+        needed = _needed(op, ctx.needs_input_grad)
+        by_kernel = op.backward is not None and gradients[0].is_cuda
+        if by_kernel and not torch.are_deterministic_algorithms_enabled():
+            found = launch_backward(op, inputs, ctx.attributes, gradients)
+        else:
+            found = recomputed_gradients(op, inputs, ctx.attributes, gradients, needed)
+        grouped = iter(op.signature.grouped([x if need else None for x, need in zip(found, needed, strict=True)]))
+        given = op.signature.arguments[: len(ctx.needs_input_grad)]
+        return tuple(next(grouped) if each.ports else None for each in given)
 
-    op.register_autograd(backward, setup_context=setup_context)
+    op.torch_op.register_autograd(backward, setup_context=setup_context)
     for device in ("cpu", "cuda"):
-        op.register_autocast(device, torch.float32)
+        op.torch_op.register_autocast(device, torch.float32)
+
+
+def recomputed_gradients(
+    op: CustomOp,
+    inputs: Sequence[Tensor | None],
+    attributes: Mapping[str, Any],
+    gradients: Sequence[Tensor],
+    needed: Sequence[bool],
+) -> Gradients:
+    """Of the needed inputs, from those of all outputs, by the code of the op's torch operator."""
+    leaves = [None if x is None else x.detach().requires_grad_(need) for x, need in zip(inputs, needed, strict=True)]
+    positional, named = op.signature.call(leaves, attributes)
+    with torch.enable_grad():
+        returned = op.torch_op._init_fn(*positional, **named)
+    outputs = returned if isinstance(returned, tuple) else (returned,)
+    pairs = [(x, gradient) for x, gradient in zip(outputs, gradients, strict=True) if x.requires_grad]
+    if not pairs:
+        return [None] * len(inputs)
+    wanted = [x for x, need in zip(leaves, needed, strict=True) if need]
+    computed, incoming = zip(*pairs, strict=True)
+    found = iter(torch.autograd.grad(computed, wanted, incoming, allow_unused=True))
+    return [next(found) if need else None for need in needed]
+
+
+def _needed(op: CustomOp, said: Sequence[Any]) -> list[bool]:
+    """Whether each input needs a gradient, from what torch says of the arguments up to the last that is given."""
+    arguments = op.signature.arguments
+    needed: list[bool] = []
+    for argument, each in zip(arguments, [*said, *[False] * (len(arguments) - len(said))], strict=True):
+        if argument.ports:
+            needed += each if isinstance(each, list | tuple) else [each]
+    return needed

@@ -33,6 +33,11 @@ class Port:
     dtype: str | None = None
     optional: bool = False
 
+    @property
+    def has_gradient(self) -> bool:
+        """Whether its numbers are floating-point."""
+        return self.dtype in (None, "float32")
+
 
 @dataclass(frozen=True)
 class Argument:

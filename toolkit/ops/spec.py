@@ -57,7 +57,10 @@ class CustomOp:
     `onnx.parser`; where these ops mean the same in another opset, it serves models of that opset too. `example` gives
     the arguments of one small call of `torch_op`, by which an installation is tested. `output_shape` gives the output's
     shape from the shapes of the inputs, by ``+ - * //`` alone, because TensorRT asks it about sizes that are yet open;
-    of several outputs it gives each one's. With it and `kernel` the op is a TensorRT plugin too.
+    of several outputs it gives each one's. With it and `kernel` the op is a TensorRT plugin too. `backward` is a kernel
+    of the gradients, for `register_gradient`: its inputs are those of the op, then the gradients of the floating-point
+    outputs, for which `plan` gets the shapes too; its outputs are the gradients of the floating-point inputs, each as
+    FP32 zeros to which it adds.
 
     `outputs` names what `torch_op` returns. Tensors share one floating-point type, which reduced precision may change;
     `types` says by name which do not: "int32", "int64", "bool", or "float32" for what must stay so, as coordinates.
@@ -78,12 +81,14 @@ class CustomOp:
     types: Mapping[str, str] = field(default_factory=dict, hash=False)
     lengths: Mapping[str, int] = field(default_factory=dict, hash=False)
     opset: int = OPSET
+    backward: Kernel | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a node."""
         assert self.signature
-        if self.kernel is not None and not self.kernel.source.is_file():
-            raise InputError(f"op {self.name!r}: its kernel {self.kernel.source} does not exist; put the file there")
+        for kernel in (self.kernel, self.backward):
+            if kernel is not None and not kernel.source.is_file():
+                raise InputError(f"op {self.name!r}: its kernel {kernel.source} does not exist; put the file there")
 
     @property
     def overload(self) -> torch._ops.OpOverload:

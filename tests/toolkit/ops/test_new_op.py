@@ -11,9 +11,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.emulation.emulated_kernel import needs_compiler
+from tests.emulation.gradients import emulated_gradients, exact_gradients
 from toolkit.cli.main import run
 from toolkit.ops.scaffold import camel_case, write_op, write_package
+from toolkit.plugin.manager import PluginManager
 
 pytestmark = pytest.mark.thorough
 
@@ -81,6 +85,24 @@ def test_walk_through(tmp_path: Path) -> None:
         else:
             (tmp_path / file).write_text(text, encoding="utf-8")
     assert list((tmp_path / "kernels").glob("lane_distance-sm_120-*.cubin"))
+
+
+@needs_compiler
+def test_backward_of_the_page(tmp_path: Path) -> None:
+    """The kernel of gradients, emulated on the CPU, and the statement of it."""
+    [code] = re.findall(r"^```python lane_distance/op.py\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    [statement] = re.findall(r"^```py\n(BACKWARD = .*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    [kernel] = re.findall(r"^```cu\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    code = re.sub("^LANE_DISTANCE = .*$", statement, code.replace("uniad::", "uniad_tests::"), flags=re.MULTILINE)
+    (tmp_path / "op.py").write_text(code)
+    (tmp_path / "kernel.cu").touch()
+    (tmp_path / "backward.cu").write_text(kernel)
+    [op] = PluginManager.load([tmp_path / "op.py"], builtin=()).custom_ops()
+    inputs, attributes = op.signature.bind(op.example(), {})
+    gradient = torch.randn(7, 9, generator=torch.Generator().manual_seed(0))
+    found = emulated_gradients(op, inputs, attributes, gradient)
+    for actual, expected in zip(found, exact_gradients(op, inputs, attributes, gradient), strict=True):
+        torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

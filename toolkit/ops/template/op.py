@@ -13,6 +13,7 @@ from torch import Tensor
 
 from toolkit.hookspecs import hookimpl
 from toolkit.ops.cuda import launch_op
+from toolkit.ops.gradient import register_gradient
 from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody
@@ -57,6 +58,7 @@ def plan(shapes: Shapes, strides: Shapes, dtype: str, attributes: Attributes) ->
 
 KERNEL = Kernel(Path(__file__).with_name("kernel.cu"), "new_op", plan)
 NEW_OP = CustomOp("NewOp", new_op, body, KERNEL, example, output_shape)
+register_gradient(NEW_OP)
 
 
 @new_op.register_kernel("cuda")
