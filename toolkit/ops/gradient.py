@@ -62,7 +62,7 @@ def recomputed_gradients(
     pairs = [(x, gradient) for x, gradient in zip(outputs, gradients, strict=True) if x.requires_grad]
     if not pairs:
         return [None] * len(inputs)
-    wanted = [x for x, need in zip(leaves, needed, strict=True) if need]
+    wanted = [x for x in leaves if x is not None and x.requires_grad]
     computed, incoming = zip(*pairs, strict=True)
     found = iter(torch.autograd.grad(computed, wanted, incoming, allow_unused=True))
     return [next(found) if need else None for need in needed]

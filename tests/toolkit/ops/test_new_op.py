@@ -98,6 +98,7 @@ def test_backward_of_the_page(tmp_path: Path) -> None:
     (tmp_path / "kernel.cu").touch()
     (tmp_path / "backward.cu").write_text(kernel)
     [op] = PluginManager.load([tmp_path / "op.py"], builtin=()).custom_ops()
+    assert op.example is not None
     inputs, attributes = op.signature.bind(op.example(), {})
     gradient = torch.randn(7, 9, generator=torch.Generator().manual_seed(0))
     found = emulated_gradients(op, inputs, attributes, gradient)
