@@ -13,6 +13,7 @@ from typing import Any
 from toolkit.config.check import check_values
 from toolkit.config.model import CanBusRotation, ModelConfig, YawConvention
 from toolkit.errors import InputError
+from toolkit.precision import Precision
 from toolkit.specs import StateSpec, StateTable, TensorSpec
 from toolkit.storage.files import is_file_name, is_intact
 from toolkit.storage.json_file import read_format, refusing
@@ -126,6 +127,17 @@ class Bundle:
     @property
     def weights(self) -> Path:
         return self.path / self._file("weights")
+
+    @property
+    def quantization(self) -> Mapping[str, Any] | None:
+        """How the ONNX model was quantized, in short; None if it was not (`toolkit.quantization.record` has it all)."""
+        found = self.provenance.get("quantization")
+        return found if isinstance(found, Mapping) else None
+
+    @property
+    def precision(self) -> str:
+        """What the ONNX model computes in; the weights are always in FP32."""
+        return str(self.quantization.get("mode")) if self.quantization is not None else Precision.FP32.value
 
     @property
     def identity(self) -> str:

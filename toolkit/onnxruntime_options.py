@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 QUIET = 4
 """Log nothing: an error comes as an exception, too."""
@@ -24,3 +27,14 @@ def session_options(*, threads: int | None = None, optimized: bool = True, lasti
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
+
+
+def unsound_optimizers(model: ModelProto) -> list[str]:
+    """Optimizers that would change what this model computes: `disabled_optimizers` of an `InferenceSession`.
+
+    A Relu before unsigned codes that begin at zero does nothing; ONNX Runtime takes it away before FP8, too.
+    """
+    from onnx import TensorProto
+
+    eight_bits = {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2}
+    return ["ReluQuantRewrite"] if any(tensor.data_type in eight_bits for tensor in model.graph.initializer) else []

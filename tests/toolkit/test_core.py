@@ -20,6 +20,7 @@ OPS_OF_OTHERS = ("toolkit/graph/deformable_attention/", "toolkit/graph/vendor/")
 """Graph passes that find these ops in models of any origin, offered through a hook like any plugin's."""
 TERMS = (
     "toolkit/specs.py",
+    "toolkit/quantization/gates.py",
     "toolkit/runtime/results.py",
     "toolkit/runtime/result_reader.py",
     "toolkit/verification/gates.py",

@@ -50,9 +50,11 @@ def require_precision(
 
 
 def used_precision(bundle: Bundle, name: str, precision: Precision, plugins: PluginManager) -> str:
-    """What to say of a session's precision: that of the engine if it runs one, else what was asked for."""
+    """What to say of a session's precision: that of the engine or ONNX model if it runs one, else what was asked."""
     kind = session_kind(plugins, name)
-    return precision.value if kind.engine_precision is None else kind.engine_precision(bundle)
+    if kind.engine_precision is not None:
+        return kind.engine_precision(bundle)
+    return bundle.precision if kind.runs_onnx else precision.value
 
 
 def open_session(

@@ -12,7 +12,7 @@ from toolkit.bundle import Bundle
 from toolkit.conversion.export import value_info
 from toolkit.engines.onnxruntime_profile import inline_named
 from toolkit.errors import InputError
-from toolkit.onnxruntime_options import session_options
+from toolkit.onnxruntime_options import session_options, unsound_optimizers
 from toolkit.specs import TensorSpec
 from toolkit.storage.external_weights import require_weights
 from toolkit.storage.onnx_file import parse_model
@@ -26,8 +26,8 @@ TYPES = {"tensor(float)": "float32"} | {f"tensor({name})": name for name in ("in
 class OnnxRuntimeSession:
     """CPU execution provider; tensors are numpy arrays.
 
-    `wires` are extra outputs, for verification. With `profile`, the beginning of a file's path, it records what each
-    node takes until `end_profile`.
+    `wires` are extra outputs, for verification, and `shown` names of any other tensors of the model. With `profile`,
+    the beginning of a file's path, it records what each node takes until `end_profile`.
     """
 
     name = "onnxruntime"
@@ -37,10 +37,11 @@ class OnnxRuntimeSession:
         bundle: Bundle,
         *,
         wires: Sequence[TensorSpec] = (),
+        shown: Sequence[str] = (),
         threads: int | None = None,
         profile: Path | None = None,
     ) -> None:
-        self._session = load_model(bundle, CPU_PROVIDER, wires=wires, threads=threads, profile=profile)
+        self._session = load_model(bundle, CPU_PROVIDER, wires=wires, shown=shown, threads=threads, profile=profile)
         self._inputs = {i.name for i in self._session.get_inputs()}
         self._outputs = [o.name for o in self._session.get_outputs()]
 
@@ -67,31 +68,34 @@ def load_model(
     provider: tuple[str, Mapping[str, str]],
     *,
     wires: Sequence[TensorSpec] = (),
+    shown: Sequence[str] = (),
     threads: int | None = None,
     profile: Path | None = None,
 ) -> Any:
-    """The bundle's functional model as an `onnxruntime.InferenceSession`, with `wires` as outputs too.
+    """The bundle's functional model as an `onnxruntime.InferenceSession`, with `wires` and what is `shown` as outputs.
 
     `provider` is an execution provider and its options. Raises InputError if ONNX Runtime cannot load the model.
     """
     import onnx
     import onnxruntime
 
-    require_weights(parse_model(bundle.onnx), bundle.onnx)
-    options = session_options(threads=threads)
+    stored = parse_model(bundle.onnx)
+    require_weights(stored, bundle.onnx)
+    options, unsound = session_options(threads=threads), unsound_optimizers(stored)
     model: str | bytes = str(bundle.onnx)
     try:
-        if wires or profile is not None:
+        if wires or shown or profile is not None:
             proto = onnx.load(bundle.onnx, load_external_data=False)
             dimensions = bundle.config.dimensions()
             proto.graph.output.extend(value_info(spec, dimensions) for spec in wires)
+            proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in shown)
             if profile is not None:
                 proto = inline_named(proto)
                 options.enable_profiling, options.profile_file_prefix = True, str(profile)
             model = proto.SerializeToString()
             folder = "session.model_external_initializers_file_folder_path"
             options.add_session_config_entry(folder, str(bundle.path))
-        session = onnxruntime.InferenceSession(model, options, providers=[provider])
+        session = onnxruntime.InferenceSession(model, options, providers=[provider], disabled_optimizers=unsound)
     except Exception as error:
         raise InputError(f"ONNX Runtime cannot load {bundle.onnx}: {one_line(error)}; convert again") from error
     inputs, outputs = (

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def uniad_sessions() -> Sequence[SessionKind]:
     """ONNX Runtime, torch and TensorRT."""
     return (
-        SessionKind("onnxruntime", open_onnxruntime),
-        SessionKind("onnxruntime-cuda", open_onnxruntime_cuda, gpus=1),
+        SessionKind("onnxruntime", open_onnxruntime, runs_onnx=True),
+        SessionKind("onnxruntime-cuda", open_onnxruntime_cuda, gpus=1, runs_onnx=True),
         SessionKind("torch", open_torch),
         SessionKind("cuda", open_cuda, precisions=tuple(Precision), gpus=1),
         SessionKind("tensorrt", open_tensorrt, engine_precision=engine_precision, gpus=1),

@@ -33,7 +33,8 @@ class SessionKind:
 
     `open` raises InputError if the files that it reads are not those of the conversion, or if the machine lacks what
     the session needs. It is asked for no other precision than one of `precisions`. A session that runs an engine has no
-    choice: `engine_precision` tells what the engine was built with. `gpus` are those that each session takes.
+    choice: `engine_precision` tells what the engine was built with. Nor has one that `runs_onnx`, the bundle's ONNX
+    model as it is (`Bundle.precision`). `gpus` are those that each session takes.
     """
 
     name: str
@@ -41,3 +42,4 @@ class SessionKind:
     precisions: tuple[Precision, ...] = (Precision.FP32,)
     engine_precision: Callable[[Bundle], str] | None = None
     gpus: int = 0
+    runs_onnx: bool = False

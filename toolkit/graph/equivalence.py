@@ -20,7 +20,7 @@ from toolkit.graph.random_inputs import candidate_inputs
 from toolkit.graph.validity import checker_fault
 from toolkit.graph.weights import with_weights_as_inputs
 from toolkit.onnx_nodes import all_nodes
-from toolkit.onnxruntime_options import session_options
+from toolkit.onnxruntime_options import session_options, unsound_optimizers
 from toolkit.text import one_line
 
 if TYPE_CHECKING:
@@ -223,7 +223,12 @@ def session_of(model: ModelProto, *, optimized: bool = True) -> onnxruntime.Infe
     import onnxruntime
 
     options = session_options(optimized=optimized, lasting=False)
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=unsound_optimizers(model),
+    )
 
 
 def loading_fault(model: ModelProto) -> str:

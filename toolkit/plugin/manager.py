@@ -43,6 +43,7 @@ BUILTIN_PLUGINS = (
     "toolkit.cli.build",
     "toolkit.cli.prepare",
     "toolkit.cli.rewrite",
+    "toolkit.cli.quantize",
     "toolkit.cli.synthesize",
     "toolkit.cli.run",
     "toolkit.cli.replay",

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.thorough
 
 OUTPUTS = {"output", "json_file", "losses", "video", "rerun", "keep_model", "timing_cache"}
 """Parameters that name what is written. Every other path is read."""
-ADDRESSES = {"frames", "data"}
+ADDRESSES = {"frames", "data", "calibration", "drive"}
 """Parameters that name what is read, though not as a plain path."""
 ELSE = {"build": ("--target", "tensorrt"), "new-op": ("an_op",), "new-pass": ("a-pass",)}
 """What a command needs besides paths."""
@@ -42,7 +42,7 @@ SUFFIXES = {("build", "output"): ".engine", ("visualize", "video"): ".gif"}
 PLUGIN = "plugin"
 """The file of --plugin, which every command reads."""
 NAMES = {"config": "in.toml", "motion_anchors": "in.npy", PLUGIN: "in.py", "model": "in.onnx", "rewritten": "in.onnx"}
-FOLDERS = {"bundle", "frames", "dataroot", "results", "data", "against"}
+FOLDERS = {"bundle", "frames", "dataroot", "results", "data", "against", "calibration", "drive"}
 
 
 @dataclass(frozen=True)
