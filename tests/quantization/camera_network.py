@@ -59,8 +59,8 @@ class Driver(nn.Module):
 
     def forward(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Tensors as in `DRIVER`."""
-        loudness: Tensor = self.loudness
-        hidden = torch.relu(self.first(memory[0].permute(1, 2, 0).reshape(-1, WIDTH) * loudness))
+        rows = memory[0].permute(1, 2, 0).reshape(-1, WIDTH)
+        hidden = torch.relu(self.first(rows * self.loudness))
         route = LENGTH * self.route(hidden).mean(0).reshape(2, 2)
         scores = self.cells(hidden).reshape(SIDE, SIDE)
         return route, (scores + torch.tensor([10.0, -10.0] * (SIDE // 2)) > 0).int()

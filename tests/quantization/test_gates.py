@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from toolkit.quantization.seen import Cells, Seen
 FRAMES = 8
 
 
-def drive(**changes: object) -> list[Seen]:
+def drive(**changes: Any) -> list[Seen]:
     """Ten cars in a row that keep their ids, some filled cells, a straight plan, a state that does not grow."""
     frame = Seen(
         True,
@@ -63,7 +64,7 @@ def test_ids_may_change_with_the_scene() -> None:
     ],
     ids=["lost", "of another class", "elsewhere", "too many"],
 )
-def test_objects_must_be_found_again(changes: dict[str, object]) -> None:
+def test_objects_must_be_found_again(changes: dict[str, Any]) -> None:
     assert failures(drive(**changes)) == ["objects"]
 
 

@@ -92,8 +92,10 @@ def quantize_command(
         frames = open_drive(opened, calibration, plugins.frame_sources(), print_warning)
         require_calibratable(frames)
         driven = frames if drive is None else open_drive(opened, drive, plugins.frame_sources(), print_warning)
-    for claimed in filter(None, (target, written)):
-        keep_apart(claimed, image_files([*frames.frames, *driven.frames]))
+    pictures = list(image_files([*frames.frames, *driven.frames]))
+    keep_apart(target, pictures)
+    if written is not None:
+        keep_apart(written, pictures)
     settings = Settings(mode, method, tuple(keep or ()), float("inf") if budget is None else 60 * budget, threads)
     with new_folder(target) as folder:
         record = quantize_bundle(

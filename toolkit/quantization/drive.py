@@ -89,7 +89,7 @@ def picture_digest(frame: Frame) -> str:
 
 def _view_digest(view: CameraView) -> str:
     if isinstance(view.image, np.ndarray):
-        return hashlib.sha256(np.ascontiguousarray(view.image)).hexdigest()
+        return hashlib.sha256(view.image.tobytes()).hexdigest()
     try:
         return sha256_file(view.image)
     except OSError as error:

@@ -78,11 +78,11 @@ class QuantizationRecord:
         values = read_format(path, _FORMAT, _REMEDY)
         with refusing(path, _REMEDY):
             record = decode(cls, values)
-            for i, measured in enumerate((*record.effects, *record.steps)):
-                if not measured.findings:
-                    raise Misfit("$", f"effect or step {i} of the search has no findings")
             if not record.steps:
                 raise Misfit("$.steps", "is empty")
+            for findings in (*(e.findings for e in record.effects), *(step.findings for step in record.steps)):
+                if not findings:
+                    raise Misfit("$", "the search has a set of layers without findings")
         return record
 
     def plot(self) -> Plot:
