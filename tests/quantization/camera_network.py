@@ -48,6 +48,8 @@ class Eyes(nn.Module):
 class Driver(nn.Module):
     """Memory to a plan [2, 2] of some metres and cells [8, 8], of which every second is occupied whatever is seen."""
 
+    loudness: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.first, self.route = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 4)

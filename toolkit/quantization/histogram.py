@@ -95,7 +95,7 @@ class Histogram:
 
     def _least_error(self, fp8: bool) -> float:
         """The limit at which rounding and clipping together make the least squared error."""
-        centres = (np.arange(BINS) + 0.5) * self._width
+        centres: Floats = (np.arange(BINS, dtype=np.float64) + 0.5) * self._width
         limits: Floats = self.largest * np.geomspace(2.0**-6, 1, _CANDIDATES)
         rounded = _rounded_fp8 if fp8 else _rounded_int8
         errors = [float(self.bins @ (centres - rounded(centres, limit)) ** 2) for limit in limits.tolist()]
