@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli.console import print_line, print_written, step
 from toolkit.hookspecs import hookimpl
 from toolkit.precision import ReducedPrecision
+from toolkit.quantization.scheme import QuantizationMode
 from toolkit.storage.claims import claim_file, keep_apart
+
+if TYPE_CHECKING:
+    from toolkit.graph.graph_pass import GraphPass
 
 
 class Form(StrEnum):
@@ -58,11 +63,20 @@ def rewrite_command(
         list[str] | None,
         typer.Option(help="Pattern of node names, op types or submodules to leave in FP32; repeatable."),
     ] = None,
+    quantize: Annotated[
+        QuantizationMode | None,
+        typer.Option(help="Let layers compute with 8 bits, by the ranges of their tensors on --check-inputs."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern of node names, op types or submodules not to quantize; repeatable."),
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Quantize nodes of such a pattern alone; repeatable.")] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Most that --precision may change an output, relative to its largest value; without it, anything.",
+            help="Most that --precision and --quantize may change an output, relative to its largest value.",
         ),
     ] = None,
     interface: Annotated[
@@ -97,7 +111,8 @@ def rewrite_command(
     """Fuse, replace and clean up nodes of an ONNX model, and prove that it still computes the same.
 
     Works on models of any origin, opset 11 to 23. A pass that breaks the model is named, and nothing is written. What
-    --precision changes of each output is measured, see docs/precision.md; what --io changes cannot be compared.
+    --precision and --quantize change of each output is measured, see docs/precision.md and docs/quantization.md; what
+    --io changes cannot be compared.
 
     Example: [bold]uniad-toolkit rewrite detector.onnx -o detector.plugin.onnx --form plugin --explain[/]
     """
@@ -111,12 +126,14 @@ def rewrite_command(
     from toolkit.graph.given_inputs import read_given_inputs
     from toolkit.graph.model_file import claim_model, model_path, read_model, write_model
     from toolkit.graph.pipeline import rewrite
-    from toolkit.graph.precision.policy import POLICIES
+    from toolkit.graph.precision.policy import FP16, POLICIES
     from toolkit.graph.precision.precision_pass import precision_pass
     from toolkit.graph.proof import default_limits
     from toolkit.graph.provenance import explanation
     from toolkit.graph.selection import explained_names, select_passes
     from toolkit.ops.spec import OLDEST_OPSET
+    from toolkit.quantization.rewriting import rewrite_quantized
+    from toolkit.quantization.scheme import Scheme
     from toolkit.reference_interface.boundary import official_boundary
     from toolkit.storage.onnx_file import model_files
     from toolkit.storage.outputs import new_file
@@ -134,9 +151,13 @@ def rewrite_command(
         raise InputError("give the model to rewrite and, with -o, the file to write; see `rewrite --help`")
     target = claim_model(output, inputs=inputs, others=[explained])
     source = model_path(model)
-    for option, given in {"--keep-fp32": bool(keep_fp32), "--tolerance": tolerance is not None}.items():
-        if given and precision is None:
-            raise InputError(f"{option} is of no use without --precision; give --precision fp16 or leave it out")
+    if keep_fp32 and precision is None:
+        raise InputError("--keep-fp32 is of no use without --precision; give --precision fp16 or leave it out")
+    if tolerance is not None and precision is None and quantize is None:
+        raise InputError("--tolerance is of no use without --precision or --quantize; leave it out")
+    for option, patterns in {"--keep": keep, "--only": only}.items():
+        if patterns and quantize is None:
+            raise InputError(f"{option} is of no use without --quantize; give --quantize int8 or leave it out")
     for option, given in {"--check-inputs": check_inputs is not None, "--tolerance": tolerance is not None}.items():
         if given and not check:
             raise InputError(f"{option} is of no use with --no-check; leave one of them out")
@@ -146,19 +167,27 @@ def rewrite_command(
     for claimed in filter(None, (target.model, target.weights, explained)):
         keep_apart(claimed, model_files(source))
     arrays = None if check_inputs is None else read_given_inputs(check_inputs, proto)
-    opset = OLDEST_OPSET
+    opset, scheme = OLDEST_OPSET, None
+    after: tuple[GraphPass, ...] = ()
     if precision is not None:
         policy = replace(POLICIES[precision], keep=tuple(keep_fp32 or ()))
         opset = policy.opset
-        passes = (*passes, precision_pass(policy.with_exceptions(context.obj.submodules()).with_ops(ops)))
+        after = (precision_pass(policy.with_exceptions(context.obj.submodules()).with_ops(ops)),)
     if interface is not None:
-        passes = (*passes, official_boundary(padded=interface is Interface.nvidia_padded))
-    names = explained_names(explain_pass or (), passes)
+        after = (*after, official_boundary(padded=interface is Interface.nvidia_padded))
+    if quantize is not None:
+        policy = FP16.with_exceptions(context.obj.submodules())
+        scheme = Scheme(quantize, tuple(keep or ()), tuple(only or ()), policy=policy)
+    run = [each.name for each in (*passes, *after)] + ([] if quantize is None else [quantize.value])
+    names = explained_names(explain_pass or (), run)
     limits = default_limits(proto)
     limits = Limits(check_seconds or limits.seconds, int(1e9 * check_memory) if check_memory else limits.bytes)
-    result = rewrite(
-        proto, passes, ops, form=form.value, opset=opset, check=check, limits=limits, inputs=arrays, progress=step
+    rewriting = (
+        partial(rewrite, proto, (*passes, *after), ops)
+        if scheme is None
+        else partial(rewrite_quantized, proto, passes, scheme, after, ops)
     )
+    result = rewriting(form=form.value, opset=opset, check=check, limits=limits, inputs=arrays, progress=step)
     show_runs(result.log)
     runs = [run for run in result.log if run.name in names]
     if explain or explain_pass:

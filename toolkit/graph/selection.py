@@ -24,9 +24,8 @@ def select_passes(
     return tuple(graph_pass for graph_pass in chosen if graph_pass.name not in skipped)
 
 
-def explained_names(names: Sequence[str], passes: Sequence[GraphPass]) -> frozenset[str]:
-    """The names to explain, all if none is given. Raises InputError for one of no pass among those that run."""
-    run = [graph_pass.name for graph_pass in passes]
+def explained_names(names: Sequence[str], run: Sequence[str]) -> frozenset[str]:
+    """The names to explain, all if none is given. Raises InputError for one of no pass among those that `run`."""
     for name in names:
         if name not in run:
             raise InputError(f"--explain-pass names {name!r}, which does not run here; name one of {', '.join(run)}")

@@ -12,7 +12,9 @@ from onnx import ModelProto
 from toolkit.errors import InputError
 from toolkit.graph.graph_pass import Change, GraphPass, Outcome
 from toolkit.graph.pipeline import run_passes
-from toolkit.graph.provenance import every_node, record_passes
+from toolkit.graph.provenance import record_passes
+from toolkit.graph.topology import label
+from toolkit.onnx_nodes import all_nodes
 from toolkit.ops.spec import CustomOp
 from toolkit.quantization.candidates import candidates_in, plain_model
 from toolkit.quantization.choice import reason_to_keep, require_patterns
@@ -22,6 +24,8 @@ from toolkit.quantization.scheme import Scheme
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
+
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ def quantize_model(model: ModelProto, ranges: Ranges, scheme: Scheme, ops: Seque
     Raises InputError for a model that is quantized already, and for patterns of the scheme that match nothing or ask
     for nodes without an 8-bit form.
     """
+    require_unquantized(model)
     result, [run] = run_passes(plain_model(model, ops), [quantization_pass(ranges, scheme)], ops)
     record_passes(result, [run])
     kept = {miss.node: miss.reason for miss in run.outcome.near_misses}
@@ -46,7 +51,7 @@ def quantize_model(model: ModelProto, ranges: Ranges, scheme: Scheme, ops: Seque
 
 
 def quantization_pass(ranges: Ranges, scheme: Scheme) -> GraphPass:
-    """The pass that a scheme asks for. It raises InputError as `quantize_model` does."""
+    """The pass that a scheme asks for. It raises InputError for patterns that do not fit the graph."""
     return GraphPass(
         name=scheme.mode.value,
         reason="Products of 8-bit numbers take a half or a quarter of the time, and a quarter of the memory.",
@@ -59,7 +64,6 @@ def quantization_pass(ranges: Ranges, scheme: Scheme) -> GraphPass:
 
 def quantize(graph: gs.Graph, ranges: Ranges, scheme: Scheme) -> Outcome:
     """Put Q/DQ nodes before the layers that a scheme chooses: a scale for an activation, one a channel for a weight."""
-    require_unquantized(graph)
     candidates = candidates_in(graph)
     require_patterns(graph, candidates, scheme)
     inserter = Inserter(graph, ranges, scheme.mode)
@@ -74,10 +78,11 @@ def quantize(graph: gs.Graph, ranges: Ranges, scheme: Scheme) -> Outcome:
     return Outcome(tuple(changes), tuple(near_misses))
 
 
-def require_unquantized(graph: gs.Graph) -> None:
-    """Raise InputError for a graph with Q/DQ nodes."""
-    found = next((node for node in every_node(graph) if node.op in ("QuantizeLinear", "DequantizeLinear")), None)
+def require_unquantized(model: ModelProto) -> None:
+    """Raise InputError for a model with Q/DQ nodes."""
+    bodies = (node for function in model.functions for node in function.node)
+    found = next((node for node in all_nodes([*model.graph.node, *bodies]) if node.op_type in QUANTIZERS), None)
     if found is not None:
         raise InputError(
-            f"the model is quantized already: node {found.name!r} is {found.op}; quantize the one that it was made of"
+            f"the model is quantized already: {label(found)} is in it; quantize the one that it was made of"
         )
