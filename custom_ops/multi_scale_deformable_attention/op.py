@@ -67,9 +67,34 @@ def attend(
         grid = 2 * (origin + move / move.new_tensor([width, height])) - 1
         grid = grid.transpose(1, 2).reshape(batch * heads, queries, level_points[level], 2)
         plane = planes[level].permute(0, 2, 3, 1).reshape(-1, channels, height, width)
-        sampled = grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        sums.append((sampled * parts[level]).sum(-1))  # level by level: samples are what takes memory
+        sums.append(summed_samples(plane, grid, parts[level]))  # level by level: samples are what takes memory
     return sum(sums[1:], sums[0]).view(batch, heads, channels, queries).permute(0, 3, 1, 2).contiguous()
+
+
+def summed_samples(plane: Tensor, grid: Tensor, weights: Tensor) -> Tensor:
+    """Planes [N, C, h, w] sampled at grid [N, Q, P, 2], times weights [N, 1, Q, P], summed over P -> [N, C, Q].
+
+    Where no gradient is asked for, queries with all of their points outside, as most cells are for a camera, are left
+    at zero: of each plane as many are computed as of the one with most inside.
+    """
+    queries = grid.shape[1]
+    if any(x.requires_grad for x in (plane, grid, weights)) or not grid.numel():  # how many, cannot be traced
+        return sum_all_samples(plane, grid, weights)
+    reach = 1 + 2 / grid.new_tensor([plane.shape[3], plane.shape[2]])
+    inside = ~(grid.abs() > reach).any(-1).all(-1)
+    most = max(1, int(inside.sum(1).max()))
+    if 2 * most > queries:
+        return sum_all_samples(plane, grid, weights)
+    chosen = inside.float().topk(most, 1, sorted=False).indices
+    rows = torch.arange(len(grid), device=grid.device)[:, None]
+    sums = sum_all_samples(plane, grid[rows, chosen], weights[rows, 0, chosen].unsqueeze(1))
+    return sums.new_zeros(*sums.shape[:2], queries).scatter_(2, chosen[:, None].expand_as(sums), sums)
+
+
+def sum_all_samples(plane: Tensor, grid: Tensor, weights: Tensor) -> Tensor:
+    """The same, query by query."""
+    sampled = grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return sampled.mul_(weights).sum(-1)
 
 
 def output_shape(shapes: Shapes, attributes: Attributes) -> Sequence[int]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from custom_ops.multi_scale_deformable_attention.op import (
     MULTI_SCALE_DEFORMABLE_ATTENTION,
     multi_scale_deformable_attention,
+    sum_all_samples,
 )
 from toolkit.ops.spec import node_attributes
 
@@ -166,6 +167,26 @@ def test_query_far_outside_reads_zeros() -> None:
     case = Case((4, 5))
     value, reference, offsets, logits = case.inputs()
     assert not multi_scale_deformable_attention(value, reference + 100, offsets, logits, case.spatial_shapes).any()
+
+
+def test_queries_outside_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As most cells are for a camera: where all points of a query lie outside, nothing is sampled."""
+    case = Case((4, 5, 2, 3), batch=2, queries=200, spread=6.0)
+    value, reference, offsets, logits = case.inputs()
+    reference[:, 100:] += 100  # no batch has more than half of the queries inside
+    inputs = (value, reference, offsets, logits, case.spatial_shapes)
+    sampled = []
+
+    def watched(plane: Tensor, grid: Tensor, weights: Tensor) -> Tensor:
+        sampled.append(grid.shape[1])
+        return sum_all_samples(plane, grid, weights)
+
+    monkeypatch.setattr("custom_ops.multi_scale_deformable_attention.op.sum_all_samples", watched)
+    attended = multi_scale_deformable_attention(*inputs)
+    assert max(sampled) < 100
+    monkeypatch.setattr("custom_ops.multi_scale_deformable_attention.op.summed_samples", sum_all_samples)
+    torch.testing.assert_close(attended, multi_scale_deformable_attention(*inputs))
+    assert not attended[:, 100:].any()
 
 
 def test_node_has_four_inputs_and_the_sizes_of_the_levels() -> None:

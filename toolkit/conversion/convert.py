@@ -64,24 +64,20 @@ def convert(
     target = claim_bundle(checkpoint, output, [config_file, *inputs, *plugins.files], force=force)
     with new_folder(target) as folder:
         prepared = prepare(checkpoint, plugins, config, assets or {}, weights, progress)
-        loaded, network = prepared.checkpoint, prepared.network
-        graph, ops = network.graph, plugins.custom_ops()
-        provenance = {"checkpoint": checkpoint.name, "checkpoint_sha256": loaded.sha256, "meta": printable(loaded.meta)}
-        provenance |= {"left_out": prepared.left_out, "tools": tool_versions()}
+        network = prepared.network
+        provenance = {
+            "checkpoint": checkpoint.name,
+            "checkpoint_sha256": prepared.sha256,
+            "meta": printable(prepared.meta),
+            "left_out": prepared.left_out,
+            "tools": tool_versions(),
+        }
         if prepared.notes:
             provenance["notes"] = prepared.notes
         if config_file is not None:
             provenance |= {"config": config_file.name, "config_sha256": sha256_file(config_file)}
-        pieces: dict[str, ModelProto] = {}
-        for submodule in graph.submodules:
-            with progress(f"export {submodule.name}"):
-                pieces[submodule.name] = export_submodule(graph, submodule, network.parts[submodule.name], ops)
-        with progress("join and check the ONNX model"):
-            metadata = {"checkpoint_sha256": loaded.sha256} | {f"version.{k}": v for k, v in tool_versions().items()}
-            model = merge(graph, pieces, ops, metadata)
-            write_model(model, folder / FUNCTIONAL_ONNX)
-            write_safetensors(folder / WEIGHTS, network.weights())
-        bundle = describe(folder, graph, plugins, used_ops(model, ops), provenance)
+        used = write_forms(network, folder, plugins.custom_ops(), prepared.sha256, progress)
+        bundle = describe(folder, network.graph, plugins, used, provenance)
         with progress("verify against the torch network, state fed back"):
             report = verify_conversion(bundle, network)
             report.require()
@@ -92,6 +88,23 @@ def convert(
 def claim_bundle(checkpoint: Path, output: Path, inputs: Sequence[Path | None], *, force: bool) -> FolderOutput:
     """The right to write the bundle of a checkpoint. Raises InputError, also for a faulty index of its parts."""
     return claim_folder(output, "bundle", force=force, inputs=[*checkpoint_files(checkpoint), *inputs])
+
+
+def write_forms(
+    network: Network, folder: Path, ops: tuple[CustomOp, ...], checkpoint_sha256: str, progress: Progress
+) -> tuple[str, ...]:
+    """Write the ONNX model of a network and its weights into a folder; gives the names of the custom ops in it."""
+    graph = network.graph
+    pieces: dict[str, ModelProto] = {}
+    for submodule in graph.submodules:
+        with progress(f"export {submodule.name}"):
+            pieces[submodule.name] = export_submodule(graph, submodule, network.parts[submodule.name], ops)
+    with progress("join and check the ONNX model"):
+        metadata = {"checkpoint_sha256": checkpoint_sha256} | {f"version.{k}": v for k, v in tool_versions().items()}
+        model = merge(graph, pieces, ops, metadata)
+        write_model(model, folder / FUNCTIONAL_ONNX)
+        write_safetensors(folder / WEIGHTS, network.weights())
+    return used_ops(model, ops)
 
 
 def write_model(model: ModelProto, path: Path) -> None:

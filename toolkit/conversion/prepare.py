@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from toolkit.config.model import ModelConfig
 from toolkit.errors import InputError
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
-from toolkit.weights.checkpoint import COUNTER, Checkpoint, load_checkpoint, match_weights
+from toolkit.weights.checkpoint import COUNTER, load_checkpoint, match_weights
 from toolkit.weights.identity import fitting_config
 from toolkit.weights.layouts import Weights, holder_note, without_holder
 from toolkit.weights.selection import is_owned_by, select_submodules
@@ -27,10 +28,14 @@ Progress = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network with a checkpoint's weights, why submodules were left out, and notes on what was read or replaced."""
+    """A network with a checkpoint's weights, why submodules were left out, and notes on what was read or replaced.
+
+    `sha256` and `meta` are the checkpoint's; its own copy of the weights is not kept.
+    """
 
     network: Network
-    checkpoint: Checkpoint
+    sha256: str
+    meta: Mapping[str, Any]
     left_out: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -59,7 +64,7 @@ def prepare(
         network.load_weights(gather_weights(network, selection.state_dict, assets))
     found = (*loaded.notes, holder_note(prefix) if prefix else "", decision)
     notes = plugins.installed_replacements() + tuple(note for note in found if note)
-    return Prepared(network, loaded, selection.left_out, notes)
+    return Prepared(network, loaded.sha256, loaded.meta, selection.left_out, notes)
 
 
 def official_entries(

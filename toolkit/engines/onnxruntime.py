@@ -81,7 +81,9 @@ def load_model(
 
     stored = parse_model(bundle.onnx)
     require_weights(stored, bundle.onnx)
-    options, unsound = session_options(threads=threads), unsound_optimizers(stored)
+    # Wires are asked for by what compares sessions, the other of which needs memory as well.
+    options = session_options(threads=threads, lasting=not wires)
+    unsound = unsound_optimizers(stored)
     model: str | bytes = str(bundle.onnx)
     try:
         if wires or shown or profile is not None:

@@ -26,6 +26,7 @@ from toolkit.config.model import (
 from toolkit.errors import InputError
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
+from toolkit.weights.identity import fitting_config
 from toolkit.wiring import join
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -319,6 +320,19 @@ class TestAgainstCheckpoint:
         other = replace(SMALL, bev=replace(SMALL.bev, layers=3))
         with pytest.raises(InputError, match=r"; convert with --config configs/uniad_base_stage2\.toml$"):
             check_config_against(other, shapes, SUBMODULES, "configs/uniad_base_stage2.toml")
+
+    @pytest.mark.parametrize(("configured", "trained"), [("tiny", "base"), ("base", "tiny")])
+    def test_a_checkpoint_of_the_other_variant_ends_with_its_configuration(self, configured: str, trained: str) -> None:
+        configs = {name: load_config(CONFIGS / f"uniad_{name}_stage2.toml") for name in (configured, trained)}
+        with torch.device("meta"):
+            entries = Network(join(SUBMODULES, configs[trained])).weights()
+        shapes = {key: tuple(value.shape) for key, value in entries.items()}
+        fitting = fitting_config(entries, configs[configured])
+        with pytest.raises(
+            InputError, match=rf"image\.stage_blocks.*; convert with --config configs/uniad_{trained}_stage2\.toml$"
+        ) as refusal:
+            check_config_against(configs[configured], shapes, SUBMODULES, fitting)
+        assert len(refusal.value.args) == 1
 
     def test_the_checkpoint_decides_on_the_levels_of_the_map(self) -> None:
         """Configurations of UniAD-base say four, of which published weights may have had one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 from toolkit.bundle import Bundle, SubmoduleRecord
 from toolkit.specs import Role, TensorSpec, Tolerance
 from toolkit.verification.comparison import Comparison, compare
-from toolkit.verification.metrics import Errors, measure
+from toolkit.verification.metrics import Errors, blocks, measure
 from toolkit.verification.policy import FP32
 from toolkit.verification.ranking import match_rows
 
@@ -65,6 +65,21 @@ def test_non_finite_values_differ_unless_they_are_the_same() -> None:
     assert measure(values, values) == replace(NO_ERRORS, non_finite=(2, 2))
     found = measure(values, floats(1, np.inf, 0))
     assert (found.norm, found.largest, found.non_finite) == (np.inf, np.inf, (2, 1))
+
+
+@pytest.mark.parametrize("broken", [None, np.nan], ids=["finite", "with a value that is not"])
+def test_a_large_tensor_is_measured_in_parts(broken: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same comes out, without a copy of all of it in FP64."""
+    random = np.random.default_rng(0)
+    expected, actual = random.normal(size=(2, 7, 2, 5)).astype(np.float32)
+    if broken is not None:
+        expected[6, 1, 2] = actual[6, 1, 2] = broken
+    whole = measure(expected, actual, (1,))
+    monkeypatch.setattr("toolkit.verification.metrics.BLOCK", 20)
+    assert len(list(blocks(expected, actual))) == 4
+    parts = measure(expected, actual, (1,))
+    assert astuple(parts)[:-1] == pytest.approx(astuple(whole)[:-1])
+    assert parts.non_finite == whole.non_finite
 
 
 @pytest.mark.parametrize(
