@@ -215,6 +215,12 @@ KEPT = {
         {},
         "features on one side",
     ),
+    "a narrow convolution": (
+        "m (float[1, 32, 8, 8] x) => (float[1, 4, 6, 6] y) { y = Conv (x, mask) }",
+        INT8,
+        {},
+        "a convolution to 4 channels",
+    ),
     "never other than zero": (LINEAR, INT8, {"x": TensorRange(0.0, 0.0, 0.0)}, "'x' is zero in all of the calibration"),
 }
 
@@ -222,7 +228,7 @@ KEPT = {
 @pytest.mark.parametrize("kind", KEPT)
 def test_a_layer_that_is_left_alone_says_why(kind: str) -> None:
     text, scheme, ranges, reason = KEPT[kind]
-    weights = {"weight": WEIGHT, "head": WEIGHT[:, :8], "back": WEIGHT[:8]}
+    weights = {"weight": WEIGHT, "head": WEIGHT[:, :8], "back": WEIGHT[:8], "mask": KERNEL[:4]}
     model = plain_model(text_model(text, **weights), ())
     known = dict.fromkeys(tensors_to_calibrate(find_candidates(model, ())), RANGE) | ranges
     result = quantize_model(model, known, scheme)

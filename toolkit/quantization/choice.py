@@ -47,9 +47,17 @@ def reason_to_keep(node: gs.Node, candidate: Candidate, ranges: Ranges, scheme: 
         return NearMiss(node.name, f"layers of the class {candidate.layer_class.value!r} are not asked for")
     if pattern := scheme.policy.pattern_for(node):
         return NearMiss(node.name, f"{pattern!r} stays in FP32 at any precision")
-    if width := narrow(node, scheme.policy):
+    if width := narrow(node, scheme.policy) or narrow_convolution(node, candidate, scheme):
         return NearMiss(node.name, width)
     return unfit_range(candidate, ranges, scheme) or unfit_weight(node, candidate)
+
+
+def narrow_convolution(node: gs.Node, candidate: Candidate, scheme: Scheme) -> str:
+    """Why a convolution takes no time, and gives physical quantities; empty if that is not so."""
+    if candidate.layer_class is not LayerClass.CONVOLUTION:
+        return ""
+    channels = node.inputs[1].shape[0]
+    return f"a convolution to {channels} channels, as of masks" if channels <= scheme.policy.transform_width else ""
 
 
 def unfit_range(candidate: Candidate, ranges: Ranges, scheme: Scheme) -> NearMiss | None:
