@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from plugins.occupancy.metrics import OccupancyCounts, count_sample
 from toolkit.data.ground_truth import Gap
-from toolkit.evaluation.metric import Figure, JudgedFrame, Measured, Metric, Plot, Ranking, Series, Verdict
+from toolkit.evaluation.metric import Figure, JudgedFrame, Loss, Measured, Metric, Plot, Ranking, Series, Verdict
 from toolkit.runtime.results import OccupancyResult
 
 STEPS = 5
@@ -192,4 +192,5 @@ METRIC = Metric(
     truth=("annotations", "two key frames before and four after"),
     open=lambda truth: measure,
     compute=compute,
+    losses=(Loss("IoU-near", absolute=1.0), Loss("IoU-far", absolute=1.0)),
 )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from plugins.planning.ground_truth import STEPS, DrivenPath, driven_path
 from plugins.planning.metrics import CELL_METRES, PlanErrors, averaged_over_time, mean_errors, plan_errors
 from toolkit.data.ground_truth import Gap, counted
-from toolkit.evaluation.metric import Figure, JudgedFrame, Measured, Metric, Plot, Ranking, Series, Verdict
+from toolkit.evaluation.metric import Figure, JudgedFrame, Loss, Measured, Metric, Plot, Ranking, Series, Verdict
 from toolkit.runtime.results import FrameResult, PlanResult
 
 STEP_SECONDS = 0.5
@@ -150,4 +150,5 @@ METRIC = Metric(
     truth=("the driven path", "annotations"),
     open=lambda truth: measure,
     compute=compute,
+    losses=(Loss("L2@avg", share=0.02), Loss("obj_box_col@avg", absolute=0.02)),
 )

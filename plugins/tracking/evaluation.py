@@ -32,7 +32,7 @@ from plugins.tracking.submission import (
 )
 from toolkit.data.ground_truth import AnnotatedFrame, Gap, GroundTruth, counted
 from toolkit.data.nuscenes.devkit import needed_by
-from toolkit.evaluation.metric import JudgedFrame, Measure, Measured, Metric, Ranking, Verdict
+from toolkit.evaluation.metric import JudgedFrame, Loss, Measure, Measured, Metric, Ranking, Verdict
 from toolkit.runtime.results import Detections
 from toolkit.text import shown
 
@@ -122,6 +122,7 @@ DETECTION = Metric(
     open=open_detection,
     compute=compute_detection,
     export=export_detection,
+    losses=(Loss("NDS", absolute=0.01),),
 )
 TRACKING = Metric(
     name="tracking",

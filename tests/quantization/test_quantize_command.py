@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
-from tests.quantization.camera_network import make_frames
+from tests.quantization.camera_network import LENGTH, make_frames
 from toolkit.bundle import Bundle
 from toolkit.cli.quantize import quantize_command
 from toolkit.cli.sessions import used_precision
+from toolkit.cli.verify import verify_command
 from toolkit.errors import CheckFailed, InputError
+from toolkit.inspection.bundle import inspect_bundle
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
 from toolkit.quantization.methods import Method
 from toolkit.quantization.record import QuantizationRecord
 from toolkit.quantization.scheme import QuantizationMode
+from toolkit.report.collect import collect_report
+from toolkit.report.render import render_report
+from toolkit.storage.files import sha256_file
 
 Quantize = Callable[..., Bundle]
 
@@ -72,6 +79,38 @@ def test_what_hurts_is_kept_and_the_rest_is_quantized(
     printed = capsys.readouterr().out
     assert "linear layers of driver" in printed
     assert "of the layers: " in printed
+
+
+def test_other_commands_know_the_bundle(
+    quantize: Quantize, camera: PluginManager, camera_frames: Path, tmp_path: Path
+) -> None:
+    """`verify` holds it to the gates instead of digits, `inspect` and `report` say how it was quantized."""
+    bundle = quantize(keep=["driver"])
+    context: Any = SimpleNamespace(obj=camera)
+    report = tmp_path / "verify.json"
+    verify_command(context, bundle.path, str(camera_frames), sessions="torch,onnxruntime", output=report)
+    [verified] = json.loads(report.read_text())
+    assert (verified["precision"], verified["failure"]) == ("int8", None)
+    shown = inspect_bundle(bundle, camera.submodules()).provenance["quantization"]
+    assert shown["layers"] == "2 of 5"  # type: ignore[index]
+    page = render_report(collect_report(bundle, camera.submodules(), verification=report))
+    assert "quantization, int8" in page
+    assert "kept by &#39;driver&#39;" in page
+
+
+def test_verify_holds_a_quantized_bundle_to_the_gates(
+    quantize: Quantize, camera: PluginManager, camera_frames: Path
+) -> None:
+    """A plan that is more than a metre off is one, whatever the bundle says of itself."""
+    bundle = quantize(keep=["driver"])
+    model = onnx.load(bundle.onnx)
+    [bias] = [tensor for tensor in model.graph.initializer if tensor.name == "driver/route.bias"]
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(1 / LENGTH), bias.name))
+    onnx.save(model, bundle.onnx)
+    replace(bundle, sha256={file: sha256_file(bundle.path / file) for file in bundle.sha256}, sizes={}).write()
+    context: Any = SimpleNamespace(obj=camera)
+    with pytest.raises(CheckFailed, match=r"onnxruntime int8 fails the gate on plan at frame 9: 1\.4"):
+        verify_command(context, bundle.path, str(camera_frames), sessions="torch,onnxruntime")
 
 
 def test_layers_are_kept_by_name(quantize: Quantize) -> None:

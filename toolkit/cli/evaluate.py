@@ -129,7 +129,7 @@ def evaluate_command(
                 threads=threads,
                 refinements=asked,
             )
-            ran = _run(job, data, plugins, target, workers, cluster)
+            ran = run_bundle(job, data, plugins, target, workers, cluster)
             results, asked = [job.folder], ()
         with nullcontext() if ran is None else results_kept(folder / RESULTS, target):
             offered = refinements_of(plugins.submodules())
@@ -138,7 +138,7 @@ def evaluate_command(
             if ran is None:
                 require_results(matched, allow_missing=allow_missing)
             judgement = _judge(
-                _frames(found, matched), truth, chosen, plugins, folder / SUBMISSION, compute=not format_only
+                judged(found, matched), truth, chosen, plugins, folder / SUBMISSION, compute=not format_only
             )
             evaluation = evaluation_of(found, matched, judgement.findings, data)
             if not format_only:
@@ -179,7 +179,7 @@ def _require_unset(context: typer.Context, names: Sequence[str]) -> None:
             raise InputError(f"--{name} says how a bundle is run, and the results are of a run already; leave it out")
 
 
-def _run(
+def run_bundle(
     job: RunJob, data: str, plugins: PluginManager, output: FolderOutput, workers: int, cluster: str | None
 ) -> RunRecord:
     """A bundle's results of all frames at an address, as `run` writes them."""
@@ -194,7 +194,7 @@ def _run(
     return run_scenes(job, bundle, plugins, scenes, workers, cluster)
 
 
-def _frames(results: ResultsSet, matched: Matched) -> Iterable[JudgedFrame]:
+def judged(results: ResultsSet, matched: Matched) -> Iterable[JudgedFrame]:
     """Frames with results; how many are done, and the time left, is shown."""
     from rich.progress import track
 

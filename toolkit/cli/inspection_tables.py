@@ -52,7 +52,12 @@ def _(report: CheckpointReport) -> None:
 @show.register
 def _(report: BundleReport) -> None:
     heading(f"bundle of {report.kind}", report.path)
-    nested = {"meta": "training meta", "tools": "tool versions", "left_out": "left out of the conversion"}
+    nested = {
+        "meta": "training meta",
+        "tools": "tool versions",
+        "left_out": "left out of the conversion",
+        "quantization": "quantization",
+    }
     table("made from", (), ((key, value) for key, value in report.provenance.items() if key not in nested))
     for key, title in nested.items():
         values = report.provenance.get(key)

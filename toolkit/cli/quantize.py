@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +68,7 @@ def quantize_command(
     Example: [bold]uniad-toolkit quantize bundle --calibration nuscenes:data/nuscenes -o bundle.int8[/]
     """
     from toolkit.bundle import Bundle
+    from toolkit.cli.quantize_driving import Driving
     from toolkit.cli.quantize_tables import show_calibration, show_record
     from toolkit.data.sources import image_files
     from toolkit.quantization.calibration_file import Calibration
@@ -88,6 +90,7 @@ def quantize_command(
     require_unquantized(opened)
     for form in ("functional", "weights"):
         opened.require_intact(form)
+    driving = None if data is None else Driving(data, plugins, target, threads)
     with step("read frames"):
         frames = open_drive(opened, calibration, plugins.frame_sources(), print_warning)
         require_calibratable(frames)
@@ -110,6 +113,9 @@ def quantize_command(
             track=tracked,
         )
         quantized = describe(opened, folder, record)
+        if driving is not None:
+            record = replace(record, driving=driving.compare(opened, quantized))
+            quantized = describe(opened, folder, record)
         show_calibration(Calibration.read(folder / CALIBRATION))
         show_record(record)
     print_written(output, f"bundle in {quantized.precision}")

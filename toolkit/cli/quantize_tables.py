@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 
@@ -11,7 +10,7 @@ from rich.text import Text
 
 from toolkit.cli.console import console, plain, print_line
 from toolkit.quantization.calibration_file import Calibration
-from toolkit.quantization.gates import Finding, worst
+from toolkit.quantization.gates import Finding, severity_text, worst
 from toolkit.quantization.record import QuantizationRecord
 
 MOST_CLIPPED = 8
@@ -49,7 +48,7 @@ def show_record(record: QuantizationRecord) -> None:
         print_line(f"kept, {count} of the layers: {reason}")
     layers = len(record.layers)
     print_line(f"{layers} of {layers + len(record.kept)} layers compute in {record.source.mode.value}")
-    console.print(gate_table(record.gates))
+    console.print(gate_table((*record.gates, *record.driving)))
 
 
 def gate_table(findings: Iterable[Finding]) -> Table:
@@ -57,15 +56,10 @@ def gate_table(findings: Iterable[Finding]) -> Table:
     table = Table("gate", "error / bound", "", "", box=None)
     for finding in findings:
         verdict = Text("holds", "green") if finding.holds else Text("fails", "red")
-        table.add_row(plain(finding.subject), severity(finding.severity), plain(finding.text), verdict)
+        table.add_row(plain(finding.subject), severity_text(finding), plain(finding.text), verdict)
     return table
-
-
-def severity(value: float) -> str:
-    """A multiple of a bound."""
-    return f"{value:.2f}" if math.isfinite(value) and value < 1e6 else "beyond all"
 
 
 def _worst(findings: tuple[Finding, ...]) -> tuple[str, str]:
     found = worst(findings)
-    return severity(found.severity), plain(str(found))
+    return severity_text(found), plain(str(found))

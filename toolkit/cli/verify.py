@@ -61,6 +61,7 @@ def verify_command(
     Example: [bold]uniad-toolkit verify bundle --frames frames --json report.json[/]
     """
     from toolkit.bundle import Bundle
+    from toolkit.quantization.seen import Sight
     from toolkit.verification.report_file import write_reports
     from toolkit.verification.sequence import frame_sequence, official_sequence, probe_sequence
     from toolkit.verification.verify import verify
@@ -91,7 +92,14 @@ def verify_command(
     policies = policies_of(*ready.precisions)
     with step(f"run {sequence.length} frames"):
         reports = verify(
-            opened, reference, candidates, sequence.frames, ready.eager, policies=policies, start=sequence.start
+            opened,
+            reference,
+            candidates,
+            sequence.frames,
+            ready.eager,
+            policies=policies,
+            start=sequence.start,
+            sight=Sight(opened, plugins.submodules()),
         )
     first, *others = ready.names
     reports = [replace(report, reference=first, candidate=name) for report, name in zip(reports, others, strict=True)]

@@ -117,6 +117,18 @@ may lie in several folders. What `Metric.compute` gets is sorted, so that it alw
 
 
 @dataclass(frozen=True)
+class Loss:
+    """How much worse a figure of a metric, by its name there, may become when the network is quantized.
+
+    By this `share` of what it is in FP32, or by as much in its unit as is `absolute`, whichever is more.
+    """
+
+    figure: str
+    share: float = 0.0
+    absolute: float = 0.0
+
+
+@dataclass(frozen=True)
 class Metric:
     """How results are judged in one respect.
 
@@ -124,7 +136,8 @@ class Metric:
     frame cannot be judged; `truth` says in words what must be known of a frame, such as "annotations". `open` gives the
     function that measures frames against a ground truth. `compute` makes figures of all that it measured; its folder is
     the one into which `export` wrote. `export` writes files for other programs, such as a benchmark's submission, and
-    returns their paths. `replaces` names the metric that this one stands in for.
+    returns their paths. `replaces` names the metric that this one stands in for. `losses` are what `quantize` allows of
+    the figures that matter most.
     """
 
     name: str
@@ -135,3 +148,4 @@ class Metric:
     compute: Callable[[Measured, Path], Verdict]
     export: Callable[[Measured, Path], Sequence[Path]] | None = None
     replaces: str | None = None
+    losses: tuple[Loss, ...] = ()

@@ -25,6 +25,7 @@ PLAN_METRES = 0.1
 STATE_DRIFT = 0.1
 """Relative change, from the first to the last quarter of a drive, of a state's norm over that of FP32's."""
 
+_BEYOND_ALL = 1e6
 Pair = tuple[Seen, Seen]
 """One frame in FP32, and as quantized."""
 
@@ -51,6 +52,11 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.text} (bound {self.bound:g})"
+
+
+def severity_text(finding: Finding) -> str:
+    """Error over bound, for people to read."""
+    return f"{finding.severity:.2f}" if finding.severity < _BEYOND_ALL else "beyond all"
 
 
 def judge(expected: Sequence[Seen], actual: Sequence[Seen]) -> tuple[Finding, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.bundle import Bundle
+from toolkit.bundle import MANIFEST, Bundle
 from toolkit.conversion.prepare import Progress
 from toolkit.errors import InputError
 from toolkit.evaluation.plots import draw_plot
@@ -141,7 +141,7 @@ def quantize_bundle(
 def describe(bundle: Bundle, folder: Path, record: QuantizationRecord) -> Bundle:
     """Write the record and the manifest into the folder of a quantized bundle, made of `bundle`."""
     record.write(folder)
-    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST]
     quantized = replace(
         bundle,
         path=folder,

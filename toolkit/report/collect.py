@@ -12,6 +12,7 @@ from toolkit.report.contents import PageContents
 from toolkit.report.conversion import check_files, describe_conversion, describe_passes
 from toolkit.report.engines import describe_engines
 from toolkit.report.evaluation import describe_evaluation
+from toolkit.report.quantization import check_quantization, describe_quantization
 from toolkit.report.run import describe_run
 from toolkit.specs import Submodule
 from toolkit.versions import PACKAGE, installed_version
@@ -42,7 +43,7 @@ def collect_report(
         bundle=bundle.path.absolute().name,
         created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         toolkit=installed_version(PACKAGE) or "unknown",
-        checks=(*agreement.checks, check_files(conversion)),
+        checks=(*agreement.checks, *check_quantization(bundle), check_files(conversion)),
         conversion=conversion,
         passes=describe_passes(bundle, rewritten),
         agreement=agreement,
@@ -50,4 +51,5 @@ def collect_report(
         engine_warnings=engine_warnings,
         run=run,
         driving=driving,
+        quantization=describe_quantization(bundle),
     )

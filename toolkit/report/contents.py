@@ -114,6 +114,17 @@ class JudgedTask:
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """How the bundle was quantized: what was tried, what was kept, and what gates say in the end."""
+
+    facts: Facts
+    effects: Table
+    kept: Table
+    gates: Table
+    plot: PagePicture
+
+
+@dataclass(frozen=True)
 class Driving:
     """How well the bundle drives, by task."""
 
@@ -124,7 +135,7 @@ class Driving:
 
 @dataclass(frozen=True)
 class PageContents:
-    """Everything. `run` is None without results of a run, `driving` without an evaluation.
+    """Everything. `run` is None without results of a run, `driving` without an evaluation, `quantization` in FP32.
 
     The verdict is what all `checks` say together.
     """
@@ -141,6 +152,7 @@ class PageContents:
     engine_warnings: tuple[str, ...]
     run: Run | None
     driving: Driving | None
+    quantization: Quantization | None = None
 
     @property
     def passed(self) -> bool:

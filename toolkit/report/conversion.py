@@ -17,7 +17,7 @@ from toolkit.text import mebibytes
 
 ORIGIN = "checkpoint_sha256"
 """Names the checkpoint in a bundle's provenance and in the metadata of its ONNX model."""
-_NESTED = ("meta", "tools", "left_out")
+_NESTED = ("meta", "tools", "left_out", "quantization")
 
 
 def describe_conversion(bundle: Bundle, submodules: Sequence[Submodule]) -> Conversion:

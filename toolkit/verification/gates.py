@@ -32,13 +32,22 @@ def check_gates(
     decisions: Decisions, comparisons: Sequence[Comparison], outputs: Sequence[Arrays], names: Sequence[str]
 ) -> list[GateFailure]:
     """Failures of one frame: `outputs` are those of both sessions, `names` the sessions'."""
-    failures = [(gate, reason) for gate, reason in _decision_failures(decisions)]
+    failures = [GateFailure(decisions.frame, gate, reason) for gate, reason in _decision_failures(decisions)]
+    return failures + finite_failures(decisions.frame, comparisons, outputs, names)
+
+
+def finite_failures(
+    frame: int, comparisons: Sequence[Comparison], outputs: Sequence[Arrays], names: Sequence[str]
+) -> list[GateFailure]:
+    """The gate on finite values alone, for each of the sessions."""
+    failures = []
     for name, arrays in zip(names, outputs, strict=True):
         broken = [c.tensor for c in comparisons if not np.isfinite(arrays[c.tensor]).all()]
         if broken:
             more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
-            failures.append(("finite values", f"{name} gives non-finite values in {broken[0]!r}{more}"))
-    return [GateFailure(decisions.frame, gate, reason) for gate, reason in failures]
+            reason = f"{name} gives non-finite values in {broken[0]!r}{more}"
+            failures.append(GateFailure(frame, "finite values", reason))
+    return failures
 
 
 def _decision_failures(decisions: Decisions) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from toolkit.quantization.scheme import QuantizationMode
 from toolkit.specs import TensorSpec, Tolerance
 
 FULL_PRECISION = "fp32"
@@ -40,6 +41,11 @@ class Policy:
 def by_sense(precision: str) -> bool:
     """Whether not digits but gates and bounds of sense judge (`toolkit.verification.sense`)."""
     return precision != FULL_PRECISION
+
+
+def by_drive(precision: str) -> bool:
+    """Whether the gates of quantization judge, over all frames together (`toolkit.quantization.gates`)."""
+    return precision in list(QuantizationMode)
 
 
 FP32 = Policy(

@@ -10,13 +10,15 @@ import numpy as np
 from toolkit.bundle import Bundle
 from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
+from toolkit.quantization.gates import judge
+from toolkit.quantization.seen import Seen, Sight
 from toolkit.verification.bisection import Diagnosis, bisect, bisect_recording
 from toolkit.verification.comparison import Comparison, compare
 from toolkit.verification.decisions import Decisions, decide
-from toolkit.verification.gates import GateFailure, check_gates
+from toolkit.verification.gates import GateFailure, check_gates, finite_failures
 from toolkit.verification.inputs import InputCheck, InputComparison
 from toolkit.verification.observation import Observation, Observer
-from toolkit.verification.policy import FP32, Policy, by_sense
+from toolkit.verification.policy import FP32, Policy, by_drive, by_sense
 from toolkit.verification.recording import RecordedFrame
 from toolkit.verification.report import Report
 from toolkit.verification.sense import sense_failures
@@ -40,6 +42,7 @@ class Findings:
     comparisons: list[Comparison] = field(default_factory=list)
     decisions: list[Decisions] = field(default_factory=list)
     gate_failures: list[GateFailure] = field(default_factory=list)
+    seen: list[tuple[Seen, Seen]] = field(default_factory=list)
     divergence: Divergence | None = None
 
 
@@ -52,13 +55,14 @@ def verify(
     *,
     policies: Sequence[Policy] = (),
     start: Mapping[str, np.ndarray] | None = None,
+    sight: Sight | None = None,
 ) -> list[Report]:
     """Compare every candidate with the reference over `frames`, at least one, and report on each.
 
     Every tensor that both sessions show is compared: sessions that show the bundle's wires are compared at every
     boundary between submodules. `policies` are those of the candidates, by default FP32's. `start` is the state before
-    the first frame, zeros by default. `eager` opens the network whose submodules can be run one at a time; it is asked
-    for only when a candidate diverges.
+    the first frame, zeros by default. `sight` reads what gates of quantization judge. `eager` opens the network whose
+    submodules can be run one at a time; it is asked for only when a candidate diverges.
     """
     observers = [Observer(bundle, session, start) for session in (reference, *candidates)]
     findings = [Findings() for _ in candidates]
@@ -68,8 +72,10 @@ def verify(
         expected, *observed = (observer.step(frame) for observer in observers)
         for found, policy, candidate, actual in zip(findings, policies, candidates, observed, strict=True):
             names = (reference.name, candidate.name)
-            inspect_frame(found, bundle, policy, number, expected, actual, names)
+            inspect_frame(found, bundle, policy, number, expected, actual, names, sight)
         count += 1
+    for found in findings:
+        found.gate_failures += drive_failures(found.seen)
     return [
         _report(reference.name, candidate, policy, count, found, bundle, eager, bisect)
         for found, policy, candidate in zip(findings, policies, candidates, strict=True)
@@ -137,15 +143,30 @@ def inspect_frame(
     expected: Observation,
     actual: Observation,
     names: tuple[str, str],
+    sight: Sight | None = None,
 ) -> None:
     """Add what one frame of a candidate shows to its findings."""
     comparisons = compare(bundle, policy, number, expected.outputs, actual.outputs)
     decisions = decide(number, bundle.outputs, expected.outputs, actual.outputs)
     found.comparisons += comparisons
     found.decisions.append(decisions)
-    found.gate_failures += check_gates(decisions, comparisons, (expected.outputs, actual.outputs), names)
+    outputs = expected.outputs, actual.outputs
+    if sight is not None and by_drive(policy.precision):
+        found.gate_failures += finite_failures(number, comparisons, outputs, names)
+        found.seen.append((sight.of(expected), sight.of(actual)))
+        return
+    found.gate_failures += check_gates(decisions, comparisons, outputs, names)
     if by_sense(policy.precision):
         found.gate_failures += sense_failures(decisions, comparisons)
     elif found.divergence is None:
         failed = next((c for c in comparisons if not c.passed), None)
         found.divergence = Divergence(failed, expected, actual) if failed else None
+
+
+def drive_failures(seen: Sequence[tuple[Seen, Seen]]) -> list[GateFailure]:
+    """What gates of quantization say about all frames that are finite, at the last of them."""
+    finite = [pair for pair in seen if not any(frame.broken for frame in pair)]
+    if not finite:
+        return []
+    findings = judge([expected for expected, _ in finite], [actual for _, actual in finite])
+    return [GateFailure(len(seen) - 1, f.subject, f"{f.text} (bound {f.bound:g})") for f in findings if not f.holds]
