@@ -33,8 +33,8 @@ class Driving:
 
     def compare(self, before: Bundle, after: Bundle) -> tuple[Finding, ...]:
         """What metrics say of both. Raises CheckFailed, which names the figures that became worse than they may."""
-        evaluations = [self._evaluate(bundle) for bundle in (before, after)]
-        findings = compare_driving(*evaluations, [metric for _, metric in self._metrics])
+        known, given = self._evaluate(before), self._evaluate(after)
+        findings = compare_driving(known, given, [metric for _, metric in self._metrics])
         failed = [str(finding) for finding in findings if not finding.holds]
         if failed:
             raise CheckFailed(f"the quantized bundle drives worse than it may: {'; '.join(failed)}; --keep more")
