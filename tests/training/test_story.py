@@ -1,4 +1,4 @@
-"""From a detector's weights to a bundle: both stages of the training on a synthetic drive, every command in turn."""
+"""From a detector's weights to an engine: both stages of the training on a synthetic drive, every command in turn."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 pytest.importorskip("lightning_fabric", reason="Lightning Fabric is not installed")
 pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
+pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
 
 from tests.corpus.sample import CONFIG
 from toolkit.cli.main import run
@@ -78,4 +79,7 @@ def test_both_stages(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert run(["convert", "stage2/stopped.pth", "--config", "stage2.toml", *anchors, "-o", "bundle"]) == 0
     assert run(["run", "bundle", data, "-o", "results"]) == 0
     assert run(["evaluate", "bundle", "--data", data, "-o", "evaluation", "--no-pictures"]) == 0
+    build = ["build", "bundle", "--target", "tensorrt-rtx", "--compute-capability", "8.9", "--opt-level", "0"]
+    assert run([*build, "-o", "model.engine"]) == 0
+    assert Path("model.engine").stat().st_size > 0
     assert capsys.readouterr().err == ""
