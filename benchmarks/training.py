@@ -9,7 +9,8 @@ from memory; how long one takes to make, pictures from disk included, is a row o
 a GPU of its own, and every step takes a clip of each.
 
 Parts are timed in further steps of one process, in which the GPU is waited for around each part: their sum is more than
-a step takes. "In modules" is time within a submodule's modules, the rest of its row is matching, losses and targets.
+a step takes. Submodules run "without gradient" for the history of a frame, and where they are frozen. "In modules" is
+time within a submodule's modules, the rest of its row is matching, losses and targets.
 """
 
 from __future__ import annotations

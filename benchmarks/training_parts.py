@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 UPLOAD, BACKWARD, OPTIMISER = "upload of the clip", "backward", "optimiser"
-HISTORY = "{}, for the history"
+WITHOUT_GRADIENT = "{}, without gradient"
 OTHER = "between submodules"
 
 
@@ -70,7 +70,7 @@ class Clock:
         """A submodule's training step that is timed."""
 
         def timed(module: nn.Module, moment: Moment) -> Step:
-            part = name if torch.is_grad_enabled() else HISTORY.format(name)
+            part = name if torch.is_grad_enabled() else WITHOUT_GRADIENT.format(name)
             self.within.setdefault(part, 0.0)
             stepped: Step = self.timed(part, lambda: step(module, moment))
             return stepped

@@ -45,4 +45,6 @@ def initialise(module: nn.Module) -> None:
     xavier_matrices(module.img_neck)
 
 
-TRAINING = Training(step, prepare=prepare, initialise=initialise, options={FREEZE_BACKBONE: True, GRID_MASK: 0.7})
+TRAINING = Training(
+    step, prepare=prepare, by_frame=True, initialise=initialise, options={FREEZE_BACKBONE: True, GRID_MASK: 0.7}
+)

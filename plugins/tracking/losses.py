@@ -24,8 +24,9 @@ def class_loss(logits: Tensor, matches: TrackMatches, truth: TrackTruth, config:
     and as a car, as in the reference.
     """
     rows, classes = logits.shape
-    labels = matches.ids.new_full((rows,), classes)
-    labels[matches.found] = truth.labels[matches.objects[matches.found]]
+    background = matches.ids.new_full((rows,), classes)
+    found = matches.found_rows
+    labels = background.index_copy(0, found, truth.labels[matches.objects[found]])
     with_ego = sigmoid_focal_loss(
         torch.cat((logits, _ego_row(logits, config))),
         torch.cat((labels, truth.ego_label)),
@@ -35,8 +36,9 @@ def class_loss(logits: Tensor, matches: TrackMatches, truth: TrackTruth, config:
 
 def box_loss(boxes: Tensor, matches: TrackMatches, truth: TrackTruth, config: TrackingConfig) -> Tensor:
     """`loss_bbox`: distance of coded boxes [N, 10] from the found objects and of the ego's from its own, averaged."""
-    predicted = torch.cat((boxes[matches.found], _ego_row(boxes, config)))
-    true = torch.cat((truth.boxes[matches.objects[matches.found]], truth.ego_box))
+    found = matches.found_rows
+    predicted = torch.cat((boxes[found], _ego_row(boxes, config)))
+    true = torch.cat((truth.boxes[matches.objects[found]], truth.ego_box))
     distance = (predicted - encode_boxes(true)).abs() * boxes.new_tensor(CODE_WEIGHTS)
     return BOX_WEIGHT * averaged(distance.sum(), len(true))
 
@@ -46,9 +48,9 @@ def past_loss(paths: Tensor, matches: TrackMatches, truth: TrackTruth) -> Tensor
 
     paths [N, T, 2]. Stage 1 weighs this by 0.
     """
-    objects = matches.objects[matches.found]
+    objects = matches.objects[matches.found_rows]
     mask = truth.past_mask[objects]
-    distance = (paths[matches.found] - truth.past[objects]).abs() * mask
+    distance = (paths[matches.found_rows] - truth.past[objects]).abs() * mask
     return distance.sum() / ((mask > 0).sum() + PAST_EPS)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -69,6 +70,11 @@ class TrackMatches:
     def found(self) -> Tensor:
         """[N] bool: rows whose object is in the frame."""
         return self.objects >= 0
+
+    @cached_property
+    def found_rows(self) -> Tensor:
+        """[F] int64: these rows, ascending. A GPU is waited for once."""
+        return self.found.nonzero().squeeze(1)
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ def test_steps_and_their_parts_are_timed(
     [measured] = json.loads(figures.read_text())
     assert (measured["stage"], measured["precision"], len(measured["seconds"])) == (2, "fp32", 1)
     parts = measured["parts"]
-    assert {"image_encoder, for the history", "tracking", "planning", "backward", "optimiser"} <= parts[
+    assert {"image_encoder, without gradient", "tracking", "planning", "backward", "optimiser"} <= parts[
         "seconds"
     ].keys()
     assert all(seconds > 0 for seconds in parts["seconds"].values())

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
 
 from tests.corpus.sample import CONFIG
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
+from toolkit.training.clip import Clip, ClipFrame
 from toolkit.training.clip_model import ClipModel
 from toolkit.training.settings import default_options
-from toolkit.training.spec import Option
+from toolkit.training.spec import Moment, Option, Step
 from toolkit.training.start import stage_submodules
 from toolkit.wiring import join
 
@@ -54,3 +58,26 @@ def test_statistics_of_the_backbone_stay(stage: int) -> None:
     model = ClipModel(Network(join(submodules, CONFIG)), stage, default_options(submodules))
     assert not model.network.parts["image_encoder"].get_submodule("img_backbone").training
     assert model.network.parts["tracking"].training
+
+
+@pytest.mark.parametrize(("stage", "times"), [(1, [2, 2, 1]), (2, [1, 1, 1])])
+def test_pictures_are_looked_at_once_where_their_encoder_is_frozen(stage: int, times: list[int]) -> None:
+    """Else also for the history of the frame that follows, in evaluation mode, and that of the first for itself."""
+    submodules = stage_submodules(PluginManager.load().submodules(), stage)
+    model = ClipModel(Network(join(submodules, CONFIG)), stage, default_options(submodules))
+    seen: list[int] = []
+
+    def look(module: nn.Module, moment: Moment) -> Step:
+        seen.append(int(moment.tensors["number"]))
+        return Step({"image_features": moment.tensors["number"]})
+
+    def check(module: nn.Module, moment: Moment) -> Step:
+        assert moment.tensors["image_features"] == moment.tensors["number"]
+        return Step()
+
+    model.trained = {
+        name: replace(training, step=look if name == "image_encoder" else check)
+        for name, training in model.trained.items()
+    }
+    model(Clip("three", tuple(ClipFrame({"number": torch.tensor(number)}, {}) for number in range(3))))
+    assert [seen.count(number) for number in range(3)] == times

@@ -30,6 +30,7 @@ class ClipModel(nn.Module):
         for name in network.parts.keys() - self.trained.keys():
             network.parts[name].requires_grad_(False)
         self.set_modes()
+        self._fixed = [each for each in network.graph.submodules if self._is_fixed(each)]
 
     def set_modes(self) -> None:
         """Training mode, except for what the submodules keep out of it."""
@@ -45,12 +46,15 @@ class ClipModel(nn.Module):
         losses: dict[str, Tensor] = {}
         states: dict[str, Tensors | None] = {}
         histories: dict[str, Tensors | None] = {}
-        for index, frame in enumerate(clip.frames):
+        frames = [self._with_fixed(frame) for frame in clip.frames]
+        for index, frame in enumerate(frames):
             if index != 1:  # for the second frame the history is what it was for the first
-                histories = self._history(clip.frames[max(index - 1, 0)], histories)
+                histories = self._history(frames[max(index - 1, 0)], histories)
             tensors = dict(frame.inputs)
-            last = index == len(clip.frames) - 1
+            last = index == len(frames) - 1
             for submodule in self.network.graph.submodules:
+                if submodule in self._fixed:
+                    continue
                 state = histories.get(submodule.name, states.get(submodule.name))
                 step = self._step(submodule, tensors, frame.truth, state, index, last=last)
                 tensors |= step.tensors
@@ -64,13 +68,31 @@ class ClipModel(nn.Module):
         self.eval()
         tensors, states = dict(frame.inputs), {}
         for submodule in self.network.graph.submodules:
-            if submodule.name in self._before_frames:
+            if submodule.name in self._before_frames and submodule not in self._fixed:
                 step = self._step(submodule, tensors, frame.truth, before.get(submodule.name), 0, last=False)
                 tensors |= step.tensors
                 if self.trained[submodule.name].history:
                     states[submodule.name] = step.state
         self.set_modes()
         return states
+
+    @torch.no_grad()
+    def _with_fixed(self, frame: ClipFrame) -> ClipFrame:
+        """The frame with what the fixed submodules give for it among its inputs."""
+        tensors = dict(frame.inputs)
+        for submodule in self._fixed:
+            tensors |= self._step(submodule, tensors, frame.truth, None, 0, last=False).tensors
+        return ClipFrame(tensors, frame.truth)
+
+    def _is_fixed(self, submodule: Submodule) -> bool:
+        """Whether the submodule gives the same for a frame each time that it is asked."""
+        part = self.network.parts[submodule.name]
+        return (
+            submodule.name in self.trained
+            and self.trained[submodule.name].by_frame
+            and not any(module.training for module in part.modules())
+            and not any(parameter.requires_grad for parameter in part.parameters())
+        )
 
     def _needed_by(self, names: set[str]) -> set[str]:
         """These submodules, and all that they read from in the same frame."""

@@ -85,6 +85,7 @@ class Training:
     initialise: Callable[[nn.Module], None] | None = None
     stages: tuple[int, ...] = STAGES
     history: bool = False
+    by_frame: bool = False
     options: Mapping[str, Option] = field(default_factory=dict)
     """Defaults of settings that are this submodule's own. Numbers are rates of what is random in it, which 0 switches
     off; what is True or False is not."""
