@@ -81,8 +81,8 @@ def load_model(
 
     stored = parse_model(bundle.onnx)
     require_weights(stored, bundle.onnx)
-    # Wires are asked for by what compares sessions, the other of which needs memory as well.
-    options = session_options(threads=threads, lasting=not wires)
+    # What is shown besides results takes memory itself; so does another session beside one that is compared.
+    options = session_options(threads=threads, lasting=not (wires or shown))
     unsound = unsound_optimizers(stored)
     model: str | bytes = str(bundle.onnx)
     try:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from toolkit.graph.precision.policy import FP16
 from toolkit.ops.spec import CustomOp
 from toolkit.quantization.calibration import collect
 from toolkit.quantization.calibration_file import Calibration, reused
-from toolkit.quantization.candidates import find_candidates, plain_model, tensors_to_calibrate
+from toolkit.quantization.candidates import Candidate, find_candidates, plain_model, tensors_to_calibrate
 from toolkit.quantization.drive import Drive
 from toolkit.quantization.insert import quantize_model
 from toolkit.quantization.methods import Method
@@ -93,6 +94,7 @@ def quantize_bundle(
     with progress("read the model"):
         plain = plain_model(read_model(bundle.onnx), ops)
         candidates = [c for c in find_candidates(plain, ops) if c.layer_class in scheme.classes]
+        candidates = [c for c in candidates if not stays(c, scheme.policy.exceptions)]
     if cache.read is not None:
         calibration = reused(cache.read, bundle, frames.calibration, settings.mode, settings.method)
     else:
@@ -136,6 +138,12 @@ def quantize_bundle(
         calibration.write(folder / CALIBRATION)
         (folder / PLOT).write_bytes(draw_plot(record.plot()))
     return record
+
+
+def stays(candidate: Candidate, patterns: Sequence[str]) -> bool:
+    """Whether a layer is one that submodules keep in FP32 at any precision: its ranges are of no use."""
+    names = (candidate.node, candidate.op, candidate.submodule)
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
 def describe(bundle: Bundle, folder: Path, record: QuantizationRecord) -> Bundle:
