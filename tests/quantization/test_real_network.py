@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.corpus.sample import PIXELS, Sample, make_frame, make_sample
+from tests.corpus.case import Sample
+from tests.corpus.sample import PIXELS, make_frame, make_sample
 from tests.session_cache import SessionCache
 from toolkit.bundle import Bundle
 from toolkit.cli.main import run
