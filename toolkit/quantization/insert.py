@@ -68,9 +68,11 @@ def quantize(graph: gs.Graph, ranges: Ranges, scheme: Scheme) -> Outcome:
     require_patterns(graph, candidates, scheme)
     inserter = Inserter(graph, ranges, scheme.mode)
     changes, near_misses = [], []
-    for node in [node for node in graph.nodes if node.name in candidates]:
-        candidate = candidates[node.name]
-        if miss := reason_to_keep(node, candidate, ranges, scheme):
+    for node in list(graph.nodes):
+        candidate = candidates.get(node.name)
+        if candidate is None:
+            inserter.quantize_sum(node)
+        elif miss := reason_to_keep(node, candidate, ranges, scheme):
             near_misses.append(miss)
         else:
             inserter.quantize(node, candidate)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.graph.edits import Rewiring, constant
-from toolkit.quantization.candidates import Candidate
+from toolkit.graph.edits import Rewiring, constant, is_standard
+from toolkit.quantization.candidates import Candidate, after_activation
 from toolkit.quantization.codes import activation_zero, scale_of, weight_codes, weight_zero
 from toolkit.quantization.linear import set_bias_apart
 from toolkit.quantization.ranges import Ranges
@@ -22,21 +22,20 @@ class Inserter:
     """Gives layers of a graph their Q/DQ nodes: a pair for a tensor, however many layers read it, and one for a weight.
 
     ONNX Runtime has no integer kernel for a convolution unless its result is quantized at once, nor for a linear layer
-    whose bias it can draw into the product. INT8 therefore takes care of both; FP8, which the CPU has no kernels for,
-    does not.
+    whose bias it can draw into the product; and it adds integers only if the sum is quantized too. INT8 therefore takes
+    care of these; FP8, which the CPU has no kernels for, does not. Nodes come in the order of the graph, so that a
+    tensor is quantized where it is made before it is read.
     """
 
     def __init__(self, graph: gs.Graph, ranges: Ranges, mode: QuantizationMode) -> None:
         self._graph, self._ranges, self._mode = graph, ranges, mode
         self._rewiring = Rewiring(graph)
         self._made: dict[tuple[str, int | None], gs.Tensor] = {}
+        self._outputs = {id(tensor) for tensor in graph.outputs}
         self._names = {*graph.tensors(), *(node.name for node in graph.nodes)}
 
     def quantize(self, node: gs.Node, candidate: Candidate) -> None:
-        """Let a layer read quantized tensors and, where integer kernels need it, give one.
-
-        Layers come in the order of the graph, so that a tensor is quantized where it is made before it is read.
-        """
+        """Let a layer read quantized tensors and, where integer kernels need it, give one."""
         integer = self._mode is QuantizationMode.INT8
         if integer and candidate.layer_class is LayerClass.LINEAR:
             set_bias_apart(self._graph, node)
@@ -47,6 +46,19 @@ class Inserter:
             node.inputs[1] = self._weight(node.inputs[1], channel_axis(node))
         if integer and candidate.result is not None:
             self._quantize_result(node.outputs[0], self._ranges[candidate.result].threshold)
+
+    def quantize_sum(self, node: gs.Node) -> None:
+        """Let an Add of quantized tensors, as at the end of a residual block, give one too, if its range is known."""
+        if self._mode is not QuantizationMode.INT8 or not is_standard(node, "Add"):
+            return
+        [total] = node.outputs
+        rounded = [made for tensor in node.inputs if (made := self._made.get((tensor.name, None))) is not None]
+        found = self._ranges.get(after_activation(total).name)
+        if len(rounded) < len(node.inputs) or id(total) in self._outputs:
+            return
+        if found is not None and found.threshold > 0:
+            node.inputs = rounded
+            self._quantize_result(total, found.threshold)
 
     def _activation(self, tensor: gs.Tensor) -> gs.Tensor:
         """A tensor rounded to codes."""
