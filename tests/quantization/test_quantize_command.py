@@ -163,3 +163,23 @@ def test_nothing_is_written_when_time_runs_out(quantize: Quantize, tmp_path: Pat
     with pytest.raises(CheckFailed, match="no choice of layers was found in time"):
         quantize(budget=0.0)
     assert not (tmp_path / "quantized").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda record: record | {"steps": []}, r"\$.steps: is empty"),
+        (lambda record: record | {"effects": [record["effects"][0] | {"findings": []}]}, "without findings"),
+        (lambda record: record | {"layers": 3}, r"\$.layers: expected a list"),
+        (lambda record: record | {"format": 9}, "format is not 1; quantize again"),
+    ],
+    ids=["no steps", "no findings", "no list", "another format"],
+)
+def test_a_damaged_record_is_refused(
+    damage: Callable[[dict[str, Any]], dict[str, Any]], complaint: str, quantize: Quantize
+) -> None:
+    bundle = quantize(keep=["driver"])
+    path = bundle.path / "quantization.json"
+    path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+    with pytest.raises(InputError, match=complaint):
+        QuantizationRecord.read(bundle)

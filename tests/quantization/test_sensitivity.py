@@ -65,6 +65,14 @@ def test_the_search_keeps_one_group_after_the_other() -> None:
     assert kept(choice.kept) == {"memory/linear", "memory/convolution"}
 
 
+def test_a_large_group_is_divided_before_it_is_kept() -> None:
+    """One layer of forty does the harm: those around it are kept with it, the other ones are not."""
+    layers = [Candidate(f"eyes/{i:02}", "", "eyes", LayerClass.CONVOLUTION, ("x",)) for i in range(40)]
+    choice = choose(layers, hurting(eyes_13=50), SHORT)
+    assert sorted(choice.kept) == [f"eyes/{i}" for i in range(10, 15)]
+    assert [step.kept for step in choice.steps] == ["", "convolution layers of eyes, 11 to 15"]
+
+
 def test_what_the_whole_drive_shows_counts() -> None:
     """A short drive decides what to try, the long one what holds."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from toolkit.conversion.prepare import Progress
@@ -12,6 +12,8 @@ from toolkit.errors import CheckFailed
 from toolkit.quantization.candidates import Candidate
 from toolkit.quantization.gates import Finding, worst
 
+DIVISIBLE = 8
+"""Layers from which on a group is divided, rather than kept."""
 Nodes = frozenset[str]
 Trial = Callable[[Nodes, int], tuple[Finding, ...]]
 """What gates find when these layers are quantized, over so many frames from the first on."""
@@ -73,31 +75,40 @@ def choose(
     """All layers, or those that remain when gates hold over the whole drive.
 
     Each submodule and each layer class is quantized alone over the short drive. Quantizing fewer layers is taken to
-    hurt less, so the layers of one class in one submodule hurt no more than the submodule and than the class; those
-    that may hurt most are kept one such group after the other. Raises CheckFailed, which names what fails worst, when
-    nothing is left, or when time is `spent` before gates hold.
+    hurt less, so the layers of one class in one submodule hurt no more than the submodule and than the class. Such
+    groups are kept one after the other, those first that may hurt most; a large one is divided before, for a few layers
+    may do all the harm. Raises CheckFailed, which names what fails worst, when nothing is left, or when time is `spent`
+    before gates hold.
     """
     trial = cache(trial)
     everything = frozenset(layer.node for layer in layers)
+    effects: dict[str, Effect] = {}
+
+    def alone(unit: str, nodes: Sequence[str]) -> Effect:
+        with progress(f"drive with {unit} alone, {len(nodes)} layers"):
+            findings = trial(frozenset(nodes), lengths.short)
+        effects[unit] = Effect(unit, len(nodes), len(nodes) / len(everything), findings)
+        return effects[unit]
+
     with progress(f"drive with all {len(everything)} layers quantized"):
         steps = [Step(1.0, _tested(trial, everything, lengths))]
-    effects: dict[str, Effect] = {}
-    for unit, nodes in _units(layers).items():
-        if spent():
-            break
-        with progress(f"drive with {unit} alone, {len(nodes)} layers"):
-            findings = trial(nodes, lengths.short)
-        effects[unit] = Effect(unit, len(nodes), len(nodes) / len(everything), findings)
+    for unit, members in _units(layers).items():
+        if not spent():
+            alone(unit, members)
     nodes, kept = everything, dict[str, str]()
     groups = _groups(layers, effects)
     while not steps[-1].holds:
         failed = worst(steps[-1].findings)
         if spent():
             raise CheckFailed(f"no choice of layers was found in time: last, {failed}; raise --budget, or name --keep")
-        if len(groups) < 2:
-            raise CheckFailed(f"no layer can be quantized so that gates hold: last, {failed}; calibrate on more frames")
+        groups.sort(key=lambda group: -group.severity)
         group = groups.pop(0)
-        nodes -= group.nodes
+        if len(group.nodes) >= DIVISIBLE:
+            groups += [half.measured(alone(half.name, half.nodes)) for half in group.halves()]
+            continue
+        nodes -= frozenset(group.nodes)
+        if not nodes:
+            raise CheckFailed(f"no layer can be quantized so that gates hold: last, {failed}; calibrate on more frames")
         kept |= dict.fromkeys(group.nodes, f"{group.reason}; gates failed with it: {failed}")
         with progress(f"drive without {group.name}, {len(nodes)} layers"):
             findings = _tested(trial, nodes, lengths)
@@ -107,12 +118,35 @@ def choose(
 
 @dataclass(frozen=True)
 class _Group:
-    """The layers of one class in one submodule, and what says most about how much they can hurt."""
+    """Layers of one class in one submodule, in their order, and what says most about how much they can hurt.
 
-    name: str
-    nodes: Nodes
-    severity: float
-    reason: str
+    `title` names all of these; the first of the group is number `first` among them, `whole` says that it has them all.
+    """
+
+    title: str
+    nodes: tuple[str, ...]
+    first: int = 1
+    whole: bool = True
+    severity: float = 0.0
+    reason: str = "not measured"
+
+    @property
+    def name(self) -> str:
+        return self.title if self.whole else f"{self.title}, {self.first} to {self.first + len(self.nodes) - 1}"
+
+    def halves(self) -> tuple[_Group, _Group]:
+        """The group in two, of which no more is known than of the whole."""
+        middle = len(self.nodes) // 2
+        return (
+            replace(self, nodes=self.nodes[:middle], whole=False),
+            replace(self, nodes=self.nodes[middle:], first=self.first + middle, whole=False),
+        )
+
+    def measured(self, effect: Effect) -> _Group:
+        """The group with what an effect says, if it bounds the harm more closely."""
+        if self.reason != "not measured" and effect.severity >= self.severity:
+            return self
+        return replace(self, severity=effect.severity, reason=f"{effect.unit} alone: {worst(effect.findings)}")
 
 
 def _tested(trial: Trial, nodes: Nodes, lengths: Lengths) -> tuple[Finding, ...]:
@@ -123,28 +157,27 @@ def _tested(trial: Trial, nodes: Nodes, lengths: Lengths) -> tuple[Finding, ...]
     return findings
 
 
-def _units(layers: Sequence[Candidate]) -> dict[str, Nodes]:
+def _units(layers: Sequence[Candidate]) -> dict[str, list[str]]:
     """Submodules, then layer classes, by what they are called."""
-    units: dict[str, set[str]] = {}
+    units: dict[str, list[str]] = {}
     for name_of in (_submodule, _layer_class):
         for layer in layers:
-            units.setdefault(name_of(layer), set()).add(layer.node)
-    return {name: frozenset(nodes) for name, nodes in units.items()}
+            units.setdefault(name_of(layer), []).append(layer.node)
+    return units
 
 
 def _groups(layers: Sequence[Candidate], effects: Mapping[str, Effect]) -> list[_Group]:
-    """What can be kept at a time, that which may hurt most first."""
-    members: dict[tuple[str, str], set[str]] = {}
+    """The layers of each class in each submodule, as far as their effects were measured."""
+    members: dict[tuple[str, str], list[str]] = {}
     for layer in layers:
-        members.setdefault((_submodule(layer), _layer_class(layer)), set()).add(layer.node)
+        members.setdefault((_submodule(layer), _layer_class(layer)), []).append(layer.node)
     groups = []
-    for names, nodes in members.items():
-        known = [effects[name] for name in names if name in effects]
-        least = min(known, key=lambda effect: effect.severity, default=None)
-        reason = "not measured" if least is None else f"{least.unit} alone: {worst(least.findings)}"
-        severity = 0.0 if least is None else least.severity
-        groups.append(_Group(" of ".join(reversed(names)), frozenset(nodes), severity, reason))
-    return sorted(groups, key=lambda group: -group.severity)
+    for units, nodes in members.items():
+        group = _Group(" of ".join(reversed(units)), tuple(nodes))
+        for effect in (effects[unit] for unit in units if unit in effects):
+            group = group.measured(effect)
+        groups.append(group)
+    return groups
 
 
 def _submodule(layer: Candidate) -> str:
