@@ -7,6 +7,7 @@ that follows, and whatever no query carries is given to those that are free.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,38 +80,55 @@ class TrackMatches:
 
 @torch.no_grad()
 def match_tracks(
-    ids: Tensor, overlap: Tensor, logits: Tensor, boxes: Tensor, truth: TrackTruth, config: TrackingConfig
-) -> TrackMatches:
-    """Match N rows that entered the frame with ids [N] int64 and overlaps [N], after one decoder layer.
+    ids: Tensor,
+    overlap: Tensor,
+    logits: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    truth: TrackTruth,
+    config: TrackingConfig,
+) -> list[TrackMatches]:
+    """Match N rows that entered the frame with ids [N] int64 and overlaps [N], after each decoder layer.
 
-    logits [N, classes], boxes [N, 10] coded. Overlaps are measured anew only in frames that bring objects which no row
-    carries; those of objects that have disappeared stay what they were. The reference trains so.
+    Of every layer: logits [N, classes], boxes [N, 10] coded. No layer's matches go by another's; all are computed at
+    once. Overlaps are measured anew only in frames that bring objects which no row carries; those of objects that have
+    disappeared stay what they were. The reference trains so.
     """
+    layers = len(logits)
     ids = ids.index_fill(0, ids.new_tensor([config.queries - 1]), EGO_ID)
     claims = ids[:, None] == truth.ids
     objects = torch.where(claims.any(1), (claims * torch.arange(len(truth.ids), device=ids.device)).sum(1), -1)
     free = (ids == FREE_ID).nonzero().squeeze(1)
     unclaimed = (~claims.any(0)).nonzero().squeeze(1)
     if not len(unclaimed):
-        return TrackMatches(ids, objects, overlap)
+        return [TrackMatches(ids, objects, overlap)] * layers
 
-    rows, columns = hungarian(track_cost(logits[free], boxes[free], truth.boxes[unclaimed], truth.labels[unclaimed]))
-    objects = objects.index_copy(0, free[rows], unclaimed[columns])
-    ids = ids.index_copy(0, free[rows], truth.ids[unclaimed[columns]])
-    found = (objects >= 0).nonzero().squeeze(1)
-    measured = iou(nearest_upright(decode_boxes(boxes[found])), nearest_upright(truth.boxes[objects[found]]))
-    return TrackMatches(ids, objects, overlap.index_copy(0, found, measured))
+    costs = track_cost(
+        torch.stack([each[free] for each in logits]),
+        torch.stack([each[free] for each in boxes]),
+        truth.boxes[unclaimed],
+        truth.labels[unclaimed],
+    )
+    rows, columns = hungarian(costs)
+    taken, given = free[rows], unclaimed[columns]
+    all_objects = objects.repeat(layers, 1).scatter(1, taken, given)
+    all_ids = ids.repeat(layers, 1).scatter(1, taken, truth.ids[given])
+    found = (all_objects >= 0).nonzero()[:, 1].view(layers, -1)  # as many in each layer
+    found_boxes = torch.stack([each[rows] for each, rows in zip(boxes, found, strict=True)])
+    true_boxes = truth.boxes[all_objects.gather(1, found)]
+    measured = iou(nearest_upright(decode_boxes(found_boxes)), nearest_upright(true_boxes))
+    overlaps = overlap.repeat(layers, 1).scatter(1, found, measured)
+    return [TrackMatches(*each) for each in zip(all_ids, all_objects, overlaps, strict=True)]
 
 
 def track_cost(logits: Tensor, boxes: Tensor, true_boxes: Tensor, labels: Tensor) -> Tensor:
-    """[N, G], of queries with logits [N, classes] and coded boxes [N, 10] for objects [G, 9] of labels [G] int64."""
-    distance = l1_cost(boxes[:, :COSTED_CODE], encode_boxes(true_boxes)[:, :COSTED_CODE])
+    """[..., N, G], of queries with logits [..., N, classes] and coded boxes [..., N, 10] for objects [G, 9]."""
+    distance = l1_cost(boxes[..., :COSTED_CODE], encode_boxes(true_boxes)[:, :COSTED_CODE])
     return CLASS_COST * focal_cost(logits, labels) + BOX_COST * distance
 
 
 def nearest_upright(boxes: Tensor) -> Tensor:
-    """Boxes [N, 9] from above, turned to the nearest axis: [N, 4] (x1, y1, x2, y2) in metres."""
-    x, y, width, length, yaw = boxes[:, [0, 1, 3, 4, 6]].unbind(-1)
+    """Boxes [..., 9] from above, turned to the nearest axis: [..., 4] (x1, y1, x2, y2) in metres."""
+    x, y, _, width, length, _, yaw, *_ = boxes.unbind(-1)
     folded = yaw - math.pi * torch.floor(yaw / math.pi + 0.5)
     sideways = folded.abs() > math.pi / 4
     half = torch.stack((torch.where(sideways, length, width), torch.where(sideways, width, length)), -1) / 2

@@ -42,20 +42,25 @@ def step(module: nn.Module, moment: Moment) -> Step:
     truth = truth_of(moment.truth, moment.tensors["bev"].dtype)
     tracks = entering_tracks(module, moment)
     layers = decode(module.pts_bbox_head, tracks, moment.tensors["bev"])
+    # All layers match from what the frame before left; what the last one finds lives on.
+    matches = match_tracks(
+        tracks.id.long(),
+        tracks.iou,
+        [layer.logits for layer in layers],
+        [layer.decoded.box for layer in layers],
+        truth,
+        module.config.tracking,
+    )
     losses: dict[str, Tensor] = {}
-    for number, layer in enumerate(layers):
-        # All layers match from what the frame before left; what the last one finds lives on.
-        matches = match_tracks(
-            tracks.id.long(), tracks.iou, layer.logits, layer.decoded.box, truth, module.config.tracking
-        )
-        found = {
-            "loss_cls": class_loss(layer.logits, matches, truth, module.config.tracking),
-            "loss_bbox": box_loss(layer.decoded.box, matches, truth, module.config.tracking),
-            "loss_past_trajs": PAST_WEIGHT[moment.stage] * past_loss(layer.paths, matches, truth),
+    for number, (layer, found) in enumerate(zip(layers, matches, strict=True)):
+        of_layer = {
+            "loss_cls": class_loss(layer.logits, found, truth, module.config.tracking),
+            "loss_bbox": box_loss(layer.decoded.box, found, truth, module.config.tracking),
+            "loss_past_trajs": PAST_WEIGHT[moment.stage] * past_loss(layer.paths, found, truth),
         }
-        losses |= {f"track.frame_{moment.index}_{name}_{number}": loss for name, loss in found.items()}
-    state = None if moment.last else leaving_tracks(module, moment, tracks, layers[-1], matches)
-    return Step(agents(module, layers[-1], matches), losses, state)
+        losses |= {f"track.frame_{moment.index}_{name}_{number}": loss for name, loss in of_layer.items()}
+    state = None if moment.last else leaving_tracks(module, moment, tracks, layers[-1], matches[-1])
+    return Step(agents(module, layers[-1], matches[-1]), losses, state)
 
 
 def truth_of(truth: Tensors, dtype: torch.dtype) -> TrackTruth:

@@ -89,9 +89,10 @@ def record(monkeypatch: pytest.MonkeyPatch) -> list[TrackMatches]:
 def recorded(patch: pytest.MonkeyPatch) -> list[TrackMatches]:
     matches: list[TrackMatches] = []
 
-    def match(*arguments: Any) -> TrackMatches:
-        matches.append(match_tracks(*arguments))
-        return matches[-1]
+    def match(*arguments: Any) -> list[TrackMatches]:
+        found = match_tracks(*arguments)
+        matches.extend(found)
+        return found
 
     patch.setattr(tracking_training, "match_tracks", match)
     return matches

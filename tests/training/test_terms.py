@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -57,6 +58,16 @@ def test_dice_of_halves() -> None:
 def test_nothing_counted_is_no_division_by_zero(dtype: torch.dtype) -> None:
     assert averaged(torch.zeros(1, dtype=dtype), 0).item() == 0
     assert averaged(torch.ones(1, dtype=dtype), 1).item() == 1 - torch.finfo(dtype).eps
+
+
+def test_hungarian_assignments_of_several_costs() -> None:
+    """Each is that of its own."""
+    costs = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    rows, columns = hungarian(costs)
+    assert rows.shape == columns.shape == (2, 3, 4)
+    for index in itertools.product(range(2), range(3)):
+        assert torch.equal(torch.stack((rows[index], columns[index])), torch.stack(hungarian(costs[index])))
+    assert hungarian(torch.zeros(2, 3, 0))[0].shape == (2, 0)
 
 
 def test_hungarian_assignment_is_the_cheapest_as_a_whole() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, distributed
@@ -28,16 +29,16 @@ def sigmoid_focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def focal_cost(logits: Tensor, labels: Tensor) -> Tensor:
-    """What it costs, by the focal loss, that queries with logits [N, C] take objects of labels [G] int64: [N, G]."""
+    """What it costs, by the focal loss, that queries of logits [..., N, C] take objects of labels [G]: [..., N, G]."""
     probability = logits.sigmoid()
     taken = -(probability + COST_EPS).log() * FOCAL_ALPHA * (1 - probability) ** FOCAL_GAMMA
     left = -(1 - probability + COST_EPS).log() * (1 - FOCAL_ALPHA) * probability**FOCAL_GAMMA
-    return (taken - left)[:, labels]
+    return (taken - left)[..., labels]
 
 
 def l1_cost(predicted: Tensor, true: Tensor) -> Tensor:
-    """Sum of absolute differences of rows [N, D] and [G, D]: [N, G]."""
-    return (predicted[:, None] - true).abs().sum(-1)
+    """Sum of absolute differences of rows [..., N, D] and [G, D]: [..., N, G]."""
+    return (predicted[..., None, :] - true).abs().sum(-1)
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -87,13 +88,17 @@ def _mean_over_processes(count: Tensor | float, like: Tensor) -> Tensor | float:
 
 
 def hungarian(cost: Tensor) -> tuple[Tensor, Tensor]:
-    """The assignment of least total cost [N, G]: rows (ascending) and their columns, [min(N, G)] int64 each.
+    """The assignment of least total cost, of each matrix in [..., N, G]: rows (ascending) and their columns.
 
-    Raises ArithmeticError where a cost is NaN, or no assignment has a finite one.
+    Both are int64 [..., min(N, G)]. Costs leave their device at once. Raises ArithmeticError where a cost is NaN, or no
+    assignment has a finite one.
     """
-    costs = cost.detach().cpu()
+    costs = (cost.float() if cost.dtype is torch.bfloat16 else cost).detach().cpu()
+    matrices = costs[None] if cost.ndim == 2 else costs.flatten(0, -3)
     try:
-        rows, columns = linear_sum_assignment((costs.float() if costs.dtype is torch.bfloat16 else costs).numpy())
+        found = [linear_sum_assignment(matrix) for matrix in matrices.numpy()]
     except ValueError as error:
         raise ArithmeticError("a cost of matching is not finite") from error
-    return torch.as_tensor(rows, device=cost.device), torch.as_tensor(columns, device=cost.device)
+    pairs = torch.as_tensor(np.asarray(found, np.int64), device=cost.device)
+    rows, columns = pairs[0].unbind() if cost.ndim == 2 else pairs.unflatten(0, cost.shape[:-2]).unbind(-2)
+    return rows, columns
