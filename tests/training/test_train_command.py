@@ -81,7 +81,7 @@ def test_resume(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_resume_with_other_data(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Another number of clips, another precision and other processes are named; the data may have moved."""
+    """Other clips, another number of them, another precision and other processes are named; data may have moved."""
     assert run([*arguments, "--steps", "3"]) == 0
     settings = read_json(tmp_path / "run/training.json")
     assert (settings["clips"], settings["precision"], settings["processes"]) == (4, "fp32", 1)
@@ -91,6 +91,9 @@ def test_resume_with_other_data(arguments: list[str], tmp_path: Path, capsys: py
     list(synthesize(tmp_path / "longer", DriveSettings(scenes=1, keyframes=6, image_scale=0.05)))
     longer = [*arguments[:place], f"nuscenes:{tmp_path / 'longer'}", *arguments[place + 1 :]]
     assert "was started with other settings: clips: 4 -> 5. Give" in refused([*longer, "--resume"], capsys)
+    list(synthesize(tmp_path / "other", DriveSettings(scenes=1, keyframes=5, image_scale=0.05, seed=1)))
+    other = [*arguments[:place], f"nuscenes:{tmp_path / 'other'}", *arguments[place + 1 :]]
+    assert "was started with as many clips, but of other frames" in refused([*other, "--resume"], capsys)
     (tmp_path / "moved").symlink_to(drive, target_is_directory=True)
     moved = [*arguments[:place], f"nuscenes:{tmp_path / 'moved'}", *arguments[place + 1 :]]
     assert run([*moved, "--resume"]) == 0

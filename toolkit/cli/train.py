@@ -82,7 +82,14 @@ def train_command(
     from toolkit.training.processes import TrainingPrecision, make_fabric
     from toolkit.training.run import Run, steps_in_all
     from toolkit.training.run_checkpoint import newest_checkpoint
-    from toolkit.training.run_folder import KIND, require_same_run, settings_of, start_folder
+    from toolkit.training.run_folder import (
+        CLIPS_DIGEST,
+        KIND,
+        require_same_clips,
+        require_same_run,
+        settings_of,
+        start_folder,
+    )
     from toolkit.training.settings import default_options, with_settings
     from toolkit.training.start import stage_submodules, start_network
 
@@ -133,6 +140,8 @@ def train_command(
         run_settings["clips"] = len(clips)
         if resume:
             require_same_run(output, run_settings)
+            require_same_clips(output, clips.digest)
+        run_settings[CLIPS_DIGEST] = clips.digest
         if fabric.global_rank == 0:
             if target is not None:
                 start_folder(target, model, run_settings)

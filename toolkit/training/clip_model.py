@@ -115,9 +115,8 @@ class ClipModel(nn.Module):
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:
     """What is trained on: the sum of the means of all entries with "loss" in their name; NaN counts as 0."""
-    means = [value.mean() for name, value in losses.items() if is_trained(name)]
-    summed: Tensor = sum((torch.where(mean.isnan(), 0, mean) for mean in means[1:]), means[0].nan_to_num(nan=0.0))
-    return summed
+    means = torch.stack([value.mean() for name, value in losses.items() if is_trained(name)])
+    return torch.where(means.isnan(), 0, means).sum()
 
 
 def without_randomness(network: nn.Module, options: Mapping[str, Mapping[str, Option]]) -> dict[str, dict[str, Option]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -59,6 +60,12 @@ class DatasetClips:
 
     def __len__(self) -> int:
         return len(self._queues)
+
+    @property
+    def digest(self) -> str:
+        """Of the frames of all clips by their tokens, wherever the data set lies."""
+        tokens = (moment.scene.frames[moment.index].token for queue in self._queues for moment in queue)
+        return hashlib.sha256(" ".join(tokens).encode()).hexdigest()[:16]
 
     def __getitem__(self, place: Place) -> Clip:
         """Raises InputError for pictures that cannot be used."""

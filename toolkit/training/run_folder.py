@@ -21,6 +21,8 @@ from toolkit.training.settings import Options
 KIND = "training"
 MODEL_FILE, SETTINGS_FILE = "model.toml", "training.json"
 SHOWN = 12
+CLIPS_DIGEST = "clips_digest"
+"""Setting: of which frames the clips are."""
 
 
 def settings_of(
@@ -57,6 +59,16 @@ def require_same_run(path: Path, settings: Mapping[str, Any]) -> None:
         raise InputError(
             f"{path} was started with other settings: {'; '.join(changed[:SHOWN])}{more}. Give the same, or start "
             "a new run with --init and its last checkpoint"
+        )
+
+
+def require_same_clips(path: Path, digest: str) -> None:
+    """Raise InputError if the run was started with as many clips of other frames. Older runs do not say of which."""
+    stored = read_json(path / SETTINGS_FILE, "start the run anew")
+    if isinstance(stored, Mapping) and stored.get(CLIPS_DIGEST, digest) != digest:
+        raise InputError(
+            f"{path} was started with as many clips, but of other frames; give the same --data, or start a new run "
+            "with --init and its last checkpoint"
         )
 
 
