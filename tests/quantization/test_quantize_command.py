@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,23 @@ def quantize(camera_bundle: Bundle, camera: PluginManager, camera_frames: Path, 
     return run
 
 
+@pytest.fixture(scope="module")
+def made(
+    camera_bundle: Bundle, camera: PluginManager, camera_frames: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A quantized bundle whose driver was kept by name."""
+    output = tmp_path_factory.mktemp("made") / "quantized"
+    context: Any = SimpleNamespace(obj=camera)
+    quantize_command(context, camera_bundle.path, str(camera_frames), output, keep=["driver"], threads=1)
+    return output
+
+
+@pytest.fixture
+def quantized(made: Path, tmp_path: Path) -> Bundle:
+    """A copy of it, to be damaged."""
+    return Bundle.read(shutil.copytree(made, tmp_path / "copy"))
+
+
 def record_of(bundle: Bundle) -> QuantizationRecord:
     record = QuantizationRecord.read(bundle)
     assert record is not None
@@ -82,10 +100,10 @@ def test_what_hurts_is_kept_and_the_rest_is_quantized(
 
 
 def test_other_commands_know_the_bundle(
-    quantize: Quantize, camera: PluginManager, camera_frames: Path, tmp_path: Path
+    quantized: Bundle, camera: PluginManager, camera_frames: Path, tmp_path: Path
 ) -> None:
     """`verify` holds it to the gates instead of digits, `inspect` and `report` say how it was quantized."""
-    bundle = quantize(keep=["driver"])
+    bundle = quantized
     context: Any = SimpleNamespace(obj=camera)
     report = tmp_path / "verify.json"
     verify_command(context, bundle.path, str(camera_frames), sessions="torch,onnxruntime", output=report)
@@ -99,10 +117,10 @@ def test_other_commands_know_the_bundle(
 
 
 def test_verify_holds_a_quantized_bundle_to_the_gates(
-    quantize: Quantize, camera: PluginManager, camera_frames: Path
+    quantized: Bundle, camera: PluginManager, camera_frames: Path
 ) -> None:
     """A plan that is more than a metre off is one, whatever the bundle says of itself."""
-    bundle = quantize(keep=["driver"])
+    bundle = quantized
     model = onnx.load(bundle.onnx)
     [bias] = [tensor for tensor in model.graph.initializer if tensor.name == "driver/route.bias"]
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(1 / LENGTH), bias.name))
@@ -113,8 +131,8 @@ def test_verify_holds_a_quantized_bundle_to_the_gates(
         verify_command(context, bundle.path, str(camera_frames), sessions="torch,onnxruntime")
 
 
-def test_layers_are_kept_by_name(quantize: Quantize) -> None:
-    record = record_of(quantize(keep=["driver"]))
+def test_layers_are_kept_by_name(quantized: Bundle) -> None:
+    record = record_of(quantized)
     assert [step.kept for step in record.steps] == [""]
     assert "kept by 'driver'" in record.kept.values()
 
@@ -137,10 +155,9 @@ def test_a_calibration_is_reused(quantize: Quantize, tmp_path: Path, capsys: pyt
         quantize(cache=cache, force=True)
 
 
-def test_a_quantized_bundle_is_refused(quantize: Quantize, tmp_path: Path) -> None:
-    bundle = quantize(keep=["driver"])
+def test_a_quantized_bundle_is_refused(quantize: Quantize, quantized: Bundle) -> None:
     with pytest.raises(InputError, match="is quantized already"):
-        quantize(bundle=bundle.path, output=tmp_path / "twice")
+        quantize(bundle=quantized.path)
 
 
 def test_too_few_frames_are_refused(quantize: Quantize, tmp_path: Path) -> None:
@@ -176,10 +193,9 @@ def test_nothing_is_written_when_time_runs_out(quantize: Quantize, tmp_path: Pat
     ids=["no steps", "no findings", "no list", "another format"],
 )
 def test_a_damaged_record_is_refused(
-    damage: Callable[[dict[str, Any]], dict[str, Any]], complaint: str, quantize: Quantize
+    damage: Callable[[dict[str, Any]], dict[str, Any]], complaint: str, quantized: Bundle
 ) -> None:
-    bundle = quantize(keep=["driver"])
-    path = bundle.path / "quantization.json"
+    path = quantized.path / "quantization.json"
     path.write_text(json.dumps(damage(json.loads(path.read_text()))))
     with pytest.raises(InputError, match=complaint):
-        QuantizationRecord.read(bundle)
+        QuantizationRecord.read(quantized)
