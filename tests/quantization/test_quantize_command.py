@@ -7,19 +7,24 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
-from tests.quantization.camera_network import LENGTH, make_frames
+from tests.evaluation import judging_plugin
+from tests.evaluation.evaluations import figure
+from tests.quantization.camera_network import LENGTH, camera_plugins, make_frames
 from toolkit.bundle import Bundle
 from toolkit.cli.quantize import quantize_command
 from toolkit.cli.sessions import used_precision
 from toolkit.cli.verify import verify_command
+from toolkit.data.ground_truth import GroundTruth
 from toolkit.errors import CheckFailed, InputError
+from toolkit.evaluation.metric import Loss, Measure, Measured, Metric, Verdict
+from toolkit.hookspecs import hookimpl
 from toolkit.inspection.bundle import inspect_bundle
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
@@ -199,3 +204,41 @@ def test_a_damaged_record_is_refused(
     path.write_text(json.dumps(damage(json.loads(path.read_text()))))
     with pytest.raises(InputError, match=complaint):
         QuantizationRecord.read(quantized)
+
+
+def judging(bound: float) -> PluginManager:
+    """The camera's plugins, and a metric of which quantization may change the mean end of the plans by a bound."""
+
+    def open_truth(truth: GroundTruth) -> Measure:
+        return lambda frame: float(frame.result.plan.points[-1, 1]) if frame.result.plan else np.nan
+
+    def compute(measured: Measured, folder: Path) -> Verdict:
+        mean = float(np.mean(measured.values))
+        return Verdict([figure("least", mean), figure("most", mean, higher_is_better=True)])
+
+    losses = (Loss("least", absolute=bound), Loss("most", absolute=bound))
+
+    @hookimpl
+    def uniad_metrics() -> tuple[Metric, ...]:
+        return (Metric("ends", "", ("plan",), (), open_truth, compute, losses=losses),)
+
+    plugin = ModuleType("judging")
+    plugin.__dict__.update(uniad_metrics=uniad_metrics, uniad_frame_sources=judging_plugin.uniad_frame_sources)
+    plugins = camera_plugins()
+    plugins.register(plugin, "judging")
+    return plugins
+
+
+def test_ground_truth_is_a_gate(camera_bundle: Bundle, camera_frames: Path, tmp_path: Path) -> None:
+    """Both bundles are run and judged; of the results nothing is left."""
+    context: Any = SimpleNamespace(obj=judging(bound=0.5))
+    output = tmp_path / "quantized"
+    options: dict[str, Any] = {"keep": ["driver"], "threads": 1, "data": "hand:val"}
+    quantize_command(context, camera_bundle.path, str(camera_frames), output, **options)
+    driving = record_of(Bundle.read(output)).driving
+    assert [(finding.subject, finding.bound) for finding in driving] == [("ends/least", 0.5), ("ends/most", 0.5)]
+    assert [path.name for path in tmp_path.iterdir()] == ["quantized"]
+    context.obj = judging(bound=0.0)
+    with pytest.raises(CheckFailed, match="the quantized bundle drives worse than it may: ends/"):
+        quantize_command(context, camera_bundle.path, str(camera_frames), tmp_path / "worse", **options)
+    assert not (tmp_path / "worse").exists()
