@@ -93,4 +93,6 @@ def _view_digest(view: CameraView) -> str:
     try:
         return sha256_file(view.image)
     except OSError as error:
-        raise InputError(f"cannot read {view.image}: {error.strerror}; check the frame") from error
+        raise InputError(
+            f"{view.image}: cannot be read ({error.strerror}); check the path in the frame's JSON"
+        ) from error
