@@ -110,7 +110,10 @@ def test_gradient_that_is_the_same_everywhere() -> None:
             output.backward(incoming.expand_as(output))
         found.append([x.grad for x in leaves])
     for expanded, dense in zip(*found, strict=True):
-        torch.testing.assert_close(expanded, dense)
+        assert expanded is not None
+        assert dense is not None
+        # The kernel's sums differ in their last bits from run to run.
+        assert relative_error(expanded, dense.double()) <= TOLERANCE[torch.float32]
 
 
 def test_what_needs_no_gradient_gets_none() -> None:
