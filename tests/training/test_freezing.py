@@ -68,16 +68,21 @@ def test_pictures_are_looked_at_once_where_their_encoder_is_frozen(stage: int, t
     seen: list[int] = []
 
     def look(module: nn.Module, moment: Moment) -> Step:
+        assert module.training == (stage == 1 and torch.is_grad_enabled())
         seen.append(int(moment.tensors["number"]))
         return Step({"image_features": moment.tensors["number"]})
 
     def check(module: nn.Module, moment: Moment) -> Step:
         assert moment.tensors["image_features"] == moment.tensors["number"]
+        assert module.training == torch.is_grad_enabled()
         return Step()
 
     model.trained = {
         name: replace(training, step=look if name == "image_encoder" else check)
         for name, training in model.trained.items()
     }
-    model(Clip("three", tuple(ClipFrame({"number": torch.tensor(number)}, {}) for number in range(3))))
+    modes = [module.training for module in model.modules()]
+    with torch.enable_grad():
+        model(Clip("three", tuple(ClipFrame({"number": torch.tensor(number)}, {}) for number in range(3))))
     assert [seen.count(number) for number in range(3)] == times
+    assert [module.training for module in model.modules()] == modes

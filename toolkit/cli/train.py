@@ -156,7 +156,7 @@ def train_command(
                 with step(f"judge {checkpoint.stem}"):
                     folder = output / FOLDER.format(checkpoint.stem)
                     figures, evaluation = examination.judge(start.network, str(fabric.device), folder)
-                network.set_modes()
+                network.train()
                 print_written(figures, f"{len(evaluation.figures)} figures")
 
         def epoch_ended(checkpoint: Path, epoch: int) -> None:

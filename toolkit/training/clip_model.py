@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -29,17 +31,20 @@ class ClipModel(nn.Module):
         network.requires_grad_(True)
         for name in network.parts.keys() - self.trained.keys():
             network.parts[name].requires_grad_(False)
-        self.set_modes()
+        self.train()
         self._fixed = [each for each in network.graph.submodules if self._is_fixed(each)]
 
-    def set_modes(self) -> None:
-        """Training mode, except for what the submodules keep out of it."""
-        self.train()
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, except for what the submodules keep out of it; or evaluation mode throughout."""
+        super().train(mode)
         for name, part in self.network.parts.items():
             if name not in self.trained:
                 part.eval()
-            elif (prepare := self.trained[name].prepare) is not None:
+            elif mode and (prepare := self.trained[name].prepare) is not None:
                 prepare(part, self.stage, self.options.get(name, {}))
+        parts = [self.network.parts[name] for name in self._before_frames]
+        self._training = [module for part in parts for module in part.modules() if module.training]
+        return self
 
     def forward(self, clip: Clip) -> dict[str, Tensor]:
         """The losses and figures of a clip by their official names."""
@@ -65,15 +70,14 @@ class ClipModel(nn.Module):
     @torch.no_grad()
     def _history(self, frame: ClipFrame, before: Mapping[str, Tensors | None]) -> dict[str, Tensors | None]:
         """The states of the submodules with a history after one more frame."""
-        self.eval()
         tensors, states = dict(frame.inputs), {}
-        for submodule in self.network.graph.submodules:
-            if submodule.name in self._before_frames and submodule not in self._fixed:
-                step = self._step(submodule, tensors, frame.truth, before.get(submodule.name), 0, last=False)
-                tensors |= step.tensors
-                if self.trained[submodule.name].history:
-                    states[submodule.name] = step.state
-        self.set_modes()
+        with evaluated(self._training):
+            for submodule in self.network.graph.submodules:
+                if submodule.name in self._before_frames and submodule not in self._fixed:
+                    step = self._step(submodule, tensors, frame.truth, before.get(submodule.name), 0, last=False)
+                    tensors |= step.tensors
+                    if self.trained[submodule.name].history:
+                        states[submodule.name] = step.state
         return states
 
     @torch.no_grad()
@@ -111,6 +115,18 @@ class ClipModel(nn.Module):
                 return Step(self.network.run_submodule(submodule, tensors))
         moment = Moment(tensors, truth, state, index, last, self.stage, self.options.get(submodule.name, {}))
         return self.trained[submodule.name].step(self.network.parts[submodule.name], moment)
+
+
+@contextmanager
+def evaluated(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Modules of training mode are in evaluation mode; only their flags change, for that is done for every frame."""
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.training = True
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:
