@@ -16,6 +16,7 @@ from toolkit.graph.equivalence import outputs_of
 from toolkit.graph.pipeline import run_passes
 from toolkit.graph.precision.policy import FP16
 from toolkit.graph.precision.precision_pass import precision_pass
+from toolkit.quantization.candidates import plain_model
 from toolkit.quantization.scheme import Scheme
 
 NORMALISED = """m (float[2, 32] x) => (float[2, 32] y) {
@@ -54,6 +55,16 @@ def test_quantized_layers_give_fp16_and_no_cast_is_before_them(text: str, scheme
         assert makers == ["DequantizeLinear", "DequantizeLinear"]
         assert known[node.output[0]] == TensorProto.FLOAT16
     assert [value.type.tensor_type.elem_type for value in model.graph.output] == [TensorProto.FLOAT]
+
+
+def test_layers_of_a_scale_that_fp16_cannot_hold_stay_in_fp32_together() -> None:
+    """Two layers share a tensor, and the weight of one is so small that its scales are."""
+    text = "m (float[2, 32] x) => (float[2, 32] y, float[2, 32] z) { y = MatMul (x, weight) z = MatMul (x, other) }"
+    model = plain_model(text_model(text, weight=WEIGHT, other=WEIGHT * np.float32(1e-5)), ())
+    reduced, [run] = run_passes(quantized(model).model, [precision_pass(FP16)], ())
+    assert [makers for _, makers in layers(reduced)] == [["DequantizeLinear"] * 2] * 2
+    assert {types(reduced)[name] for node, _ in layers(reduced) for name in node.input} == {TensorProto.FLOAT}
+    assert "FP16 cannot hold a scale" in run.outcome.near_misses[-1].reason
 
 
 def test_a_quantized_layer_that_is_to_stay_in_fp32_has_no_cast_either() -> None:

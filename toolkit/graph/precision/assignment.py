@@ -51,7 +51,7 @@ def assign(graph: gs.Graph, policy: PrecisionPolicy) -> Assignment:
         if pattern := policy.pattern_for(node):
             asked[pattern] += 1
             continue
-        if reason := objection(node, ports, policy, captured):
+        if reason := objection(node, ports, policy, captured) or bound_by_scales(node, policy, tensors):
             kept[position] = reason
             continue
         reduced[position] = ports
@@ -76,13 +76,38 @@ def wanted(node: gs.Node, ports: Ports, policy: PrecisionPolicy, reduced: set[in
 def gives_reduced(dequantize: gs.Node, policy: PrecisionPolicy, reduced: set[int]) -> bool:
     """Whether codes become the reduced type: as the products that read them take it, or as they were made of it.
 
-    So no cast stands between Q/DQ nodes and a product, where libraries would not see that it can compute with integers.
+    So no cast stands between Q/DQ nodes and a product, where libraries would not see that it can compute with integers;
+    and all scales of a product have one type, without which TensorRT builds nothing.
     """
-    products = [reader for reader in dequantize.outputs[0].outputs if reader.op in policy.products]
-    if products:
-        return not any(policy.pattern_for(product) or narrow(product, policy) for product in products)
+    if products := quantized_together(dequantize, policy):
+        return all(takes_reduced(product, policy) for product in products)
     makers = [maker for maker in dequantize.inputs[0].inputs if maker.op == "QuantizeLinear"]
     return any(id(maker.inputs[0]) in reduced for maker in makers)
+
+
+def quantized_together(dequantize: gs.Node, policy: PrecisionPolicy) -> list[gs.Node]:
+    """The products that read what a node dequantizes, those that read what these read besides, and so on."""
+    found: dict[int, gs.Node] = {}
+    waiting = [dequantize]
+    while waiting:
+        for reader in waiting.pop().outputs[0].outputs:
+            if reader.op in policy.products and id(reader) not in found:
+                found[id(reader)] = reader
+                waiting += dequantizers(reader)
+    return list(found.values())
+
+
+def dequantizers(product: gs.Node) -> list[gs.Node]:
+    """The DequantizeLinear nodes that make the inputs of a product."""
+    return [maker for tensor in product.inputs for maker in tensor.inputs if maker.op == "DequantizeLinear"]
+
+
+def takes_reduced(product: gs.Node, policy: PrecisionPolicy) -> bool:
+    """Whether a product of dequantized tensors may be reduced, and its scales with it."""
+    if policy.pattern_for(product) or narrow(product, policy):
+        return False
+    scales = [constant(maker.inputs[1]) for maker in dequantizers(product)]
+    return all(scale is None or holds(policy.dtype, scale) for scale in scales)
 
 
 def objection(node: gs.Node, ports: Ports, policy: PrecisionPolicy, captured: set[int]) -> str | None:
@@ -102,6 +127,13 @@ def objection(node: gs.Node, ports: Ports, policy: PrecisionPolicy, captured: se
         values = constant(tensor)
         if values is not None and not holds(policy.dtype, values):
             return f"{policy.label} cannot hold its constant {tensor.name!r} ({span(values)})"
+    return None
+
+
+def bound_by_scales(node: gs.Node, policy: PrecisionPolicy, reduced: set[int]) -> str | None:
+    """Why a product of dequantized tensors stays in FP32, if one of them does."""
+    if node.op in policy.products and any(id(maker.outputs[0]) not in reduced for maker in dequantizers(node)):
+        return f"{policy.label} cannot hold a scale of its Q/DQ nodes, or of those of a layer that shares them"
     return None
 
 
