@@ -188,6 +188,9 @@ class Submodule:
     the others are wires between submodules. `postprocess` derives further results on the host, for work
     that is sequential by nature. `replaces` names the submodule that this one stands in for.
 
+    `inherited` are prefixes of entries that the model which training starts from has as well: a checkpoint with no
+    others of the submodule does not make it, and is that model's.
+
     Training leaves entries behind that must load and that no output depends on: `unused` are glob patterns of their
     keys, `supervised` prefixes of numbered branches of which only the last acts, the others having served the losses of
     inner layers.
@@ -215,6 +218,7 @@ class Submodule:
     assets: tuple[Asset, ...] = ()
     postprocess: Callable[[Mapping[str, np.ndarray], ModelConfig], dict[str, np.ndarray]] | None = None
     replaces: str | None = None
+    inherited: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     supervised: tuple[str, ...] = ()
     keep_fp32: tuple[str, ...] = ()

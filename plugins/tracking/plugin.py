@@ -111,6 +111,15 @@ def training() -> Training:
     return TRAINING
 
 
+DECODER = (
+    "pts_bbox_head.transformer.decoder.",
+    "pts_bbox_head.cls_branches.",
+    "pts_bbox_head.reg_branches.",
+    "pts_bbox_head.past_traj_reg_branches.",
+    "pts_bbox_head.code_weights",
+)
+"""Prefixes of entries that BEVFormer, which detects without tracking, has too."""
+
 SUBMODULE = Submodule(
     name="tracking",
     checkpoint_prefixes=(
@@ -119,12 +128,9 @@ SUBMODULE = Submodule(
         "query_interact.",
         "memory_bank.",
         "criterion.",
-        "pts_bbox_head.transformer.decoder.",
-        "pts_bbox_head.cls_branches.",
-        "pts_bbox_head.reg_branches.",
-        "pts_bbox_head.past_traj_reg_branches.",
-        "pts_bbox_head.code_weights",
+        *DECODER,
     ),
+    inherited=(*DECODER, "pts_bbox_head.query_embedding.", "pts_bbox_head.transformer.reference_points."),
     inputs=("bev", "use_previous", *POSE, *(f"prev_{name}" for name in CARRIED)),
     outputs=(*TRACKS, *RESULTS, *DETECTIONS, *AGENTS),
     build=build,

@@ -38,7 +38,8 @@ def select_submodules(submodules: Sequence[Submodule], state_dict: Mapping[str, 
             "see what it holds with `uniad-toolkit inspect`"
         )
     dropped = [s for s in submodules if s.name in left_out]
-    entries = {key: value for key, value in state_dict.items() if not any(s.owns(key) for s in dropped)}
+    foreign = tuple(prefix for s in dropped for prefix in (*s.checkpoint_prefixes, *s.inherited))
+    entries = {key: value for key, value in state_dict.items() if not key.startswith(foreign)}
     return Selection(kept, entries, left_out)
 
 
@@ -48,12 +49,13 @@ def is_owned_by(submodules: Sequence[Submodule]) -> Callable[[str], bool]:
 
 
 def missing_submodules(submodules: Sequence[Submodule], keys: Collection[str]) -> dict[str, str]:
-    """Submodules for which no entry at all is among `keys`, and those that read from them, by name with the reason."""
-    missing = {
-        s.name: "the checkpoint has no entry for it"
-        for s in submodules
-        if s.checkpoint_prefixes and not any(map(s.owns, keys))
-    }
+    """Submodules of which `keys` has no entry but inherited ones, and those that read from them, with the reason."""
+    missing = {}
+    for submodule in submodules:
+        own = [key for key in keys if submodule.owns(key)]
+        if submodule.checkpoint_prefixes and all(key.startswith(submodule.inherited) for key in own):
+            shared = "but such as the model before it has"
+            missing[submodule.name] = f"the checkpoint has no entry for it{f' {shared}' if own else ''}"
     while readers := _readers(submodules, missing):
         missing |= readers
     return missing

@@ -87,6 +87,16 @@ class TestSelection:
         rule = replace(planner, checkpoint_prefixes=())
         assert select_submodules((odometry, rule), entries("odometer.weight")).submodules == (odometry, rule)
 
+    def test_not_one_with_inherited_entries_alone(self, odometry: Submodule, planner: Submodule) -> None:
+        """They are the detector's that training started from, and are left out with others of it."""
+        heir = replace(planner, inherited=("planner.head.", "detector."))
+        keys = ("odometer.weight", "planner.head.weight", "detector.queries")
+        selection = select_submodules((odometry, heir), entries(*keys))
+        assert selection.submodules == (odometry,)
+        assert selection.left_out == {"planner": f"{NO_ENTRY} but such as the model before it has"}
+        assert list(selection.state_dict) == ["odometer.weight"]
+        assert select_submodules((odometry, heir), entries(*keys, "planner.weight")).submodules == (odometry, heir)
+
     def test_refuses_a_checkpoint_of_another_model(self, odometry: Submodule, planner: Submodule) -> None:
         with pytest.raises(InputError, match=r"makes no part of the network: odometry: .* `uniad-toolkit inspect`"):
             select_submodules((odometry, planner), entries("head.weight"))
@@ -100,6 +110,16 @@ def test_stage_1_makes_tracking_and_map(plugins: PluginManager, golden: Path) ->
     graph = join(selection.submodules, ModelConfig())
     assert "command" not in {spec.name for spec in graph.frame_inputs}
     assert {"boxes", "map_scores"} <= {spec.name for spec in graph.results}
+
+
+def test_bevformer_makes_the_encoders(plugins: PluginManager) -> None:
+    """Its detection head is that of tracking in part, whose other entries it lacks."""
+    keys = {key for s in plugins.submodules() if s.name in STAGE_1[:2] for key in s.checkpoint_prefixes}
+    keys |= {"pts_bbox_head.query_embedding.weight", "pts_bbox_head.cls_branches.0.0.weight"}
+    selection = select_submodules(plugins.submodules(), entries(*keys))
+    assert tuple(s.name for s in selection.submodules) == STAGE_1[:2]
+    assert not any("query_embedding" in key or "cls_branches" in key for key in selection.state_dict)
+    join(selection.submodules, ModelConfig())
 
 
 @pytest.mark.converts
