@@ -15,14 +15,14 @@ QUIET = 4
 def session_options(*, threads: int | None = None, optimized: bool = True, lasting: bool = True) -> Any:
     """Quiet `onnxruntime.SessionOptions` for so many threads, by default one for each core of this process.
 
-    Without `optimized`, every node is computed as it stands; without `lasting`, no memory is kept for later runs, which
-    takes half as much.
+    Without `optimized`, every node is computed as it stands; without `lasting`, no memory is kept for later runs.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = lasting
+    options.enable_cpu_mem_arena = lasting
+    options.enable_mem_pattern = False  # from the second run on a block for all tensors, beside what the arena kept
     options.log_severity_level = QUIET
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
