@@ -16,7 +16,7 @@ def step(module: nn.Module, moment: Moment) -> Step:
     features = moment.tensors["image_features"]
     queries = module.pts_bbox_head.bev_embedding.weight
     previous = torch.zeros_like(queries) if moment.state is None else moment.state["bev"]
-    use_previous = torch.tensor([moment.state is not None], dtype=torch.int32, device=queries.device)
+    use_previous = torch.full((1,), int(moment.state is not None), dtype=torch.int32, device=queries.device)
     with torch.set_grad_enabled(torch.is_grad_enabled() and moment.stage == 1):
         bev, position = module(features, moment.tensors["lidar2img"], moment.tensors["can_bus"], use_previous, previous)
     return Step({"bev": bev, "bev_position": position}, state={"bev": bev})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ class MapTruth:
         """Of all elements; each kind counts as at least one."""
         return thing_count(self) / (thing_count(self) + stuff_count(self))
 
-    @property
+    @cached_property
     def grid(self) -> Tensor:
         """[4], what normalised boxes are multiplied with to be in cells."""
         height, width = self.masks.shape[-2:]

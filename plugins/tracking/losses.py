@@ -12,8 +12,8 @@ from toolkit.nn.losses import averaged, sigmoid_focal_loss
 
 CLASS_WEIGHT = 2.0
 BOX_WEIGHT = 0.25
-CODE_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
-"""Of the coded box's entries; the velocity counts less."""
+VELOCITY_WEIGHT = 0.2
+"""Of the coded box's last two entries; the others have 1."""
 PAST_EPS = 1e-5
 
 
@@ -39,8 +39,9 @@ def box_loss(boxes: Tensor, matches: TrackMatches, truth: TrackTruth, config: Tr
     found = matches.found_rows
     predicted = torch.cat((boxes[found], _ego_row(boxes, config)))
     true = torch.cat((truth.boxes[matches.objects[found]], truth.ego_box))
-    distance = (predicted - encode_boxes(true)).abs() * boxes.new_tensor(CODE_WEIGHTS)
-    return BOX_WEIGHT * averaged(distance.sum(), len(true))
+    distance, velocity = (predicted - encode_boxes(true)).abs().split((8, 2), -1)
+    weighted = torch.cat((distance, VELOCITY_WEIGHT * velocity), -1)
+    return BOX_WEIGHT * averaged(weighted.sum(), len(true))
 
 
 def past_loss(paths: Tensor, matches: TrackMatches, truth: TrackTruth) -> Tensor:

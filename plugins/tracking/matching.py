@@ -94,7 +94,8 @@ def match_tracks(
     disappeared stay what they were. The reference trains so.
     """
     layers = len(logits)
-    ids = ids.index_fill(0, ids.new_tensor([config.queries - 1]), EGO_ID)
+    ids = ids.clone()
+    ids[config.queries - 1] = EGO_ID
     claims = ids[:, None] == truth.ids
     objects = torch.where(claims.any(1), (claims * torch.arange(len(truth.ids), device=ids.device)).sum(1), -1)
     free = (ids == FREE_ID).nonzero().squeeze(1)

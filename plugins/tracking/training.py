@@ -110,7 +110,7 @@ def agents(module: Tracking, last: TrainedLayer, matches: TrackMatches) -> dict[
     scores, labels = last.logits.sigmoid().max(-1)
     rows = active_rows(matches, scores, last.decoded.box, tracking)
     objects = matches.objects[rows]
-    rows = torch.cat((rows, rows.new_tensor([tracking.queries - 1])))
+    rows = torch.cat((rows, rows.new_full((1,), tracking.queries - 1)))
     boxes = decode_boxes(last.decoded.box[rows])
     return {
         "agent_embedding": last.decoded.state[rows],
