@@ -10,13 +10,14 @@ import pytest
 from onnx import ModelProto
 
 from custom_ops.inverse.op import INVERSE
+from custom_ops.modulated_deformable_convolution.op import MODULATED_DEFORMABLE_CONVOLUTION
 from tests.graph.rewriting import text_model
 from tests.graph.test_proof import looping
 from toolkit.bounded.limits import Limits
 from toolkit.engines.tensorrt import model as preparation
 from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.model import PreparedModel, prepare_model
-from toolkit.engines.tensorrt.settings import BuildSettings
+from toolkit.engines.tensorrt.settings import BuildSettings, CustomOps
 from toolkit.errors import CheckFailed
 from toolkit.graph import steps
 from toolkit.graph.pipeline import rewrite
@@ -29,6 +30,10 @@ pytestmark = pytest.mark.thorough
 SETTINGS = BuildSettings(Target.TENSORRT_RTX)
 PRODUCT = "m (float[2, 2] x) => (float[2, 2] y) { y = MatMul (x, x) }"
 INVERTED = "m (float[2, 3, 3] x) => (float[2, 3, 3] y) { y = uniad.Inverse (x) }"
+CONVOLVED = """m (float[1, 2, 5, 6] x, float[1, 18, 5, 6] moves, float[1, 9, 5, 6] mask, float[4, 2, 3, 3] weight)
+=> (float[1, 4, 5, 6] y) {
+    y = uniad.ModulatedDeformableConvolution <stride = 1, padding = 1, dilation = 1> (x, moves, mask, weight)
+}"""
 ROUNDED = "not compared: what BF16 rounds; `verify` judges the engine on its GPU"
 
 
@@ -63,6 +68,19 @@ def test_function_of_another_version_computes_the_same(tmp_path: Path) -> None:
     last.output[0] = "before_last"
     [check] = prepared(tmp_path, model).checks
     assert check.startswith("equal in ONNX Runtime on random inputs")
+
+
+def test_functions_use_no_operator_that_tensorrt_lacks(tmp_path: Path) -> None:
+    """In a model of opset 19 a deformable convolution is ONNX's, but not in one whose functions TensorRT reads."""
+    model = text_model(CONVOLVED, 19)
+    attach_bodies(model, [MODULATED_DEFORMABLE_CONVOLUTION])
+    assert [node.op_type for node in model.functions[0].node] == ["DeformConv"]
+    onnx.save(model, tmp_path / "m.onnx")
+    for precision in (Precision.FP32, Precision.FP16):
+        settings = replace(SETTINGS, precision=precision, custom_ops=CustomOps.FUNCTION)
+        result = prepare_model(tmp_path / "m.onnx", [MODULATED_DEFORMABLE_CONVOLUTION], (), settings)
+        [function] = result.model.functions
+        assert "DeformConv" not in {node.op_type for node in function.node}
 
 
 def test_function_that_computes_something_else_is_named(tmp_path: Path) -> None:
