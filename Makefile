@@ -11,7 +11,7 @@ DEMO ?= out/demo
 # Two processes of one thread each; a file's tests stay together, for they share what they prepare.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: check clean demo lint test test-lowest types
+.PHONY: check clean demo lint test test-full test-lowest types
 
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,7 +24,11 @@ demo: $(INSTALLED)
 
 # Tests list folders into which Python would write the bytecode of plugins.
 test: $(INSTALLED)
-	PYTHONDONTWRITEBYTECODE=1 $(PYTEST)
+	PYTHONDONTWRITEBYTECODE=1 $(PYTEST) -m 'not full'
+
+# One at a time: UniAD-base takes 8 GB.
+test-full: $(INSTALLED)
+	PYTHONDONTWRITEBYTECODE=1 $(PYTEST) --numprocesses 1 -m full
 
 check: lint
 	$(PYTEST) -m 'not converts and not thorough and not slow and not gpu'

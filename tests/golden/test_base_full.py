@@ -11,7 +11,7 @@ from tests.golden.base_runs import FULL, SPARE_CELLS, BaseGolden, base_network, 
 from toolkit.engines.torch import TorchSession
 from toolkit.plugin.manager import PluginManager
 
-pytestmark = [pytest.mark.slow, pytest.mark.thorough]
+pytestmark = [pytest.mark.full, pytest.mark.slow, pytest.mark.thorough]
 
 
 def test_first_frame_equals_the_reference(golden: Path, plugins: PluginManager, tmp_path: Path) -> None:
