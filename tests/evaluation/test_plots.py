@@ -65,11 +65,17 @@ def test_where_there_is_no_number_is_a_gap(nothing: float | None) -> None:
     assert columns_of_blue(bars).sum() < columns_of_blue(drawn([Series("one", ["a"], [1.0])], PlotKind.BARS)).sum()
 
 
+def test_points_are_not_joined() -> None:
+    series = [Series("one", [0.0, 1.0, 2.0], [1.0, 3.0, 2.0])]
+    points, line = (columns_of_blue(drawn(series, kind)).sum() for kind in (PlotKind.POINTS, PlotKind.LINES))
+    assert 0 < points < line / 4
+
+
 @pytest.mark.parametrize("kind", PlotKind)
 def test_texts_are_shown_as_they_are(kind: PlotKind) -> None:
     """No formula, no control character, no label that is kept quiet, no warning, and room for the plot remains."""
     x: Sequence[float | str] = HOSTILE if kind is PlotKind.BARS else tuple(range(len(HOSTILE)))
-    series = [Series(name, x, [1.0] * len(x)) for name in HOSTILE]
+    series = [Series(name, x, [1.0 + number] * len(x)) for number, name in enumerate(HOSTILE)]
     with warnings.catch_warnings(action="error"):
         for text in HOSTILE:
             picture = drawn(series, kind, text)

@@ -49,12 +49,13 @@ class PlotKind(StrEnum):
     """How the series of a plot are drawn."""
 
     LINES = "lines"
+    POINTS = "points"
     BARS = "bars"
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a plot, or bars of one colour: `y` over `x`; what `x` holds may be names where bars are drawn.
+    """A line of a plot, or points or bars of one colour: `y` over `x`, which may hold names where bars are drawn.
 
     Where there is nothing to show, `y` is NaN, or None.
     """

@@ -60,8 +60,10 @@ def draw_plot(plot: Plot) -> bytes:
     with rc_context(_STYLE), warnings.catch_warnings(action="ignore"):
         figure = Figure(figsize=(SIZE[0] / _DPI, SIZE[1] / _DPI), dpi=_DPI, layout="constrained")
         axes = figure.subplots()
-        draw = _draw_bars if plot.kind is PlotKind.BARS else _draw_lines
-        draw(axes, plot.series)
+        if plot.kind is PlotKind.BARS:
+            _draw_bars(axes, plot.series)
+        else:
+            _draw_lines(axes, plot.series, joined=plot.kind is PlotKind.LINES)
         _scale(axes, plot.series)
         _label(axes, plot)
         _name(figure, axes)
@@ -70,16 +72,17 @@ def draw_plot(plot: Plot) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_lines(axes: Axes, series: Sequence[Series]) -> None:
+def _draw_lines(axes: Axes, series: Sequence[Series], *, joined: bool) -> None:
+    """Lines with markers, or markers alone."""
     for i, one in enumerate(series):
         y = _numbers(one)
         axes.plot(
             _within_scale(one.x),
             y,
             color=_COLORS[i % len(_COLORS)],
-            linestyle=_DASHES[(i + i // len(_COLORS)) % len(_DASHES)],
+            linestyle=_DASHES[(i + i // len(_COLORS)) % len(_DASHES)] if joined else "none",
             marker=_MARKERS[i % len(_MARKERS)],
-            markevery=1 if np.isnan(y).any() else max(1, len(y) // _MOST_MARKERS),
+            markevery=1 if not joined or np.isnan(y).any() else max(1, len(y) // _MOST_MARKERS),
             markersize=5,
             linewidth=1.8,
             clip_on=False,

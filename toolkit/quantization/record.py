@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.bundle import Bundle
-from toolkit.evaluation.metric import Plot, Series
+from toolkit.evaluation.metric import Plot, PlotKind, Series
 from toolkit.quantization.calibration_file import Source
 from toolkit.quantization.gates import Finding
 from toolkit.quantization.sensitivity import Effect, Step
@@ -96,6 +96,7 @@ class QuantizationRecord:
                 _series("one submodule or layer class", [(e.share, e.findings) for e in self.effects]),
                 _series("the search", [(step.share, step.findings) for step in self.steps]),
             ),
+            PlotKind.POINTS,
         )
 
 
