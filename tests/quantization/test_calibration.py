@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from toolkit.quantization.candidates import find_candidates, plain_model, tensor
 from toolkit.quantization.drive import Drive, open_drive, require_calibratable
 from toolkit.quantization.insert import quantize_model
 from toolkit.quantization.methods import Method
-from toolkit.quantization.ranges import read_ranges
+from toolkit.quantization.ranges import ranges_of
 from toolkit.quantization.scheme import QuantizationMode, Scheme
 from toolkit.quantization.trials import written
 from toolkit.runtime.temporal_runner import TemporalRunner
@@ -74,11 +75,12 @@ def test_values_that_are_not_finite_have_no_range(camera_bundle: Bundle, drive: 
 def test_a_calibration_is_read_as_it_was_written(
     camera_bundle: Bundle, drive: Drive, collected: Collected, tmp_path: Path
 ) -> None:
-    """Whatever reads ranges reads it too."""
     calibration = Calibration.of(camera_bundle, drive, collected, QuantizationMode.INT8, Method.MSE)
     calibration.write(tmp_path / "calibration.json")
     assert Calibration.read(tmp_path / "calibration.json") == calibration
-    assert read_ranges(tmp_path / "calibration.json") == calibration.ranges
+    document = json.loads((tmp_path / "calibration.json").read_text())
+    assert document.pop("format") == 1
+    assert ranges_of(document) == calibration.ranges
     assert (calibration.source.frames, calibration.source.scenes) == (10, 2)
     again = reused(tmp_path / "calibration.json", camera_bundle, drive, QuantizationMode.INT8, Method.MSE)
     assert again == calibration

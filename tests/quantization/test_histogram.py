@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from toolkit.quantization.histogram import INT8_LEVELS, Histogram
+from toolkit.quantization.histogram import Histogram
 from toolkit.quantization.methods import Method
+from toolkit.quantization.scheme import QuantizationMode
 
 NORMAL = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
 
@@ -54,8 +55,8 @@ def test_mse_is_the_least_error() -> None:
     """No other limit that is tried loses less of the very values."""
 
     def loss(limit: float) -> float:
-        step = limit / INT8_LEVELS
-        return float(np.mean((NORMAL - np.clip(np.round(NORMAL / step), -INT8_LEVELS, INT8_LEVELS) * step) ** 2))
+        step = limit / 127
+        return float(np.mean((NORMAL - np.clip(np.round(NORMAL / step), -127, 127) * step) ** 2))
 
     limit = histogram(NORMAL).limit(Method.MSE)
     assert loss(limit) <= 1.01 * min(loss(other) for other in np.linspace(2, 6, 41))
@@ -64,7 +65,7 @@ def test_mse_is_the_least_error() -> None:
 def test_fp8_keeps_outliers() -> None:
     """Its steps grow with the magnitude, so that clipping costs more than it gains."""
     heavy = histogram(NORMAL**3)
-    assert heavy.limit(Method.MSE, fp8=True) > heavy.limit(Method.MSE)
+    assert heavy.limit(Method.MSE, QuantizationMode.FP8) > heavy.limit(Method.MSE)
 
 
 def test_zeros_have_no_range() -> None:

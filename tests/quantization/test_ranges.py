@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from toolkit.errors import InputError
-from toolkit.quantization.ranges import TensorRange, read_ranges, write_ranges
+from toolkit.quantization.calibration_file import Calibration
+from toolkit.quantization.ranges import TensorRange, ranges_of
 
 RANGES = {"image": TensorRange(-2.1, 2.6, 2.5, 0.001), "/encoder/Relu_output_0": TensorRange(0.0, 9.0, 9.0)}
 
 
-def test_ranges_are_read_as_written(tmp_path: Path) -> None:
-    write_ranges(RANGES, tmp_path / "ranges.json")
-    assert read_ranges(tmp_path / "ranges.json") == RANGES
+def test_ranges_are_read_as_written() -> None:
+    written = {"tensors": {name: asdict(found) for name, found in RANGES.items()}}
+    assert ranges_of(json.loads(json.dumps(written))) == RANGES
 
 
 DAMAGED = {
@@ -37,6 +40,6 @@ def test_a_damaged_file_is_one_line(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "ranges.json"
     path.write_text(text)
     with pytest.raises(InputError, match=reason) as caught:
-        read_ranges(path)
+        Calibration.read(path)
     assert "calibrate again" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -13,12 +13,15 @@ from toolkit.errors import InputError
 from toolkit.quantization.calibration import Collected, RowsInUse
 from toolkit.quantization.drive import Drive
 from toolkit.quantization.methods import Method
-from toolkit.quantization.ranges import FORMAT, REMEDY, SOURCE, Ranges, TensorRange, read_ranges
+from toolkit.quantization.ranges import SOURCE, Ranges, TensorRange, ranges_of
 from toolkit.quantization.scheme import QuantizationMode
 from toolkit.storage.claims import FileOutput
 from toolkit.storage.json_file import read_format, refusing
 from toolkit.storage.outputs import new_file
 from toolkit.storage.typed import Count, Misfit, Text, decode
+
+FORMAT = 1
+REMEDY = "calibrate again"
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,14 @@ class Calibration:
         )
         ranges = {}
         for name, histogram in collected.histograms.items():
-            limit = histogram.limit(method, fp8=mode is QuantizationMode.FP8)
+            limit = histogram.limit(method, mode)
             ranges[name] = TensorRange(
                 histogram.low, histogram.high, limit, histogram.saturated(limit), histogram.outliers
             )
         return cls(source, ranges)
 
     def write(self, output: FileOutput | Path) -> None:
-        """Write it as JSON, which `read_ranges` reads as well. Raises InputError if that is not possible."""
+        """Write it as JSON. Raises InputError if that is not possible."""
         document = {
             "format": FORMAT,
             SOURCE: asdict(self.source),
@@ -83,10 +86,10 @@ class Calibration:
         """What `write` wrote. Raises InputError for another file, or a damaged one."""
         document: Mapping[str, Any] = read_format(path, FORMAT, REMEDY)
         with refusing(path, REMEDY):
+            ranges = ranges_of(document)
             if SOURCE not in document:
                 raise Misfit("$", f"field {SOURCE!r} is missing")
-            source = decode(Source, document[SOURCE], root=f"$.{SOURCE}")
-        return cls(source, read_ranges(path))
+            return cls(decode(Source, document[SOURCE], root=f"$.{SOURCE}"), ranges)
 
 
 def reused(path: Path, bundle: Bundle, drive: Drive, mode: QuantizationMode, method: Method) -> Calibration:

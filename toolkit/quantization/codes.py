@@ -5,16 +5,18 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
+from toolkit.graph.signed_codes import MIDDLE
 from toolkit.quantization.scheme import QuantizationMode
 
 FP8 = np.dtype(ml_dtypes.float8_e4m3fn)
-UNSIGNED_ZERO = 128
-"""Codes of activations are those of int8 and 128 more: ONNX Runtime has faster kernels for these."""
 
 
 def activation_zero(mode: QuantizationMode) -> np.ndarray:
-    """The code of zero in an activation, without dimensions and of the codes' type."""
-    return np.asarray(UNSIGNED_ZERO, np.uint8) if mode is QuantizationMode.INT8 else np.zeros((), FP8)
+    """The code of zero in an activation, without dimensions and of the codes' type.
+
+    Those of INT8 are unsigned, and 128 more: ONNX Runtime has faster kernels for these.
+    """
+    return np.asarray(MIDDLE, np.uint8) if mode is QuantizationMode.INT8 else np.zeros((), FP8)
 
 
 def weight_zero(mode: QuantizationMode) -> np.ndarray:

@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.quantization.methods import Method
+from toolkit.quantization.scheme import QuantizationMode
 
 Floats = NDArray[np.float64]
 
 BINS = 8192
 """Of a histogram. Its reach is up to twice the largest magnitude, so at least half of them are in use."""
-INT8_LEVELS = 127
-"""Magnitudes that a signed byte has besides zero."""
-FP8_LARGEST = 448.0
-"""Of E4M3."""
 PERCENTILE = 0.9999
 """Share of the values that the method of this name does not clip."""
 _ENTROPY_LEVELS = 128
@@ -58,12 +55,12 @@ class Histogram:
         magnitudes = np.abs(values, dtype=np.float32).reshape(-1, 1)
         self.bins += cv2.calcHist([magnitudes], [0], None, [BINS], [0.0, self.reach]).ravel()
 
-    def limit(self, method: Method, *, fp8: bool = False) -> float:
-        """Where to clip, by a method, for int8 or for `fp8`; 0 for a tensor of zeros."""
+    def limit(self, method: Method, mode: QuantizationMode = QuantizationMode.INT8) -> float:
+        """Where to clip, by a method, for a type; 0 for a tensor of zeros."""
         if not self.largest or method is Method.MAX:
             return self.largest
         find = {Method.PERCENTILE: self._percentile, Method.ENTROPY: self._entropy}.get(method)
-        return min(self._least_error(fp8) if find is None else find(), self.largest)
+        return min(self._least_error(mode) if find is None else find(), self.largest)
 
     def saturated(self, limit: float) -> float:
         """Share of the values that a limit clips."""
@@ -93,11 +90,11 @@ class Histogram:
         reached = int(np.searchsorted(np.cumsum(self.bins), PERCENTILE * self.count))
         return (reached + 1) * self._width
 
-    def _least_error(self, fp8: bool) -> float:
+    def _least_error(self, mode: QuantizationMode) -> float:
         """The limit at which rounding and clipping together make the least squared error."""
         centres: Floats = (np.arange(BINS, dtype=np.float64) + 0.5) * self._width
         limits: Floats = self.largest * np.geomspace(2.0**-6, 1, _CANDIDATES)
-        rounded = _rounded_fp8 if fp8 else _rounded_int8
+        rounded = _rounded_int8 if mode is QuantizationMode.INT8 else _rounded_fp8
         errors = [float(self.bins @ (centres - rounded(centres, limit)) ** 2) for limit in limits.tolist()]
         return float(limits[int(np.argmin(errors))])
 
@@ -110,13 +107,15 @@ class Histogram:
 
 
 def _rounded_int8(magnitudes: Floats, limit: float) -> Floats:
-    step = limit / INT8_LEVELS
-    return np.asarray(np.minimum(np.round(magnitudes / step), INT8_LEVELS) * step)
+    largest = QuantizationMode.INT8.largest
+    step = limit / largest
+    return np.asarray(np.minimum(np.round(magnitudes / step), largest) * step)
 
 
 def _rounded_fp8(magnitudes: Floats, limit: float) -> Floats:
-    scale = limit / FP8_LARGEST
-    clipped = np.minimum(magnitudes / scale, FP8_LARGEST)
+    largest = QuantizationMode.FP8.largest
+    scale = limit / largest
+    clipped = np.minimum(magnitudes / scale, largest)
     return np.asarray(clipped.astype(ml_dtypes.float8_e4m3fn).astype(np.float64) * scale)
 
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from toolkit.conversion.prepare import Progress
 from toolkit.errors import InputError
 from toolkit.evaluation.plots import draw_plot
 from toolkit.graph.model_file import read_model, write_model
-from toolkit.graph.precision.policy import FP16
+from toolkit.graph.precision.policy import FP16, means
 from toolkit.ops.spec import CustomOp
 from toolkit.quantization.calibration import collect
 from toolkit.quantization.calibration_file import Calibration, reused
@@ -142,8 +141,7 @@ def quantize_bundle(
 
 def stays(candidate: Candidate, patterns: Sequence[str]) -> bool:
     """Whether a layer is one that submodules keep in FP32 at any precision: its ranges are of no use."""
-    names = (candidate.node, candidate.op, candidate.submodule)
-    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+    return any(means(pattern, candidate.node, candidate.op, candidate.submodule) for pattern in patterns)
 
 
 def describe(bundle: Bundle, folder: Path, record: QuantizationRecord) -> Bundle:

@@ -92,7 +92,12 @@ class PrecisionPolicy:
 
 def matches(pattern: str, node: gs.Node) -> bool:
     """Whether a pattern means this node: by its name, its op type or the first part of its name."""
-    return any(fnmatchcase(text, pattern) for text in (node.name, node.op, submodule_of(node)))
+    return means(pattern, node.name, node.op, submodule_of(node))
+
+
+def means(pattern: str, name: str, op: str, submodule: str) -> bool:
+    """Whether a pattern means a node of this name, op type and submodule."""
+    return any(fnmatchcase(text, pattern) for text in (name, op, submodule))
 
 
 def submodule_of(node: gs.Node) -> str:
