@@ -78,7 +78,8 @@ def summed_samples(plane: Tensor, grid: Tensor, weights: Tensor) -> Tensor:
     at zero: of each plane as many are computed as of the one with most inside.
     """
     queries = grid.shape[1]
-    if any(x.requires_grad for x in (plane, grid, weights)) or not grid.numel():  # how many, cannot be traced
+    # With gradients the op may be traced, and no size may hang on values then.
+    if any(x.requires_grad for x in (plane, grid, weights)) or not grid.numel():
         return sum_all_samples(plane, grid, weights)
     reach = 1 + 2 / grid.new_tensor([plane.shape[3], plane.shape[2]])
     inside = ~(grid.abs() > reach).any(-1).all(-1)

@@ -77,6 +77,9 @@ class Training:
     With `history` the submodule's state does not come from the clip's loop: before each frame the frames before it, or
     for the first one the frame itself, are run from scratch by this submodule and those it reads from, without gradient
     and in evaluation mode.
+
+    `by_frame` says that the step goes by the frame's inputs alone, without state. Where all of the submodule is frozen
+    and in evaluation mode it is then run once for each frame of a clip, and not again for a history.
     """
 
     step: Callable[[nn.Module, Moment], Step]
