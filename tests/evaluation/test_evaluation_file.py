@@ -79,7 +79,7 @@ def test_a_verdict_that_makes_no_sense_is_refused(verdict: Verdict, complaint: s
         (("metrics", 0, "figures", 0, "name"), "map/L2@1s", "name: expected planning/…, found 'map/L2@1s'"),
         (("metrics", 0, "figures", 0, "name"), "planning/L2@3s", "holds the name 'planning/L2@3s' twice"),
         (("metrics", 0, "frames"), -1, r"\$.metrics\[0\].frames: expected int >= 0, found -1"),
-        (("metrics", 0, "plots", 0, "kind"), "pie", "kind: expected lines or bars, found 'pie'"),
+        (("metrics", 0, "plots", 0, "kind"), "pie", "kind: expected lines or points or bars, found 'pie'"),
         (("metrics", 0, "plots", 0, "series", 0, "x", 1), [], r"series\[0\].x\[1\]: expected"),
         (("missing", 0, "frames"), "two", r"\$.missing\[0\].frames: expected int"),
         (("bundle",), "", r"\$.bundle: expected str that is not empty"),

@@ -67,10 +67,7 @@ def new_files(*outputs: FileOutput | Path) -> Iterator[tuple[Path, ...]]:
                     undo.callback(_take_back, work, output)
                 undo.pop_all()
         finally:
-            with stops_held():
-                for work in works:
-                    with suppress(OSError):
-                        work.unlink()
+            _remove(*works)
 
 
 @contextmanager
@@ -102,15 +99,24 @@ def temporary_folder(purpose: str) -> Iterator[Path]:
         yield folder
 
 
-def _remove(work: Path) -> None:
-    """Remove a temporary folder, also if a stop comes just before it would be held."""
+def _remove(*works: Path) -> None:
+    """Remove what has temporary names, also if a stop comes just before it would be held."""
     try:
         with stops_held():
-            shutil.rmtree(work, ignore_errors=True)
+            _remove_now(works)
     finally:
-        if work.exists():
+        if any(map(os.path.lexists, works)):
             with stops_held():
-                shutil.rmtree(work, ignore_errors=True)
+                _remove_now(works)
+
+
+def _remove_now(works: tuple[Path, ...]) -> None:
+    for work in works:
+        if work.is_dir() and not work.is_symlink():
+            shutil.rmtree(work, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                work.unlink()
 
 
 def _mark(folder: Path, kind: str) -> None:

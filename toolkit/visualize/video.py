@@ -6,6 +6,7 @@ import logging
 import statistics
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -95,19 +96,15 @@ def _write_mp4(pictures: Iterator[Picture], file: Path, fps: float) -> None:
     """Through the ffmpeg of imageio-ffmpeg, whose own writer does not tell whether everything was written."""
     even = map(_even, pictures)
     first = next(even)
-    with stops_held():  # nobody would end a process that is just being started
-        process = _start_ffmpeg(first.shape[1], first.shape[0], fps, file)
-    assert process.stdin is not None
-    with process:
-        try:
+    with ExitStack() as ending:
+        with stops_held():  # a stop that comes while the process is being started ends it as well
+            process = ending.enter_context(_start_ffmpeg(first.shape[1], first.shape[0], fps, file))
+            ending.push(lambda kind, *_: process.kill() if kind else None)
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended, and its status says how
             for picture in chain([first], even):
                 process.stdin.write(np.ascontiguousarray(picture).data)
             process.stdin.close()
-        except BrokenPipeError:  # it has ended, and its status says how
-            pass
-        except BaseException:
-            process.kill()
-            raise
     if process.returncode:
         raise InputError(
             f"cannot write {file.name}: ffmpeg ended with status {process.returncode}; choose a writable output, and "
