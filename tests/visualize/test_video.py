@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import cv2
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from toolkit.errors import InputError
+from toolkit.visualize import video
 from toolkit.visualize.canvas import Picture, blank
 from toolkit.visualize.video import frame_rate, video_path, write_video
 
@@ -89,6 +93,30 @@ def test_a_picture_that_fails_leaves_no_file(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="image missing"):
         write_video(failing(), tmp_path / "drive.mp4", 2.0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stop_while_ffmpeg_starts_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would make the file after ours was removed."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def start_and_stop(width: int, height: int, fps: float, file: Path) -> subprocess.Popen[bytes]:
+        started.append(start_ffmpeg(width, height, fps, file))
+        signal.raise_signal(signal.SIGTERM)
+        return started[0]
+
+    start_ffmpeg = video._start_ffmpeg
+    monkeypatch.setattr(video, "_start_ffmpeg", start_and_stop)
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_video(pictures(), tmp_path / "drive.mp4", 2.0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert started[0].returncode is not None
     assert not list(tmp_path.iterdir())
 
 
