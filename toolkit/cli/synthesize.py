@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,10 @@ def synthesize_command(
     keyframes: Annotated[int, typer.Option(help="Key frames of each scene, half a second apart.")] = 40,
     seed: Annotated[int, typer.Option(help="The same seed gives the same dataset.")] = 0,
     version: Annotated[str, typer.Option(help="v1.0-mini, v1.0-trainval or v1.0-test.")] = "v1.0-mini",
+    image_scale: Annotated[float, typer.Option(help="Size of the pictures, of 1600x900.")] = 1.0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that record a scene each; by default one a core.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
     """Make up a town with traffic, drive through it, and write what the car records as a nuScenes dataset.
@@ -37,8 +42,9 @@ def synthesize_command(
 
     from toolkit.synthetic.dataset import DriveSettings, synthesize
 
-    settings = DriveSettings(scenes=scenes, keyframes=keyframes, seed=seed, version=version)
-    frames = synthesize(output, settings, force=force, inputs=context.obj.files)
+    settings = DriveSettings(scenes, keyframes, seed, version, image_scale)
+    workers = min(workers or len(os.sched_getaffinity(0)), scenes)
+    frames = synthesize(output, settings, force=force, inputs=context.obj.files, workers=workers)
     for _ in track(
         frames,
         "key frames",

@@ -220,12 +220,15 @@ def test_cameras_have_their_own_ego_poses(nusc: NuScenes) -> None:
     assert 3 < speed < 12
 
 
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def test_a_seed_gives_the_same_dataset(tmp_path: Path) -> None:
     contents = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         list(synthesize(tmp_path / name, DriveSettings(scenes=1, keyframes=1, seed=seed, image_scale=0.1)))
-        files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
-        contents.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
+        contents.append(content_of(tmp_path / name))
     assert contents[0] == contents[1]
     assert contents[0] != contents[2]
     # Pictures, and what is seen in them, may differ between versions of OpenCV. Poses, maps and the bus may not.
@@ -237,6 +240,13 @@ def test_a_seed_gives_the_same_dataset(tmp_path: Path) -> None:
 
 
 DIGEST_OF_SEED_3 = "46402db9c9b82732f8be84bd4c49d5ba40df024d039387be035a475ed4051858"
+
+
+def test_processes_give_the_same_dataset(tmp_path: Path) -> None:
+    settings = DriveSettings(scenes=3, keyframes=1, image_scale=0.05)
+    lines = [list(synthesize(tmp_path / str(workers), settings, workers=workers)) for workers in (1, 2)]
+    assert lines[0] == lines[1]
+    assert content_of(tmp_path / "1") == content_of(tmp_path / "2")
 
 
 def test_the_test_set_has_no_annotations(tmp_path: Path) -> None:
@@ -255,6 +265,8 @@ def test_the_test_set_has_no_annotations(tmp_path: Path) -> None:
         (["--keyframes", "0"], "--keyframes 0: must be 1 to 2000"),
         (["--keyframes", "-3"], "--keyframes -3: must be 1 to 2000"),
         (["--seed", "-1"], "--seed -1: must not be negative"),
+        (["--image-scale", "0.04"], "--image-scale 0.04: must be 0.05 to 1"),
+        (["--image-scale", "nan"], "--image-scale nan: must be 0.05 to 1"),
         (["--version", "v1.1"], "--version v1.1: is not a version of nuScenes"),
     ],
 )

@@ -1,0 +1,66 @@
+"""Work in several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TypeVar
+
+from toolkit.errors import CheckFailed
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def process_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Iterator[Result]]:
+    """What a function, which is pickled, makes of each item, in the order of the items, by `workers` processes.
+
+    At the end of the block, however it ends, no worker is left. Raises what a worker raises, and CheckFailed if one is
+    ended from outside.
+    """
+    others = set(multiprocessing.active_children())
+    # Torch and ONNX Runtime have threads by now, which a forked process would lack.
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    try:
+        with _interrupts_blocked():
+            results = executor.map(function, items)
+        yield results
+        executor.shutdown()
+    except BrokenProcessPool as error:
+        raise CheckFailed(
+            "a worker process was ended from outside, perhaps for want of memory; run with fewer --workers"
+        ) from error
+    finally:
+        # After a failure some may be in the middle of what nobody wants any more.
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes that are started in the block never see Ctrl-C: it is the main process' matter, which ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker() -> None:
+    """Have the worker end with the main process, even if that is killed."""
+    threading.Thread(target=_end_with_main_process, daemon=True).start()
+
+
+def _end_with_main_process() -> None:
+    main_process = multiprocessing.parent_process()
+    assert main_process is not None
+    main_process.join()
+    os._exit(1)
