@@ -9,6 +9,7 @@ Slow, and for figures alone: it tells what rounding costs where there is no GPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from toolkit.bundle import Bundle
 from toolkit.engines.session import Session
@@ -23,15 +24,22 @@ def open_emulated(bundle: Bundle, plugins: PluginManager, options: SessionOption
     import torch
 
     from benchmarks.gpu_emulation import EmulatedSession
-    from toolkit.engines.torch import load_network
 
     bundle.require_intact("weights")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    return EmulatedSession(load_network(bundle, plugins), options.precision)
+    return EmulatedSession.of_bundle(bundle, plugins, options.precision, options.warn)
+
+
+def kept_by_emulated(bundle: Bundle, plugins: PluginManager, options: SessionOptions) -> Path:
+    """The network rewritten for the CPU."""
+    from benchmarks.gpu_emulation import CPU
+    from toolkit.engines.gpu.kept import entry_of
+
+    return entry_of(bundle, plugins, options.precision, CPU).folder
 
 
 @hookimpl
 def uniad_sessions() -> Sequence[SessionKind]:
     """The GPU session on the CPU."""
-    return (SessionKind("emulated", open_emulated, precisions=tuple(Precision)),)
+    return (SessionKind("emulated", open_emulated, precisions=tuple(Precision), kept=kept_by_emulated),)

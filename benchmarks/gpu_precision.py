@@ -94,7 +94,7 @@ def compare_precisions(case: Case, precisions: Sequence[Precision], *, emulate: 
     names = {p: f"{EmulatedSession.name if emulate else CudaGraphSession.name} {p}" for p in Precision}
     sessions: dict[str, Session] = {EAGER: TorchSession(case.network, "cpu" if emulate else "cuda")}
     for each in (Precision.FP32, *precisions):
-        open_session = EmulatedSession if emulate else CudaGraphSession.of_network
+        open_session = EmulatedSession.of_network if emulate else CudaGraphSession.of_network
         sessions[names[each]] = open_session(case.network, precision=each)
     fp32 = names[Precision.FP32]
     return compare_sessions(case, sessions, [Pair(EAGER, fp32), *(Pair(fp32, names[p]) for p in precisions)])

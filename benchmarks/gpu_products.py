@@ -26,8 +26,8 @@ from torch.nn import functional
 
 from benchmarks.replay import microseconds
 from toolkit.benchmarking.environment import environment
-from toolkit.engines.gpu.compiled.network import tf32
 from toolkit.engines.gpu.compiled.operators import attention, conv2d, linear, weight_parts
+from toolkit.engines.gpu.compiled.tf32 import tf32
 from toolkit.precision import Precision
 
 MOST_BLOCKS = 2**16

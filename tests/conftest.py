@@ -34,6 +34,7 @@ SHARED = Path(os.environ.get("UNIAD_SHARED", Path(__file__).parents[2] / "shared
 IMPLIED_MARKS = {"conversions": "converts", "state_dict_a": "slow"}
 """The marks of tests that ask for a fixture, be it through others."""
 torch.set_grad_enabled(False)
+os.environ["UNIAD_TOOLKIT_KEPT"] = ""  # the user's cache is not for tests
 
 
 def load_script(path: Path) -> ModuleType:

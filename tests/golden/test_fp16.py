@@ -16,6 +16,7 @@ import torch
 from benchmarks.gpu_cases import golden_cases
 from benchmarks.gpu_emulation import EmulatedSession
 from benchmarks.gpu_precision import Pair, compare_sessions, faults_of
+from toolkit.engines.session import Session
 from toolkit.engines.torch import TorchSession
 from toolkit.precision import Precision
 
@@ -38,7 +39,8 @@ def one_thread() -> Iterator[None]:
 def test_fp16_makes_the_same_sense(golden: Path) -> None:
     """Gates and bounds of sense hold, and the same objects are reported in the same order."""
     (case,) = golden_cases(golden, ["A"])
-    sessions = {"fp32": TorchSession(case.network), "fp16": EmulatedSession(case.network, Precision.FP16)}
+    emulated = EmulatedSession.of_network(case.network, precision=Precision.FP16)
+    sessions: dict[str, Session] = {"fp32": TorchSession(case.network), "fp16": emulated}
     (report,) = compare_sessions(replace(case, frames=case.frames[:FRAMES]), sessions, [Pair("fp32", "fp16")])
     assert faults_of(report) == []
     for decisions in report.decisions:

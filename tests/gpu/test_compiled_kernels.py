@@ -11,9 +11,10 @@ from torch.fx import GraphModule
 
 from tests.gpu.parity import padded, relative_error, shifted
 from tests.toolkit.small_network import assert_same_results, drive, small_network
-from toolkit.engines.gpu.compiled.network import compile_network, tf32
+from toolkit.engines.gpu.compiled.network import compile_network
 from toolkit.engines.gpu.compiled.operators import attention, linear, weight_parts
 from toolkit.engines.gpu.compiled.passes.use_convolution import use_convolution
+from toolkit.engines.gpu.compiled.tf32 import tf32
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.nn.attention import mask_logits
 from toolkit.precision import Precision

@@ -14,7 +14,8 @@ from toolkit.config.model import ChannelOrder, ImageConfig, ModelConfig
 from toolkit.data.pictures import IMAGE, PICTURES
 from toolkit.data.probe import probe_frames
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
-from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_network, tf32
+from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_network
+from toolkit.engines.gpu.compiled.tf32 import tf32
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.preprocess import CameraImages
 from toolkit.engines.gpu.session import CudaGraphSession

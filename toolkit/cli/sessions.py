@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from toolkit.bundle import Bundle
+from toolkit.cli.console import print_warning
 from toolkit.engines.session import Session
 from toolkit.engines.session_kind import SessionKind, SessionOptions
 from toolkit.errors import InputError
@@ -71,4 +72,4 @@ def open_session(
     Raises InputError for an unknown one, for a `precision` that it cannot have, and as `SessionKind.open` does.
     """
     require_precision(precision, (name,), plugins)
-    return session_kind(plugins, name).open(bundle, plugins, SessionOptions(precision, wires, threads))
+    return session_kind(plugins, name).open(bundle, plugins, SessionOptions(precision, wires, threads, print_warning))

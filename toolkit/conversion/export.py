@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import onnx
 import onnx_ir
@@ -22,6 +20,7 @@ from toolkit.graph.opset import raise_opset
 from toolkit.network import example_inputs
 from toolkit.ops.bodies import attach_bodies, custom_nodes
 from toolkit.ops.spec import DOMAIN, OPSET, VERSION, CustomOp, registered_schemas
+from toolkit.quiet import quiet
 from toolkit.specs import Submodule, TensorSpec
 from toolkit.wiring import NetworkGraph
 
@@ -83,20 +82,9 @@ def check_outputs(submodule: Submodule, exported: Sequence[onnx_ir.Value], confi
             raise InputError(f"submodule {submodule.name!r} returns {spec.name!r} as {given}; its spec says {wanted}")
 
 
-@contextmanager
-def quiet_exporter() -> Iterator[None]:
+def quiet_exporter() -> AbstractContextManager[None]:
     """Keep the exporter's notes about absent optional packages and skipped foldings off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    return quiet("torch.onnx", "onnxscript", "onnx_ir")
 
 
 def merge(

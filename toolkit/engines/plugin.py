@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.engines.session_kind import SessionKind, SessionOptions
@@ -22,7 +23,7 @@ def uniad_sessions() -> Sequence[SessionKind]:
         SessionKind("onnxruntime", open_onnxruntime, runs_onnx=True),
         SessionKind("onnxruntime-cuda", open_onnxruntime_cuda, gpus=1, runs_onnx=True),
         SessionKind("torch", open_torch),
-        SessionKind("cuda", open_cuda, precisions=tuple(Precision), gpus=1),
+        SessionKind("cuda", open_cuda, precisions=tuple(Precision), gpus=1, kept=kept_by_cuda),
         SessionKind("tensorrt", open_tensorrt, engine_precision=engine_precision, gpus=1),
     )
 
@@ -60,7 +61,16 @@ def open_cuda(bundle: Bundle, plugins: PluginManager, options: SessionOptions) -
     from toolkit.engines.gpu.session import CudaGraphSession
 
     bundle.require_intact("weights")
-    return CudaGraphSession.of_bundle(bundle, plugins, precision=options.precision)
+    return CudaGraphSession.of_bundle(bundle, plugins, precision=options.precision, warn=options.warn)
+
+
+def kept_by_cuda(bundle: Bundle, plugins: PluginManager, options: SessionOptions) -> Path:
+    """The network rewritten for the GPU at hand, and what compilers made of it."""
+    from toolkit.engines.gpu.kept import entry_of
+    from toolkit.engines.gpu.session import DEVICE, require_gpu
+
+    require_gpu()
+    return entry_of(bundle, plugins, options.precision, DEVICE).folder
 
 
 def open_tensorrt(bundle: Bundle, plugins: PluginManager, options: SessionOptions) -> Session:

@@ -15,7 +15,7 @@ from toolkit.plugin.manager import PluginManager
 from toolkit.specs import Submodule
 from toolkit.text import one_line
 from toolkit.weights.checkpoint import match_weights
-from toolkit.wiring import join
+from toolkit.wiring import NetworkGraph, join
 
 
 class TorchSession:
@@ -64,6 +64,18 @@ def load_network(bundle: Bundle, plugins: PluginManager) -> Network:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    network = Network(bundle_graph(bundle, plugins))
+    try:
+        weights = load_file(bundle.weights)
+    except SafetensorError as error:
+        raise InputError(f"{bundle.weights} cannot be read: {one_line(error)}; convert again") from error
+    match_weights(network.weights(), weights)
+    network.load_weights(weights)
+    return network
+
+
+def bundle_graph(bundle: Bundle, plugins: PluginManager) -> NetworkGraph:
+    """The joined submodules of a bundle. Raises InputError if a plugin of theirs is not loaded or has changed."""
     offered = {s.name: s for s in plugins.submodules()}
     digests = {path.name: digest for path, digest in plugins.files.items()}
     for record in bundle.submodules:
@@ -74,20 +86,13 @@ def load_network(bundle: Bundle, plugins: PluginManager) -> Network:
             )
         if record.plugin_sha256 and digests.get(record.plugin) != record.plugin_sha256:
             raise InputError(f"{record.plugin} differs from the file this bundle was converted with; pass that one")
-    network = Network(join([offered[r.name] for r in bundle.submodules], bundle.config))
+    graph = join([offered[r.name] for r in bundle.submodules], bundle.config)
     dimensions = bundle.config.dimensions()
     inputs, outputs = (
-        {spec.name: (spec.dtype, spec.resolve(dimensions)) for spec in specs}
-        for specs in (network.graph.inputs, network.graph.outputs)
+        {spec.name: (spec.dtype, spec.resolve(dimensions)) for spec in specs} for specs in (graph.inputs, graph.outputs)
     )
     bundle.require_interface(inputs, outputs, wires=True)
-    try:
-        weights = load_file(bundle.weights)
-    except SafetensorError as error:
-        raise InputError(f"{bundle.weights} cannot be read: {one_line(error)}; convert again") from error
-    match_weights(network.weights(), weights)
-    network.load_weights(weights)
-    return network
+    return graph
 
 
 def all_finite(tensors: Iterable[Tensor]) -> Tensor:

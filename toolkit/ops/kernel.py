@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from toolkit.errors import InputError
 from toolkit.ops.nvrtc import INSTALL, compile_kernel
 from toolkit.storage.claims import unguarded_file
 from toolkit.storage.outputs import new_file
+from toolkit.storage.private_folder import cache_folder
 
 SCALARS = {"float32": "float", "float16": "__half"}
 """CUDA type of each supported dtype."""
@@ -114,7 +114,7 @@ def load_function(kernel: Kernel, device: int, macros: tuple[tuple[str, str | in
 
 def cached_code(source: Path, architecture: str, macros: Mapping[str, str | int]) -> bytes:
     """Machine code from the user's cache, compiled into it when absent."""
-    path = cache_folder() / code_name(source, architecture, macros)
+    path = kernels_folder() / code_name(source, architecture, macros)
     if path.is_file():
         return path.read_bytes()
     code = compile_kernel(source, architecture, macros)
@@ -130,8 +130,8 @@ def code_name(source: Path, architecture: str, macros: Mapping[str, str | int]) 
     return f"{source.parent.name}-{architecture}-{digest[:24]}.cubin"
 
 
-def cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "uniad-toolkit" / "kernels"
+def kernels_folder() -> Path:
+    return cache_folder() / "kernels"
 
 
 def load_cupy() -> Any:

@@ -46,6 +46,7 @@ BUILTIN_PLUGINS = (
     "toolkit.cli.quantize",
     "toolkit.cli.synthesize",
     "toolkit.cli.run",
+    "toolkit.cli.warm",
     "toolkit.cli.replay",
     "toolkit.cli.evaluate",
     "toolkit.cli.visualize",

@@ -71,7 +71,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Precision]:
     """The precisions that cuda sessions were opened with; they run on the CPU here."""
     asked: list[Precision] = []
 
-    def of_bundle(bundle: Bundle, plugins: PluginManager, *, precision: Precision) -> TorchSession:
+    def of_bundle(bundle: Bundle, plugins: PluginManager, *, precision: Precision, **_: object) -> TorchSession:
         asked.append(precision)
         return FakeCuda.of_bundle(bundle, plugins)
 

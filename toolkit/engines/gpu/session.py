@@ -10,11 +10,12 @@ from torch import Tensor
 
 from toolkit.bundle import Bundle
 from toolkit.data.pictures import PICTURES, pictures_spec
-from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_network
+from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_network, compile_parts
 from toolkit.engines.gpu.frame_graph import FrameGraph
+from toolkit.engines.gpu.kept import Warn, bundle_parts
 from toolkit.engines.gpu.preprocess import CameraImages, rows_read
 from toolkit.engines.gpu.transfer import ByteLayout, Download, PictureUpload, Upload
-from toolkit.engines.torch import all_finite, load_network
+from toolkit.engines.torch import all_finite, bundle_graph
 from toolkit.errors import InputError
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
@@ -61,10 +62,16 @@ class CudaGraphSession:
         *,
         precision: Precision = Precision.FP32,
         inductor: bool = True,
+        warn: Warn = lambda _: None,
     ) -> CudaGraphSession:
-        """The bundle's network. Raises InputError without a GPU, and as `load_network` and `of_network` do."""
+        """The bundle's network, rewritten now or before (`toolkit.engines.gpu.kept`).
+
+        Raises InputError without a GPU, and as `load_network` and `of_network` do. `warn` is told why it is not kept.
+        """
         require_gpu()
-        return cls.of_network(load_network(bundle, plugins), precision=precision, inductor=inductor)
+        graph = bundle_graph(bundle, plugins)
+        parts = bundle_parts(bundle, plugins, precision, DEVICE, inductor=inductor, warn=warn)
+        return cls(compile_parts(parts, graph, inductor=inductor), graph)
 
     @classmethod
     def of_network(

@@ -12,8 +12,8 @@ from toolkit.engines.gpu.compiled.network import (
     compile_network,
     compile_submodule,
     run_side_by_side,
-    tf32,
 )
+from toolkit.engines.gpu.compiled.tf32 import tf32
 from toolkit.network import Network
 from toolkit.precision import Precision
 from toolkit.specs import Submodule

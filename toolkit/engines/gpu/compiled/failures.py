@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from subprocess import CalledProcessError
 
 from toolkit.errors import GPU_FAILURE, InputError
+from toolkit.quiet import quiet
 from toolkit.text import one_line
 
 NO_COMPILER = ("Failed to find C compiler", "No working C++ compiler")
@@ -17,7 +18,8 @@ NO_COMPILER = ("Failed to find C compiler", "No working C++ compiler")
 def preparing(submodule: str) -> Iterator[None]:
     """Export and rewrite a submodule. Raises InputError for whatever its code, which may be anyone's, raises."""
     try:
-        yield
+        with quiet("torch"):
+            yield
     except Exception as error:
         if str(error).startswith(GPU_FAILURE):
             raise
@@ -28,7 +30,8 @@ def preparing(submodule: str) -> Iterator[None]:
 def compiling(submodule: str) -> Iterator[None]:
     """Call what compiles when it is called. Raises InputError if it does not compile; all other errors stay."""
     try:
-        yield
+        with quiet("torch", "triton"):
+            yield
     except Exception as error:
         cause = getattr(error, "inner_exception", error)  # of an error of a compiler of torch.compile's
         if cause is not error and str(cause).startswith(GPU_FAILURE):

@@ -1,0 +1,411 @@
+"""A network that was rewritten once is read from then on, and computes the same to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.toolkit.toy_bundle import CONFIG, write_toy_bundle
+from toolkit.bundle import Bundle
+from toolkit.data.probe import probe_frames
+from toolkit.engines.gpu import kept
+from toolkit.engines.gpu.compiled.network import compile_parts
+from toolkit.engines.gpu.compiled.parts_file import UnfitFile, read_parts, write_parts
+from toolkit.engines.gpu.compiled.rewrite import RewrittenPart, rewrite_network
+from toolkit.engines.gpu.kept import Entry, bundle_parts, entry_of, kept_parts
+from toolkit.engines.torch import bundle_graph, load_network
+from toolkit.errors import InputError
+from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
+from toolkit.storage.private_folder import private_folder
+
+CPU = torch.device("cpu")
+IDENTITY = {"of": "a test"}
+
+
+@pytest.fixture(scope="module")
+def plugins() -> PluginManager:
+    return PluginManager.load()
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory, plugins: PluginManager) -> Bundle:
+    return write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle", plugins)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where everything is kept."""
+    monkeypatch.setenv(kept.FOLDER_VARIABLE, str(tmp_path / "kept"))
+    return tmp_path / "kept" / "networks"
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+def outputs(parts: list[RewrittenPart], bundle: Bundle, plugins: PluginManager) -> list[dict[str, Tensor]]:
+    """Of three frames with the state fed back; a new scene begins with the third."""
+    graph = bundle_graph(bundle, plugins)
+    function = compile_parts(parts, graph, inductor=False)
+    zeros = {spec.name: torch.from_numpy(spec.zeros(CONFIG.dimensions())) for spec in graph.inputs}
+    state = {feedback.input: zeros[feedback.input] for feedback in graph.states}
+    given = []
+    with torch.inference_mode():
+        for frame in probe_frames(CONFIG, 3, scene_change=2):
+            fed = {name: torch.from_numpy(frame[name]) for name in zeros if name in frame}
+            given.append(function(fed | state))
+            state = {feedback.input: (fed | given[-1])[feedback.source] for feedback in graph.states}
+    return given
+
+
+class Layer(nn.Module):
+    """Constants of several layouts, and arguments of several kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(12.0).reshape(3, 4).T, requires_grad=False)
+        self.register_buffer("row", torch.arange(8.0)[2:5].expand(2, 3))
+        self.register_buffer("nothing", torch.empty(0, 3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.row, Tensor)
+        assert isinstance(self.nothing, Tensor)
+        product = torch.cat((x @ self.weight, self.row, self.nothing)).to(
+            torch.float16, memory_format=torch.contiguous_format
+        )
+        largest, where = product.max(dim=-1)
+        return largest.clamp(float("-inf"), 100.0).float(), torch.zeros((2,), dtype=torch.int64) + where[:2]
+
+
+def parts_of(module: nn.Module, *examples: Tensor) -> list[RewrittenPart]:
+    from toolkit.engines.gpu.compiled.export import export_graph
+
+    return [RewrittenPart("layer", Precision.FP32, export_graph(module, examples), ("x",), ("largest", "where"))]
+
+
+def refused(path: Path, identity: dict[str, str] = IDENTITY) -> str:
+    with pytest.raises(UnfitFile) as error:
+        read_parts(path, identity, CPU)
+    return str(error.value)
+
+
+class TestFile:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        write_parts(tmp_path / "parts", parts_of(Layer(), torch.ones(2, 4)), IDENTITY)
+        return tmp_path / "parts"
+
+    def test_a_part_comes_back_as_it_was(self, path: Path) -> None:
+        """Constants with their layout in memory, arguments with their types, nodes with their names."""
+        (wanted,), (found,) = parts_of(Layer(), torch.ones(2, 4)), read_parts(path, IDENTITY, CPU)
+        assert (found.submodule, found.precision, found.inputs, found.outputs) == (
+            wanted.submodule, wanted.precision, wanted.inputs, wanted.outputs,
+        )  # fmt: skip
+        for ours, theirs in zip(found.module.graph.nodes, wanted.module.graph.nodes, strict=True):
+            assert (ours.op, ours.name, ours.target) == (theirs.op, theirs.name, theirs.target)
+            assert repr((ours.args, ours.kwargs)) == repr((theirs.args, theirs.kwargs))
+        layouts = {name: (tensor.shape, tensor.stride()) for name, tensor in found.module.named_buffers()}
+        assert layouts["weight"] == ((4, 3), (1, 4))
+        assert layouts["row"] == ((2, 3), (0, 1))
+        x = torch.rand(2, 4)
+        for ours, theirs in zip(found.module(x), wanted.module(x), strict=True):
+            assert torch.equal(ours, theirs)
+
+    def test_parts_that_share_a_constant_share_it_in_the_file(self, tmp_path: Path) -> None:
+        shared = parts_of(Layer(), torch.ones(2, 4)) * 2
+        write_parts(tmp_path / "parts", shared, IDENTITY)
+        first, second = read_parts(tmp_path / "parts", IDENTITY, CPU)
+        assert [x.data_ptr() for x in first.module.buffers()] == [x.data_ptr() for x in second.module.buffers()]
+
+    def test_another_identity_is_refused(self, path: Path) -> None:
+        assert "another network or version" in refused(path, {"of": "another"})
+
+    @pytest.mark.parametrize("place", [0, 200, -1])
+    def test_a_damaged_one_is_refused(self, path: Path, place: int) -> None:
+        content = bytearray(path.read_bytes())
+        content[place] ^= 0x55
+        path.write_bytes(content)
+        assert "damaged" in refused(path) or "does not fit" in refused(path)
+
+    def test_a_short_one_is_refused(self, path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:-3])
+        assert refused(path) == "it is damaged"
+
+    def test_an_operator_that_is_not_there_is_named(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        content = path.read_bytes().replace(b"aten::matmul.default", b"aten::mat_ul.default")
+        path.write_bytes(content)
+        monkeypatch.setattr("toolkit.engines.gpu.compiled.parts_file._digest", lambda text, memory: _said_by(path))
+        assert "mat_ul" in refused(path)
+
+    def test_a_graph_of_other_functions_is_not_written(self, tmp_path: Path) -> None:
+        parts = parts_of(Layer(), torch.ones(2, 4))
+        (node,) = (n for n in parts[0].module.graph.nodes if n.target is torch.ops.aten.matmul.default)
+        node.target = print
+        with pytest.raises(ValueError, match="calls"):
+            write_parts(tmp_path / "parts", parts, IDENTITY)
+
+
+def _said_by(path: Path) -> str:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return str(file.metadata()["sha256"])
+
+
+@pytest.mark.slow
+def test_kept_parts_compute_the_same_to_the_last_bit(
+    toy: Bundle, plugins: PluginManager, folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those that were made, in FP16 and where FP32 is kept; nothing is exported again, and no weights are read."""
+    made = rewrite_network(load_network(toy, plugins), Precision.FP16)
+    monkeypatch.setattr(kept, "load_network", lambda bundle, plugins: nn.Identity())
+    monkeypatch.setattr(kept, "rewrite_network", lambda network, precision: made)
+    first = bundle_parts(toy, plugins, Precision.FP16, CPU, warn=said.append)
+    monkeypatch.setattr(kept, "load_network", None)
+    second = bundle_parts(toy, plugins, Precision.FP16, CPU, warn=said.append)
+    assert said == []
+    assert {part.precision for part in second} == {Precision.FP16, Precision.FP32}
+    runs = [outputs(parts, toy, plugins) for parts in (made, first, second)]
+    for one, *others in zip(*runs, strict=True):
+        assert len(one) > 20
+        for other in others:
+            assert one.keys() == other.keys()
+            for name, tensor in one.items():
+                assert torch.equal(tensor, other[name]), name
+
+
+class Rewriting:
+    """Stands for the network's rewriting, and counts how often it is asked for."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> list[RewrittenPart]:
+        self.count += 1
+        return parts_of(Layer(), torch.ones(2, 4))
+
+
+@pytest.fixture
+def entry(folder: Path) -> Entry:
+    """An entry of a network that is rewritten quickly."""
+    return Entry(private_folder(private_folder(folder) / "0123456789ab-cpu-fp32-0123456789ab"), IDENTITY)
+
+
+class TestEntry:
+    def test_what_is_kept_is_not_made_again(self, entry: Entry, said: list[str]) -> None:
+        rewriting = Rewriting()
+        for _ in range(3):
+            (part,) = kept_parts(entry, rewriting, CPU, said.append)
+            assert part.outputs == ("largest", "where")
+        assert rewriting.count == 1
+        assert said == []
+        assert stat.S_IMODE(entry.folder.stat().st_mode) == 0o700
+
+    @pytest.mark.parametrize("content", [b"", b"something else", None])
+    def test_a_damaged_or_outdated_one_is_made_again(
+        self, entry: Entry, said: list[str], content: bytes | None
+    ) -> None:
+        rewriting = Rewriting()
+        if content is None:
+            kept_parts(Entry(entry.folder, {"of": "an earlier version"}), rewriting, CPU, said.append)
+        else:
+            entry.parts.write_bytes(content)
+        for _ in range(2):
+            kept_parts(entry, rewriting, CPU, said.append)
+        (line,) = said
+        assert line.startswith(f"{entry.parts} is not used, and is made again: it is ")
+        assert rewriting.count == (2 if content is None else 1)
+
+    def test_it_may_be_removed_at_any_time(self, entry: Entry, said: list[str]) -> None:
+        """Before the parts are written, and while those that were read are in use."""
+        rewriting = Rewriting()
+
+        def removing() -> list[RewrittenPart]:
+            shutil.rmtree(entry.folder)
+            return rewriting()
+
+        kept_parts(entry, removing, CPU, said.append)
+        (part,) = kept_parts(entry, rewriting, CPU, said.append)
+        shutil.rmtree(entry.folder.parent)
+        assert part.module(torch.ones(2, 4))[0].shape == (4,)
+        kept_parts(entry, rewriting, CPU, said.append)
+        assert rewriting.count == 2
+        assert said == []
+        assert stat.S_IMODE(entry.folder.parent.stat().st_mode) == 0o700
+
+    def test_a_disk_that_takes_nothing_costs_time_alone(
+        self, entry: Entry, said: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(kept, "write_parts", full)
+        (part,) = kept_parts(entry, Rewriting(), CPU, said.append)
+        assert part.module(torch.ones(2, 4))[0].shape == (4,)
+        (line,) = said
+        assert line.startswith("the rewritten network is not kept: ")
+        assert "No space left" in line
+        assert list(entry.folder.iterdir()) == []
+
+    def test_those_not_used_for_longest_are_removed(
+        self, entry: Entry, said: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing else in the folder is touched."""
+        monkeypatch.setattr(kept, "MOST_ENTRIES", 3)
+        others = [entry.folder.with_name(f"{number:012}-cpu-fp32-{number:012}") for number in range(4)]
+        for age, other in enumerate(others):
+            private_folder(other)
+            (other / kept.PARTS).write_text("parts")
+            os.utime(other / kept.PARTS, (1e9 - age, 1e9 - age))
+        (entry.folder.parent / "mine").mkdir()
+        kept_parts(entry, Rewriting(), CPU, said.append)
+        assert {path.name for path in entry.folder.parent.iterdir()} == {
+            entry.folder.name, others[0].name, others[1].name, "mine",
+        }  # fmt: skip
+        monkeypatch.setattr(kept, "MOST_BYTES", 0)
+        kept.remove_old_entries(entry)
+        assert {path.name for path in entry.folder.parent.iterdir()} == {entry.folder.name, "mine"}
+
+    @pytest.mark.slow
+    def test_two_processes_may_make_it_at_once(self, entry: Entry) -> None:
+        """Each uses what it made, or what the other wrote, which is the same."""
+        script = f"""
+import time
+from pathlib import Path
+from tests.toolkit.engines.gpu.test_kept import CPU, IDENTITY, Rewriting
+from toolkit.engines.gpu.kept import Entry, kept_parts
+rewriting = Rewriting()
+def slow():
+    Path({str(entry.folder.parent)!r}, "begun").open("a").write("x")
+    while Path({str(entry.folder.parent)!r}, "begun").stat().st_size < 2: time.sleep(0.01)
+    return rewriting()
+(part,) = kept_parts(Entry(Path({str(entry.folder)!r}), IDENTITY), slow, CPU, print)
+print(part.outputs)
+"""
+        both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        assert [process.communicate(timeout=120)[0] for process in both] == ["('largest', 'where')\n"] * 2
+        assert [path.name for path in entry.folder.iterdir()] == [kept.PARTS]
+        assert len(read_parts(entry.parts, IDENTITY, CPU)) == 1
+
+
+class TestPlace:
+    def test_an_entry_is_of_one_bundle_device_precision_and_version(
+        self, toy: Bundle, plugins: PluginManager, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = entry_of(toy, plugins, Precision.FP16, CPU)
+        assert first.folder.parent == folder
+        assert first.folder.name.startswith(f"{toy.identity[:12]}-cpu-fp16-")
+        assert entry_of(toy, plugins, Precision.FP16, CPU) == first
+        others = [entry_of(toy, plugins, Precision.FP32, CPU)]
+        with monkeypatch.context() as patch:
+            patch.setattr(kept, "installed_version", lambda package: "another")
+            others.append(entry_of(toy, plugins, Precision.FP16, CPU))
+        with monkeypatch.context() as patch:
+            patch.setattr(kept, "device_name", lambda device: "NVIDIA H100 80GB HBM3 9.0")
+            others.append(entry_of(toy, plugins, Precision.FP16, CPU))
+        assert "-NVIDIA-H100-80GB-HBM3-9.0-fp16-" in others[-1].folder.name
+        monkeypatch.setattr(kept, "sources_digest", lambda plugins: "another")
+        others.append(entry_of(toy, plugins, Precision.FP16, CPU))
+        assert len({entry.folder for entry in (first, *others)}) == 5
+
+    def test_plugin_files_are_a_part_of_the_code(self, plugins: PluginManager, tmp_path: Path) -> None:
+        own = tmp_path / "own.py"
+        own.write_text("from toolkit.hookspecs import hookimpl\n")
+        other = PluginManager.load([own], warn=lambda _: None)
+        assert kept.sources_digest(other) != kept.sources_digest(plugins) == kept.sources_digest(PluginManager.load())
+
+    @pytest.mark.parametrize("what", ["open", "foreign", "link", "file"])
+    def test_a_folder_that_others_may_have_written_is_not_used(
+        self,
+        toy: Bundle,
+        plugins: PluginManager,
+        folder: Path,
+        said: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+        what: str,
+    ) -> None:
+        folder.parent.mkdir()
+        if what == "link":
+            (folder.parent / "elsewhere").mkdir(mode=0o700)
+            folder.symlink_to("elsewhere")
+        elif what == "file":
+            folder.write_text("mine")
+        else:
+            folder.mkdir(mode=0o770 if what == "open" else 0o700)
+            folder.chmod(0o770 if what == "open" else 0o700)
+        if what == "foreign":
+            monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        made = parts_of(Layer(), torch.ones(2, 4))
+        monkeypatch.setattr(kept, "load_network", lambda bundle, plugins: nn.Identity())
+        monkeypatch.setattr(kept, "rewrite_network", lambda network, precision: made)
+        assert bundle_parts(toy, plugins, Precision.FP32, CPU, warn=said.append) is made
+        (line,) = said
+        assert line.startswith(f"the rewritten network is not kept: {folder} ")
+        wanted = {"open": "is open to other users", "foreign": "belongs to another user"}
+        assert wanted.get(what, "is not a folder") in line
+
+    def test_without_a_folder_nothing_is_kept_and_nothing_said(
+        self, toy: Bundle, plugins: PluginManager, said: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(kept.FOLDER_VARIABLE, "")
+        monkeypatch.setattr(kept, "load_network", lambda bundle, plugins: nn.Identity())
+        monkeypatch.setattr(kept, "rewrite_network", lambda network, precision: [])
+        assert bundle_parts(toy, plugins, Precision.FP32, CPU, warn=said.append) == []
+        assert said == []
+        with pytest.raises(InputError, match="is empty, so nothing is kept"):
+            entry_of(toy, plugins, Precision.FP32, CPU)
+
+    def test_it_is_in_the_users_cache_by_default(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.delenv(kept.FOLDER_VARIABLE)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert kept.kept_root() == tmp_path / "uniad-toolkit" / "networks"
+
+    def test_compilers_keep_theirs_there_unless_the_user_says_where(
+        self, entry: Entry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
+        monkeypatch.setenv("TRITON_CACHE_DIR", "")
+        monkeypatch.delenv("TRITON_CACHE_DIR")
+        kept.keep_compiled(entry)
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "mine"
+        assert os.environ["TRITON_CACHE_DIR"] == str(entry.folder / "triton")
+
+
+@pytest.mark.slow
+def test_a_second_start_imports_no_exporter(
+    plugins: PluginManager, folder: Path, tmp_path: Path, said: list[str]
+) -> None:
+    toy = write_toy_bundle(tmp_path / "toy", plugins, without=("occupancy", "map_segmentation", "motion", "planning"))
+    bundle_parts(toy, plugins, Precision.FP16, CPU, warn=said.append)
+    script = f"""
+import sys, json
+from pathlib import Path
+from benchmarks.gpu_emulation import EmulatedSession
+from toolkit.bundle import Bundle
+from toolkit.data.probe import probe_frame
+from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
+from toolkit.runtime.temporal_runner import TemporalRunner
+bundle, plugins = Bundle.read(Path({str(toy.path)!r})), PluginManager.load()
+session = EmulatedSession.of_bundle(bundle, plugins, Precision.FP16, print)
+print(json.dumps(sorted(sys.modules)))
+TemporalRunner(bundle, session).step(probe_frame(bundle.config, 0, continues=False))
+"""
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert output.stderr == ""
+    modules = json.loads(output.stdout)
+    # When a custom op is called for the first time, torch itself imports its compiler.
+    exporters = ("torch.export._trace", "torch.onnx", "torch._dynamo")
+    assert [name for name in modules if name.startswith(exporters)] == []
+    assert [name for name in modules if name.startswith("plugins.") and name.endswith(".model")] == []
