@@ -31,7 +31,8 @@ from toolkit.data.sources import comma_separated
 from toolkit.evaluation.judge import select_metrics
 from toolkit.evaluation.metric import Metric
 from toolkit.plugin.manager import PluginManager
-from toolkit.runtime.results import Detections, FrameResult, TrackedBox, write_result
+from toolkit.runtime.result_writer import write_result
+from toolkit.runtime.results import Detections, FrameResult, TrackedBox
 from toolkit.runtime.run_record import FrameRecord, RunRecord
 from toolkit.synthetic.dataset import DriveSettings, synthesize
 

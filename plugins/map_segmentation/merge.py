@@ -53,8 +53,9 @@ def merge_scores(
 
     The mean divides by one cell more than the mask has, so that an empty mask scores 0.
     """
-    total = np.where(masks, mask_scores, np.float32(0)).sum((1, 2))
-    quality = total / (masks.sum((1, 2), dtype=np.float32) + 1)
+    # All bits or none of each score, whatever it is; numpy's own selections take ten times as long.
+    inside = (mask_scores.view(np.int32) & -masks.astype(np.int32)).view(np.float32)
+    quality = inside.sum((1, 2)) / (masks.sum((1, 2), dtype=np.float32) + 1)
     merged: NDArray[np.float32] = scores * quality**2
     return merged
 
@@ -84,5 +85,5 @@ def claim_cells(
         claimed = mask & ~occupied
         occupied |= claimed
         lanes[label] |= claimed
-        lane_scores[label][claimed] = mask_score[claimed]
+        np.copyto(lane_scores[label], mask_score, where=claimed)
     return lanes, lane_scores

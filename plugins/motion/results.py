@@ -18,12 +18,13 @@ def add_motion(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Fr
     """
     trajectories = tensors["motion_trajectories"][..., :2] + tensors["agent_center"][:, None, None, :2]
     probabilities = np.exp(tensors["motion_log_probs"])
-    *motions, ego = (
-        MotionModes(trajectories=modes, probabilities=shares, step_seconds=config.motion.step_seconds)
-        for modes, shares in zip(trajectories, probabilities, strict=True)
-    )
-    moving = tuple(replace(box, motion=motion) for box, motion in zip(result.boxes, motions, strict=False))
-    return replace(result, boxes=moving + result.boxes[len(moving) :], ego_motion=ego)
+
+    def motion(agent: int) -> MotionModes:
+        return MotionModes(trajectories[agent], probabilities[agent], config.motion.step_seconds)
+
+    agents = len(trajectories) - 1
+    moving = tuple(replace(box, motion=motion(i)) for i, box in enumerate(result.boxes[:agents]))
+    return replace(result, boxes=moving + result.boxes[agents:], ego_motion=motion(agents))
 
 
 INTERPRETATION = Interpretation(needs=("motion_trajectories", "motion_log_probs", "agent_center"), add=add_motion)

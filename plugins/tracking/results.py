@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from toolkit.config.model import ModelConfig
 from toolkit.runtime.heading import heading_of
 from toolkit.runtime.results import Detections, FrameResult, TrackedBox
@@ -17,9 +20,10 @@ def add_boxes(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Fra
     """The result with all valid boxes, and what was dropped; with detections where the network gives them."""
     count = int(tensors["box_count"][0])
     rows = (tensors[name][:count].tolist() for name in ("boxes", "box_ids", "box_labels", "box_scores"))
+    headings = _headings(tensors["boxes"][:count], config).tolist()
     boxes = []
-    for box, track_id, label, score in zip(*rows, strict=True):
-        x, y, z, width, length, height, yaw, vx, vy = box
+    for box, track_id, label, score, heading in zip(*rows, headings, strict=True):
+        x, y, z, width, length, height, _, vx, vy = box
         boxes.append(
             TrackedBox(
                 track_id=track_id,
@@ -27,7 +31,7 @@ def add_boxes(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Fra
                 score=score,
                 center=(x, y, z + height / 2),
                 size=(width, length, height),
-                heading=heading_of(yaw, config.yaw_convention),
+                heading=heading,
                 velocity=(vx, vy),
                 motion=None,
             )
@@ -46,8 +50,13 @@ def _detections(tensors: Tensors, config: ModelConfig) -> Detections:
     boxes, scores, labels = (tensors[name][:count] for name in DETECTIONS[:3])
     boxes = boxes.copy()
     boxes[:, 2] += boxes[:, 5] / 2
-    boxes[:, 6] = [heading_of(yaw, config.yaw_convention) for yaw in boxes[:, 6].tolist()]
+    boxes[:, 6] = _headings(boxes, config)
     return Detections(classes=config.class_names, labels=labels, scores=scores, boxes=boxes)
+
+
+def _headings(boxes: NDArray[np.float32], config: ModelConfig) -> NDArray[np.float64]:
+    """[N], of boxes [N, 9] as the network gives them."""
+    return heading_of(boxes[:, 6].astype(np.float64), config.yaw_convention)
 
 
 INTERPRETATION = Interpretation(

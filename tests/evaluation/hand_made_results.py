@@ -11,7 +11,8 @@ import numpy as np
 
 from tests.evaluation.judging_plugin import RIGHT
 from toolkit.data.frames import Command
-from toolkit.runtime.results import FrameResult, PlanResult, write_result
+from toolkit.runtime.result_writer import write_result
+from toolkit.runtime.results import FrameResult, PlanResult
 from toolkit.runtime.run_record import FrameRecord, RunRecord
 
 ERRORS = {0: 0.125, 1: 0.25, 2: 0.5, 3: 1.0, 4: 2.0, 5: 0.1}

@@ -22,7 +22,8 @@ from tests.evaluation.judging import figures_of, judge, measure, truth_of
 from toolkit.data.ground_truth import GroundTruth
 from toolkit.evaluation.metric import Metric
 from toolkit.runtime.result_reader import read_result
-from toolkit.runtime.results import FrameResult, write_result
+from toolkit.runtime.result_writer import write_result
+from toolkit.runtime.results import FrameResult
 
 METRICS = pytest.mark.parametrize("metric", [DETECTION, TRACKING], ids=lambda metric: metric.name)
 ERRORS = {"trans_err": "ATE", "scale_err": "ASE", "orient_err": "AOE", "vel_err": "AVE", "attr_err": "AAE"}

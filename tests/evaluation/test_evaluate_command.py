@@ -18,7 +18,7 @@ from tests.evaluation.judging_plugin import RIGHT
 from tests.toolkit.toy_bundle import write_toy_bundle
 from toolkit.cli.evaluation_tables import figure_table
 from toolkit.evaluation.metric import Verdict
-from toolkit.runtime.results import write_result
+from toolkit.runtime.result_writer import write_result
 from toolkit.runtime.run_record import FrameRecord, RunRecord
 
 

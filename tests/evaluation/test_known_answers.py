@@ -26,7 +26,8 @@ from toolkit.data.plugin import uniad_frame_sources
 from toolkit.data.sources import open_ground_truth
 from toolkit.evaluation.metric import Metric
 from toolkit.runtime.result_reader import read_result
-from toolkit.runtime.results import FrameResult, write_result
+from toolkit.runtime.result_writer import write_result
+from toolkit.runtime.results import FrameResult
 from toolkit.synthetic.dataset import DriveSettings, synthesize
 
 pytestmark = pytest.mark.slow

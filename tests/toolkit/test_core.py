@@ -23,6 +23,7 @@ TERMS = (
     "toolkit/quantization/gates.py",
     "toolkit/runtime/results.py",
     "toolkit/runtime/result_reader.py",
+    "toolkit/runtime/result_writer.py",
     "toolkit/verification/gates.py",
     "toolkit/verification/report_file.py",
     "toolkit/verification/sense.py",

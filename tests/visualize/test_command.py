@@ -17,7 +17,8 @@ from tests.visualize.drives import CONFIG, frame, full_result
 from toolkit.bundle import MANIFEST
 from toolkit.cli.main import run
 from toolkit.data.frame_folder import write_frame
-from toolkit.runtime.results import FrameResult, PlanResult, write_result
+from toolkit.runtime.result_writer import write_result
+from toolkit.runtime.results import FrameResult, PlanResult
 from toolkit.visualize.frame_picture import draw_result
 
 pytestmark = pytest.mark.thorough

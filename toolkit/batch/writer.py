@@ -12,7 +12,7 @@ from toolkit.data.ego_motion import FirstFrame
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.session import Session
 from toolkit.errors import CheckFailed
-from toolkit.runtime.results import write_result
+from toolkit.runtime.result_writer import write_result
 from toolkit.runtime.run_record import FrameRecord
 from toolkit.runtime.sequence import run_sequence
 from toolkit.specs import Refinement, Submodule

@@ -174,7 +174,7 @@ def _open(address: str, config: ModelConfig, plugins: PluginManager) -> list[Fra
 
 def _finite(results: Iterable[FrameResult], left_out: list[str]) -> Iterator[FrameResult]:
     """The results without those that hold values that are not finite; their names are put into `left_out`."""
-    from toolkit.runtime.results import require_finite
+    from toolkit.runtime.result_writer import require_finite
 
     for result in results:
         try:

@@ -26,7 +26,7 @@ from toolkit.evaluation.results_set import open_results_set
 from toolkit.plugin.manager import PluginManager
 from toolkit.report.collect import collect_report
 from toolkit.report.render import write_report
-from toolkit.runtime.results import write_result
+from toolkit.runtime.result_writer import write_result
 from toolkit.runtime.run_record import FrameRecord, RunRecord
 from toolkit.runtime.sequence import run_sequence
 from toolkit.specs import Submodule

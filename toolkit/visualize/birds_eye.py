@@ -39,6 +39,10 @@ _SHORT = 0.7
 _LABEL_SIZE, _RING_SIZE = 11, 12
 _FAINTEST = 0.2
 """Opacity of a mode of no probability."""
+_STROKE = 16
+"""Pixels that nothing reaches beyond the points that it is drawn through."""
+_UP = np.array([1.0, -1.0])
+"""Pixels go down."""
 Ranges = tuple[tuple[float, float], tuple[float, float]]
 """Of x and of y, in metres."""
 
@@ -59,12 +63,18 @@ class EgoSquare:
         return self.size / (2 * self.reach)
 
     def pixels(self, points: NDArray[np.floating]) -> Points:
-        """(u, v) of `points` [n, 2] (m, LiDAR frame of the results)."""
-        return self.around_ego(self.since.apply(points))
+        """(u, v) of `points` [..., n, 2] (m, LiDAR frame of the results)."""
+        return self.around_ego(points if self.since is STILL else self.since.apply(points))
 
     def around_ego(self, points: NDArray[np.floating]) -> Points:
-        """(u, v) of `points` [n, 2] (m, LiDAR frame of the ego as it is drawn)."""
-        return (np.asarray(points, np.float64) * (1, -1) + (self.reach, self.reach)) * self.scale
+        """(u, v) of `points` [..., n, 2] (m, LiDAR frame of the ego as it is drawn)."""
+        upwards: Points = np.asarray(points, np.float64) * _UP
+        return (upwards + self.reach) * self.scale
+
+    def meets(self, pixels: Points) -> NDArray[np.bool_]:
+        """[...]: whether what is drawn through pixels [..., n, 2] can be in view."""
+        least, most = pixels.min(-2), pixels.max(-2)
+        return np.asarray(((least < self.size + _STROKE) & (most > -_STROKE)).all(-1))
 
 
 def far_view(size: int, since: PlanarMotion = STILL) -> EgoSquare:
@@ -177,12 +187,14 @@ def _draw_box(picture: Picture, view: EgoSquare, box: TrackedBox) -> Iterable[La
     color = class_color(box.label)
     footprint = _footprint(box)
     corners = view.pixels(footprint)
+    nose = (corners[0] + corners[1]) / 2
+    tip = view.pixels(footprint[:2].mean(0)[None] + box.velocity)[0]
+    if not view.meets(np.array([*corners, tip])):
+        return
     fill(picture, corners, color, alpha=0.45)
     stroke(picture, corners, color, 1, closed=True)
-    nose = (corners[0] + corners[1]) / 2
-    stroke(picture, np.stack([corners.mean(0), nose]), color, 1)
+    stroke(picture, np.array([corners.mean(0), nose]), color, 1)
     if np.hypot(*box.velocity) >= SLOW:
-        tip = view.pixels(footprint[:2].mean(0)[None] + box.velocity)[0]
         arrow(picture, nose, tip, INK, 1, head=6)
     (left, top), (right, bottom) = corners.min(0), corners.max(0)
     middle_u, middle_v, half = (left + right) / 2, (top + bottom) / 2, 12
@@ -199,14 +211,15 @@ def _draw_box(picture: Picture, view: EgoSquare, box: TrackedBox) -> Iterable[La
 def _draw_motion(picture: Picture, view: EgoSquare, motion: MotionModes, start: Points, color: Color) -> None:
     """Likelier modes are more opaque and come last; one that stays where it is would only hide its object."""
     likeliest = int(np.argmax(motion.probabilities))
+    paths = np.pad(motion.trajectories.astype(np.float64), ((0, 0), (1, 0), (0, 0)))
+    paths[:, 0] = start
+    pixels = view.pixels(paths)
+    drawn = (np.linalg.norm(paths - start, axis=2).max(1) >= _SHORT) & view.meets(pixels)
+    opacity = _FAINTEST + (1 - _FAINTEST) * np.sqrt(np.clip(motion.probabilities, 0, 1)).astype(np.float64)
     for i in np.argsort(motion.probabilities):
-        path = np.concatenate([start[None], motion.trajectories[i]])
-        if np.linalg.norm(path - start, axis=1).max() < _SHORT:
-            continue
-        alpha = _FAINTEST + (1 - _FAINTEST) * float(np.sqrt(np.clip(motion.probabilities[i], 0, 1)))
-        pixels = view.pixels(path)
-        stroke(picture, pixels, color, 2 if i == likeliest else 1, alpha)
-        dot(picture, pixels[-1], 2.5, color, alpha)
+        if drawn[i]:
+            stroke(picture, pixels[i], color, 2 if i == likeliest else 1, opacity[i])
+            dot(picture, pixels[i, -1], 2.5, color, opacity[i])
 
 
 def _draw_plan(picture: Picture, view: EgoSquare, plan: PlanResult) -> None:

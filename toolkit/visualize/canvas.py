@@ -5,6 +5,7 @@ Points are (u, v) in pixels, u to the right and v down, and may lie between and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,8 @@ _FARTHEST = 1e6
 
 def blank(width: int, height: int, color: Color) -> Picture:
     """A picture of one colour."""
-    return np.full((height, width, 3), color, np.uint8)
+    row = np.full((1, width, 3), color, np.uint8)
+    return np.repeat(row, height, axis=0)
 
 
 def fill(picture: Picture, corners: Points, color: Color, alpha: float = 1.0) -> None:
@@ -51,7 +53,7 @@ def stroke(
 def dash(picture: Picture, segments: Points, color: Color, period: float = 7.0) -> None:
     """Dashed lines [n, 2, 2]: of every `period` pixels the larger part is drawn."""
     parts = []
-    for start, end in np.clip(segments, -_FARTHEST, _FARTHEST):
+    for start, end in _near(segments):
         length = float(np.linalg.norm(end - start))
         begins = np.arange(0.0, length, period)[:, None, None]
         share = np.concatenate([begins, np.minimum(begins + 0.6 * period, length)], axis=1) / max(length, 1e-6)
@@ -63,14 +65,14 @@ def dash(picture: Picture, segments: Points, color: Color, period: float = 7.0) 
 def arrow(picture: Picture, start: Points, tip: Points, color: Color, width: int = 1, head: float = 6.0) -> None:
     """A line that ends in a filled head, `head` pixels long or half the arrow."""
     along = tip - start
-    length = float(np.linalg.norm(along))
+    length = math.hypot(*along)
     if length < 1:
         return
     along = along / length
     head = min(head, length / 2)
     neck, side = tip - head * along, 0.5 * head * np.array([-along[1], along[0]])
-    stroke(picture, np.stack([start, neck]), color, width)
-    fill(picture, np.stack([tip, neck + side, neck - side]), color)
+    stroke(picture, np.array([start, neck]), color, width)
+    fill(picture, np.array([tip, neck + side, neck - side]), color)
 
 
 def dot(picture: Picture, center: Points, radius: float, color: Color, alpha: float = 1.0) -> None:
@@ -101,18 +103,24 @@ def paste(picture: Picture, part: Picture, left: int, top: int) -> None:
 
 def _blend(picture: Picture, points: Points, margin: int, alpha: float, draw: Callable[[Picture, Any], None]) -> None:
     """Draw on a copy of the part of the picture around `points`, and mix that with the picture."""
-    points = np.clip(points, -_FARTHEST, _FARTHEST)
+    points = _near(points)
     if alpha >= 1:
         draw(picture, _fixed(points))
         return
-    left, top = np.maximum(np.floor(points.min(0)).astype(int) - margin, 0)
-    right, bottom = np.ceil(points.max(0)).astype(int) + margin + 1
-    part = picture[top : max(bottom, 0), left : max(right, 0)]
+    left, top = (max(math.floor(place) - margin, 0) for place in np.minimum.reduce(points).tolist())
+    right, bottom = (max(math.ceil(place) + margin + 1, 0) for place in np.maximum.reduce(points).tolist())
+    part = picture[top:bottom, left:right]
     if part.size:
         drawn = part.copy()
         draw(drawn, _fixed(points - (left, top)))
-        part[:] = cv2.addWeighted(part, 1 - alpha, drawn, alpha, 0)
+        cv2.addWeighted(part, 1 - alpha, drawn, alpha, 0, dst=part)
+
+
+# A frame has thousands of short calls: numpy's functions around its ufuncs would take most of the time.
+def _near(points: Points) -> Points:
+    """The points, those far away moved to where OpenCV can still count."""
+    return np.asarray(np.minimum(np.maximum(points, -_FARTHEST), _FARTHEST))
 
 
 def _fixed(points: Points) -> NDArray[np.int32]:
-    return np.asarray(np.round(points * 2**_SHIFT), np.int32)
+    return np.asarray(np.rint(points * 2**_SHIFT).astype(np.int32))

@@ -22,7 +22,7 @@ from toolkit.data.frames import FrameSource
 from toolkit.errors import InputError
 from toolkit.plugin.manager import PluginManager
 from toolkit.reference_interface.replay import replay
-from toolkit.runtime.results import write_result
+from toolkit.runtime.result_writer import write_result
 from toolkit.runtime.sequence import run_sequence
 from toolkit.specs import StateSpec, Submodule, TensorSpec
 from toolkit.synthetic.dataset import DriveSettings

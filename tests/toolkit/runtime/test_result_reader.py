@@ -14,7 +14,8 @@ from tests.visualize.drives import full_result, result
 from toolkit.errors import InputError
 from toolkit.runtime.repairs import Repairs
 from toolkit.runtime.result_reader import open_results, read_result
-from toolkit.runtime.results import Detections, FrameResult, write_result
+from toolkit.runtime.result_writer import write_result
+from toolkit.runtime.results import Detections, FrameResult
 
 EARLIER_GRIDS = ("map_lanes", "map_lane_scores", "map_drivable", "map_instance_masks", "occupancy", "occupancy_scores")
 

@@ -16,7 +16,8 @@ from toolkit.data.frames import Command, Frame, Pose
 from toolkit.errors import CheckFailed
 from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.result_reader import read_result
-from toolkit.runtime.results import FrameResult, frame_result, write_result
+from toolkit.runtime.result_writer import write_result
+from toolkit.runtime.results import FrameResult, frame_result
 
 CONFIG = ModelConfig()
 ORIGIN = Pose(np.array([1.0, 0, 0, 0]), np.zeros(3))
@@ -198,6 +199,30 @@ def test_results_are_written_as_json_and_npz(tensors: dict[str, np.ndarray], tmp
         np.testing.assert_array_equal(grids["map_instance_masks"], tensors["map_instance_masks"][:1])
         np.testing.assert_array_equal(grids["occupancy"], tensors["occupancy"] == 1)
     assert sorted(file.name for file in path.parent.iterdir()) == ["0007.json", "0007.npz"]
+
+
+def test_the_json_is_that_of_pythons_encoder(tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """To the byte, whatever its numbers and names: files of earlier versions stay comparable."""
+    tensors["plan"][:] = [(1e-5, -1.5e-5), (1e-6, -0.0), (9.9e-5, 1e-4), (1e16, -1e20), (123456.789, 0.1), (1e15, 0)]
+    tensors["motion_log_probs"][:, 1] = np.log(2e-5)
+    result = replace(interpreted(tensors), scene='m\u00f6nday \x7f \U0001f600 "\\"', timestamp=2e-5)
+    text = write_result(result, tmp_path).read_text("ascii")
+    assert text == json.dumps(json.loads(text))
+    values = json.loads(text)
+    assert (values["scene"], values["timestamp"]) == (result.scene, 2e-5)
+    assert values["boxes"][0]["motion"]["probabilities"][1] == 2e-5
+    assert values["plan"]["points"][:2] == [[1e-5, -1.5e-5], [1e-6, 0]]
+
+
+def test_forecasts_may_differ_in_shape(tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
+    first, second, third = interpreted(tensors).boxes
+    assert first.motion is not None
+    assert second.motion is not None
+    shorter = replace(second, motion=replace(second.motion, trajectories=second.motion.trajectories[:, :3]))
+    boxes = read(write_result(replace(interpreted(tensors), boxes=(third, shorter, first)), tmp_path))["boxes"]
+    assert boxes[0]["motion"] is None
+    assert np.shape(boxes[1]["motion"]["trajectories"]) == (6, 3, 2)
+    np.testing.assert_array_equal(boxes[2]["motion"]["trajectories"], first.motion.trajectories)
 
 
 def test_without_grids_there_is_no_npz(tensors: dict[str, np.ndarray], tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from toolkit.network import Network
 from toolkit.reference_interface.replay import replay
 from toolkit.reference_interface.tensors import FRAME
 from toolkit.runtime.repairs import NO_REPAIRS, Repairs
-from toolkit.runtime.results import frame_result, write_result
+from toolkit.runtime.result_writer import write_result
+from toolkit.runtime.results import frame_result
 from toolkit.runtime.state_guard import NEXT_ID_LIMIT
 from toolkit.runtime.temporal_runner import TemporalRunner
 

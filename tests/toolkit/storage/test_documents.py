@@ -30,7 +30,8 @@ from toolkit.errors import InputError
 from toolkit.evaluation.evaluation_file import EVALUATION, read_evaluation, write_evaluation
 from toolkit.precision import Precision
 from toolkit.runtime.result_reader import read_result
-from toolkit.runtime.results import FrameResult, MotionModes, PlanResult, TrackedBox, write_result
+from toolkit.runtime.result_writer import write_result
+from toolkit.runtime.results import FrameResult, MotionModes, PlanResult, TrackedBox
 from toolkit.runtime.run_record import RUN_RECORD, FrameRecord, RunRecord
 from toolkit.specs import Tolerance
 from toolkit.verification.comparison import Comparison
