@@ -44,7 +44,9 @@ def random_input(spec: TensorSpec, dtype: torch.dtype) -> Tensor:
 def rewritten(gm: GraphModule, dtype: torch.dtype) -> set[str]:
     """The passes that found something: all of them in FP32; the kernels take no FP64."""
     if dtype == torch.float64:
-        return {rewrite.__name__ for rewrite in REWRITES if rewrite(gm)}
+        found = {rewrite.__name__ for rewrite in REWRITES if rewrite(gm)}
+        gm.recompile()
+        return found
     return {name for name, count in optimize(gm, Precision.FP32).items() if count}
 
 

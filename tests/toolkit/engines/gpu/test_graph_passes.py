@@ -58,6 +58,7 @@ def rewrite(module: nn.Module, inputs: tuple[Tensor, ...], *passes: Pass) -> tup
     count = 0
     for apply in passes:
         count = apply(gm)
+    gm.recompile()
     torch.testing.assert_close(gm(*inputs), module(*inputs), rtol=1e-12, atol=1e-12)
     for node in gm.graph.nodes:
         if node.op == "call_function":

@@ -54,6 +54,7 @@ def apply(
     assert isinstance(gm, GraphModule)
     remove_noops(gm)
     count = kernel_pass(gm, precision)
+    gm.recompile()
     expected, actual = module(*inputs), gm(*inputs)
     assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
     torch.testing.assert_close(actual, expected, rtol=0, atol=TOLERANCE[precision] * expected.abs().max().item())

@@ -55,4 +55,6 @@ def optimize(gm: GraphModule, precision: Precision) -> dict[str, int]:
     counts: dict[str, int] = {}
     for rewrite in REWRITES:
         counts[rewrite.__name__] = counts.get(rewrite.__name__, 0) + rewrite(gm)
-    return counts | {use.__name__: use(gm, precision) for use in KERNELS}
+    counts |= {use.__name__: use(gm, precision) for use in KERNELS}
+    gm.recompile()
+    return counts

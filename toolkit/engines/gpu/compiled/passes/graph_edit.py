@@ -72,11 +72,13 @@ def replace(node: Node, new: Node) -> None:
 
 
 def finish(gm: GraphModule, rewrites: int) -> int:
-    """Close an edit of `rewrites` rewrites, which are returned: drop dead nodes, and refresh fake values and code."""
+    """Close an edit of `rewrites` rewrites, which are returned: drop dead nodes, and refresh fake values.
+
+    The code is that of before until the module's `recompile`, which takes as long as the pass: all passes share one.
+    """
     if rewrites:
         gm.graph.eliminate_dead_code()
         gm.graph.lint()
-        gm.recompile()
         _refresh_values(gm)
     return rewrites
 
