@@ -299,6 +299,34 @@ print(part.outputs)
         assert len(read_parts(entry.parts, IDENTITY, CPU)) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs g++ on a CPU")
+def test_what_the_compiler_made_is_found_by_another_process(entry: Entry) -> None:
+    """Graphs that were read are the same to it every time; those in the first process were read as well."""
+    script = f"""
+import json
+from pathlib import Path
+import torch
+from tests.toolkit.engines.gpu.test_kept import CPU, IDENTITY, Rewriting
+from toolkit.engines.gpu.compiled.network import compile_part
+from toolkit.engines.gpu.kept import Entry, keep_compiled, kept_parts
+entry = Entry(Path({str(entry.folder)!r}), IDENTITY)
+keep_compiled(entry)
+(part,) = kept_parts(entry, Rewriting(), CPU, print)
+with torch.inference_mode():
+    compile_part(part)({{"x": torch.ones(2, 4)}})
+from torch._dynamo.utils import counters
+print(json.dumps({{name: counters["inductor"][f"fxgraph_cache_{{name}}"] for name in ("hit", "miss")}}))
+"""
+    own = {name: value for name, value in os.environ.items() if not name.endswith("_CACHE_DIR")}
+    runs = [
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=own).stdout
+        for _ in range(2)
+    ]
+    assert [json.loads(output) for output in runs] == [{"hit": 0, "miss": 1}, {"hit": 1, "miss": 0}]
+    assert (entry.folder / "inductor").is_dir()
+
+
 class TestPlace:
     def test_an_entry_is_of_one_bundle_device_precision_and_version(
         self, toy: Bundle, plugins: PluginManager, folder: Path, monkeypatch: pytest.MonkeyPatch
