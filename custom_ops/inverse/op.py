@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_ir as ir
 import torch
-from onnx_ir import Value
-from onnxscript import OpBuilder
 from torch import Tensor
 
 from toolkit.errors import InputError
@@ -20,7 +18,9 @@ from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody
 
-FLOAT = ir.DataType.FLOAT
+if TYPE_CHECKING:
+    from onnx_ir import Value
+    from onnxscript import OpBuilder
 
 
 @torch.library.custom_op("uniad::inverse", mutates_args=())
@@ -65,12 +65,15 @@ def _(matrix: Tensor) -> Tensor:
 @TracedBody
 def body(op: OpBuilder, attributes: NodeAttributes, matrix: Value) -> Value:
     """The same, over matrices [M, N, N]."""
+    import onnx_ir as ir
+
+    float32 = ir.DataType.FLOAT
     size = op.Shape(matrix, start=-1)
     size_twice = op.Concat(size, size, axis=0)
-    flat = op.Reshape(op.Cast(matrix, to=FLOAT), op.Concat([-1], size_twice, axis=0))
+    flat = op.Reshape(op.Cast(matrix, to=float32), op.Concat([-1], size_twice, axis=0))
     padded = op.Pad(flat, op.Concat([0, 0, 0, 0], 4 - size, 4 - size, axis=0))
     identity = op.Constant(value=ir.tensor(np.eye(4, dtype=np.float32)))
-    full = padded + identity * op.Cast(op.GreaterOrEqual([0, 1, 2, 3], size), to=FLOAT)
+    full = padded + identity * op.Cast(op.GreaterOrEqual([0, 1, 2, 3], size), to=float32)
     orders = [[i ^ step for i in range(4)] for step in (1, 2, 3)]
     a, b, c = ([op.Gather(op.Gather(full, i, axis=-2), j, axis=-1) for j in orders] for i in orders)
     cofactors = (

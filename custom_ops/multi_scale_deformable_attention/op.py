@@ -10,10 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from onnx_ir import Value
-from onnxscript import OpBuilder
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
@@ -24,6 +23,10 @@ from toolkit.ops.gradient import register_gradient
 from toolkit.ops.kernel import SCALAR_BYTES, SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody, reshape, sizes
+
+if TYPE_CHECKING:
+    from onnx_ir import Value
+    from onnxscript import OpBuilder
 
 
 @torch.library.custom_op("uniad::multi_scale_deformable_attention", mutates_args=())

@@ -6,10 +6,9 @@ An operator of its own, so that nodes and engines of the even form stay as they 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from onnx_ir import Value
-from onnxscript import OpBuilder
 from torch import Tensor
 
 from custom_ops.multi_scale_deformable_attention.backward import ENTRY, SOURCE, launch_backward
@@ -28,6 +27,10 @@ from toolkit.ops.gradient import register_gradient
 from toolkit.ops.kernel import Kernel, Launch, Shapes
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody, reshape, sizes
+
+if TYPE_CHECKING:
+    from onnx_ir import Value
+    from onnxscript import OpBuilder
 
 
 @torch.library.custom_op("uniad::uneven_deformable_attention", mutates_args=())

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from onnx_ir import Value
-from onnxscript import OpBuilder
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
@@ -17,6 +16,10 @@ from toolkit.ops.gradient import register_gradient
 from toolkit.ops.kernel import SCALARS, Kernel, Launch, Shapes, ceil_div
 from toolkit.ops.spec import Attributes, CustomOp
 from toolkit.ops.traced_body import NodeAttributes, TracedBody
+
+if TYPE_CHECKING:
+    from onnx_ir import Value
+    from onnxscript import OpBuilder
 
 
 @torch.library.custom_op("uniad::rotate", mutates_args=())

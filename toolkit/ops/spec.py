@@ -7,19 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx
-import onnx.parser
 import torch
-from onnx import FunctionProto
-from onnx.defs import OpSchema
 from torch._library.custom_ops import CustomOpDef
 
 from toolkit.errors import InputError
 from toolkit.ops.kernel import Kernel, Shapes
 from toolkit.ops.signature import Port, Signature, read_signature
 from toolkit.ops.traced_body import KINDS, InputShapes, TracedBody
+
+if TYPE_CHECKING:  # what runs an op needs none of them
+    import onnx
+    from onnx import FunctionProto
+    from onnx.defs import OpSchema
 
 DOMAIN = "uniad"
 VERSION = 1
@@ -30,16 +31,6 @@ OLDEST_OPSET = 16
 """Of the models that custom ops can stand in: it brought GridSample."""
 
 Attributes = Mapping[str, Any]
-
-ATTRIBUTE_TYPES = {
-    "int": OpSchema.AttrType.INT,
-    "float": OpSchema.AttrType.FLOAT,
-    "bool": OpSchema.AttrType.INT,
-    "str": OpSchema.AttrType.STRING,
-    "List[int]": OpSchema.AttrType.INTS,
-    "List[float]": OpSchema.AttrType.FLOATS,
-}
-"""ONNX's type of an attribute, by its type in a torch schema."""
 
 ELEMENT_TYPES = {"float32": "tensor(float)", "int32": "tensor(int32)", "int64": "tensor(int64)", "bool": "tensor(bool)"}
 FLOATING_TYPES = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"]
@@ -139,10 +130,14 @@ class CustomOp:
                 DOMAIN, self.signature, opset=opset, values=attributes, left_out=left_out, shapes=shapes
             )
         given = {port.name: port.name not in left_out for port in self.signature.inputs if port.optional}
+        import onnx.parser
+
         return onnx.parser.parse_function(self.body({**attributes, **given}))
 
     def schema(self) -> OpSchema:
         """ONNX operator schema: tensors without a type of their own share one floating-point type."""
+        from onnx.defs import OpSchema
+
         ports = (*self.signature.inputs, *self.signature.outputs)
         shared = any(port.dtype is None for port in ports)
         return OpSchema(
@@ -157,10 +152,15 @@ class CustomOp:
         )
 
     def _attribute(self, name: str, kind: str) -> OpSchema.Attribute:
+        from onnx import AttributeProto, helper
+        from onnx.defs import OpSchema
+
+        type_name = KINDS[kind][1]
         if name not in self.signature.defaults:
-            return OpSchema.Attribute(name, ATTRIBUTE_TYPES[kind], "")
+            return OpSchema.Attribute(name, getattr(OpSchema.AttrType, type_name), "")
         value = onnx_value(self.signature.defaults[name])
-        return OpSchema.Attribute(name, onnx.helper.make_attribute(name, value, attr_type=KINDS[kind][1].value))
+        attribute = helper.make_attribute(name, value, attr_type=AttributeProto.AttributeType.Value(type_name))
+        return OpSchema.Attribute(name, attribute)
 
     def translation(self) -> Callable[..., Any]:
         """How the torch exporter writes this op: one node of our domain, with all of its attributes."""
@@ -175,6 +175,8 @@ class CustomOp:
 
 
 def _formal(port: Port) -> OpSchema.FormalParameter:
+    from onnx.defs import OpSchema
+
     option = OpSchema.FormalParameterOption.Optional if port.optional else OpSchema.FormalParameterOption.Single
     return OpSchema.FormalParameter(
         port.name, "T" if port.dtype is None else ELEMENT_TYPES[port.dtype], param_option=option
@@ -188,6 +190,8 @@ def onnx_value(value: Any) -> Any:
 
 def node_attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Attributes of a node as Python values (strings decoded)."""
+    import onnx
+
     values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     return {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
 
@@ -195,6 +199,8 @@ def node_attributes(node: onnx.NodeProto) -> dict[str, Any]:
 @contextmanager
 def registered_schemas(ops: Sequence[CustomOp]) -> Iterator[None]:
     """Make the ops known to ONNX's checker and exporter for the duration of a block."""
+    import onnx.defs
+
     added = [op for op in ops if not onnx.defs.has(op.name, DOMAIN)]
     for op in added:
         onnx.defs.register_schema(op.schema())

@@ -7,21 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import onnx_ir as ir
-from onnx import FunctionProto
-
 from toolkit.ops.signature import Signature
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what runs an op needs none of them
+    import onnx_ir as ir
+    from onnx import FunctionProto
     from onnxscript import OpBuilder
 
 KINDS = {
-    "int": ("value_int", ir.AttributeType.INT),
-    "float": ("value_float", ir.AttributeType.FLOAT),
-    "bool": ("value_int", ir.AttributeType.INT),
-    "str": ("value_string", ir.AttributeType.STRING),
-    "List[int]": ("value_ints", ir.AttributeType.INTS),
-    "List[float]": ("value_floats", ir.AttributeType.FLOATS),
+    "int": ("value_int", "INT"),
+    "float": ("value_float", "FLOAT"),
+    "bool": ("value_int", "INT"),
+    "str": ("value_string", "STRING"),
+    "List[int]": ("value_ints", "INTS"),
+    "List[float]": ("value_floats", "FLOATS"),
 }
 """For the type of an attribute in a torch schema: the constant that reads it from a node, and its type in ONNX."""
 
@@ -55,8 +54,11 @@ class NodeAttributes(Mapping[str, Any]):
 
     def tensor(self, name: str) -> ir.Value:
         """The node's attribute as a tensor: a scalar, or [N] for a list."""
+        import onnx_ir as ir
+
         constant, kind = KINDS[self._kinds[name]]
-        value: ir.Value = self._op.Constant(**{constant: ir.RefAttr(constant, name, kind)})
+        attribute = ir.RefAttr(constant, name, ir.AttributeType[kind])
+        value: ir.Value = self._op.Constant(**{constant: attribute})
         return value
 
 
@@ -86,6 +88,7 @@ class TracedBody:
 
         It has not the optional inputs `left_out`, and inputs of these `shapes`.
         """
+        import onnx_ir as ir
         from onnxscript import build_function
 
         def record(op: OpBuilder, *inputs: ir.Value) -> list[ir.Value]:
@@ -107,7 +110,7 @@ class TracedBody:
             [ir.Value(name=port.name) for port in signature.inputs],
             domain=domain,
             name=signature.op,
-            attributes=[ir.Attr(attribute, KINDS[kind][1], None) for attribute, kind in kinds.items()],
+            attributes=[ir.Attr(name, ir.AttributeType[KINDS[kind][1]], None) for name, kind in kinds.items()],
             opset_imports={"": opset},
         )
         proto: FunctionProto = ir.to_proto(function)
@@ -117,6 +120,8 @@ class TracedBody:
 @contextmanager
 def arithmetic(op: OpBuilder) -> Iterator[None]:
     """``+ - * /`` on values record operators in `op`. onnx_ir keeps one such recorder, which is put back."""
+    import onnx_ir as ir
+
     before = ir.set_value_magic_handler(op)
     try:
         yield

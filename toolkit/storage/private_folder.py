@@ -11,8 +11,12 @@ from toolkit.errors import InputError
 
 
 def cache_folder() -> Path:
-    """Where the toolkit keeps what it can make again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uniad-toolkit"
+    """Where the toolkit keeps what it can make again. Raises InputError for a user who has no home."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(named) if named else Path.home() / ".cache") / "uniad-toolkit"
+    except RuntimeError as error:
+        raise InputError("there is no home folder to keep anything in; name one in XDG_CACHE_HOME") from error
 
 
 def private_folder(path: Path) -> Path:

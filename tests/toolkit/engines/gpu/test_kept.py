@@ -399,6 +399,16 @@ class TestPlace:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         assert kept.kept_root() == tmp_path / "uniad-toolkit" / "networks"
 
+    def test_a_user_without_a_home_is_told_what_to_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def homeless() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.delenv(kept.FOLDER_VARIABLE)
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(Path, "home", homeless)
+        with pytest.raises(InputError, match="name one in XDG_CACHE_HOME"):
+            kept.kept_root()
+
     def test_compilers_keep_theirs_there_unless_the_user_says_where(
         self, entry: Entry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -434,6 +444,6 @@ TemporalRunner(bundle, session).step(probe_frame(bundle.config, 0, continues=Fal
     assert output.stderr == ""
     modules = json.loads(output.stdout)
     # When a custom op is called for the first time, torch itself imports its compiler.
-    exporters = ("torch.export._trace", "torch.onnx", "torch._dynamo")
+    exporters = ("torch.export._trace", "torch.onnx", "torch._dynamo", "onnx")
     assert [name for name in modules if name.startswith(exporters)] == []
     assert [name for name in modules if name.startswith("plugins.") and name.endswith(".model")] == []
