@@ -128,6 +128,17 @@ class TestFile:
         first, second = read_parts(tmp_path / "parts", IDENTITY, CPU)
         assert [x.data_ptr() for x in first.module.buffers()] == [x.data_ptr() for x in second.module.buffers()]
 
+    def test_a_constant_goes_back_to_where_it_was(self, path: Path) -> None:
+        """On a GPU there may be numbers that stay with the host; here everything was there."""
+        (part,) = read_parts(path, IDENTITY, torch.device("meta"))
+        assert {x.device.type for x in part.module.buffers()} == {"cpu"}
+        content = path.read_bytes().replace(b'on_host\\": true', b'on_host\\":false')
+        path.write_bytes(content)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("toolkit.engines.gpu.compiled.parts_file._digest", lambda text, memory: _said_by(path))
+            (part,) = read_parts(path, IDENTITY, torch.device("meta"))
+        assert {x.device.type for x in part.module.buffers()} == {"meta"}
+
     def test_another_identity_is_refused(self, path: Path) -> None:
         assert "another network or version" in refused(path, {"of": "another"})
 

@@ -19,6 +19,7 @@ from toolkit.engines.gpu.compiled.rewrite import RewrittenPart
 from toolkit.precision import Precision
 
 FORMAT = 1
+HOST = torch.device("cpu")
 
 
 class UnfitFile(Exception):
@@ -44,7 +45,8 @@ def write_parts(path: Path, parts: Sequence[RewrittenPart], identity: Mapping[st
             named[name] = numbers.setdefault(same, len(numbers))
             if named[name] == len(layouts):
                 memory[str(named[name])] = _memory_of(tensor)
-                layouts.append({"shape": list(tensor.shape), "stride": list(tensor.stride())})
+                place = {"on_host": tensor.device.type == "cpu"}
+                layouts.append({"shape": list(tensor.shape), "stride": list(tensor.stride())} | place)
         records.append(
             {
                 "submodule": part.submodule,
@@ -60,7 +62,7 @@ def write_parts(path: Path, parts: Sequence[RewrittenPart], identity: Mapping[st
 
 
 def read_parts(path: Path, identity: Mapping[str, str], device: torch.device) -> list[RewrittenPart]:
-    """The parts of a network of this `identity`, with their constants on `device`.
+    """The parts of a network of this `identity`, with their constants on `device`, but for those that were on the host.
 
     Raises UnfitFile if the file holds no parts, or others, or needs an operator that this process has not, and OSError
     if it cannot be read.
@@ -78,7 +80,7 @@ def read_parts(path: Path, identity: Mapping[str, str], device: torch.device) ->
         if header["sha256"] != _digest(header["parts"], constants):
             raise UnfitFile("it is damaged")
         laid_out = [
-            _on(device, flat).as_strided(layout["shape"], layout["stride"])
+            _on(HOST if layout["on_host"] else device, flat).as_strided(layout["shape"], layout["stride"])
             for flat, layout in zip(constants, content["layouts"], strict=True)
         ]
         return [_part(record, laid_out) for record in content["parts"]]
