@@ -38,6 +38,8 @@ FOLDER_VARIABLE = "UNIAD_TOOLKIT_KEPT"
 """Names another folder than the user's cache; if it is empty, nothing is kept."""
 PARTS = "parts.safetensors"
 ENTRY_NAME = re.compile(r"[0-9a-f]{12}-.+-[0-9a-f]{12}")
+COMPILERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+"""Variables that tell compilers where to keep what they compile, and the folders of an entry for it."""
 MOST_ENTRIES = 8
 MOST_BYTES = 8 * 2**30
 """Of all entries together; what was not used for longest goes first."""
@@ -137,8 +139,19 @@ def sources_digest(plugins: PluginManager) -> str:
 
 def keep_compiled(entry: Entry) -> None:
     """Have torch's compiler and Triton keep what they compile in the entry, unless the user has said where."""
-    for variable, folder in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
-        os.environ.setdefault(variable, str(entry.folder / folder))
+    for variable, folder in COMPILERS.items():
+        named = os.environ.get(variable)
+        ours = named is not None and Path(named).parent.parent == entry.folder.parent
+        if named is None or ours or named == _default_of_torch():
+            os.environ[variable] = str(entry.folder / folder)
+
+
+def _default_of_torch() -> str:
+    """Where torch's compiler keeps what it compiles if nobody says; once imported, it sets its variable to that."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    folder: str = default_cache_dir()
+    return folder
 
 
 def kept_parts(

@@ -420,15 +420,22 @@ class TestPlace:
         with pytest.raises(InputError, match="name one in XDG_CACHE_HOME"):
             kept.kept_root()
 
-    def test_compilers_keep_theirs_there_unless_the_user_says_where(
-        self, entry: Entry, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
-        monkeypatch.setenv("TRITON_CACHE_DIR", "")
+    def test_compilers_keep_theirs_there(self, entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Unless the user says where; what torch said by itself, and another entry before, does not count."""
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+        other = Entry(entry.folder.with_name("another"), IDENTITY)
+        for variable in kept.COMPILERS:
+            monkeypatch.setenv(variable, default_cache_dir())  # so that it is as before after the test
         monkeypatch.delenv("TRITON_CACHE_DIR")
-        kept.keep_compiled(entry)
-        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "mine"
-        assert os.environ["TRITON_CACHE_DIR"] == str(entry.folder / "triton")
+        for each in (other, entry):
+            kept.keep_compiled(each)
+            assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(each.folder / "inductor")
+            assert os.environ["TRITON_CACHE_DIR"] == str(each.folder / "triton")
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
+        kept.keep_compiled(other)
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
+        assert os.environ["TRITON_CACHE_DIR"] == str(other.folder / "triton")
 
 
 @pytest.mark.slow
