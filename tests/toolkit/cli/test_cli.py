@@ -97,6 +97,7 @@ def test_errors_show_no_control_characters(capsys: pytest.CaptureFixture[str]) -
         (["convert", "nowhere.pth", "-o", "out", "--track-capacity", "901"], "--track-capacity 901 leaves no room"),
         (["replay", "nowhere", "inputs.npz", "-o", "outputs.npz"], "nowhere is not a bundle"),
         (["run", "nowhere", "frames", "-o", "results"], "nowhere is not a bundle"),
+        (["warm", "nowhere"], "nowhere is not a bundle"),
         (["inspect", "n" * 300], "nnn cannot be used: File name too long; check the path"),
         (["run", "n" * 300, "frames", "-o", "results"], "nnn/bundle.json cannot be used: File name too long"),
         (["demo", "--plugin", "nowhere.py"], "plugin file nowhere.py: No such file or directory"),
