@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.markup import escape
 
 from toolkit.stops import stops_blocked
 from toolkit.text import LONGEST, LONGEST_LINE, shown
 
-console = Console(highlight=False, emoji=False)
+UNCUT = 10_000
+"""Columns of an output that has no width of its own: more than any table of the toolkit takes."""
+
+
+class UncutConsole(Console):
+    """As wide as a table needs where no terminal reads it, so that no cell is cut or folded; COLUMNS says otherwise."""
+
+    @property  # type: ignore[misc]  # rich's can be set, which nothing does
+    def size(self) -> ConsoleDimensions:
+        size = super().size
+        if "COLUMNS" in os.environ or self.file.isatty():
+            return size
+        return ConsoleDimensions(UNCUT, size.height)
+
+
+console = UncutConsole(highlight=False, emoji=False)
 progress = Console(highlight=False, emoji=False)
 """For how far a command is: silent where only what it gives is wanted."""
 errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from toolkit.cli.application import PluginOptions, make_app, split_plugin_options
-from toolkit.cli.console import print_note, step, without_progress
+from toolkit.cli.console import console, print_note, step, without_progress
 from toolkit.cli.convert import with_capacities
 from toolkit.cli.main import run
 from toolkit.config.model import ModelConfig
@@ -207,3 +208,17 @@ def test_impossible_capacities(tracks: int, agents: int, message: str) -> None:
 def test_capacities_reach_the_dimensions() -> None:
     dimensions = with_capacities(ModelConfig(), 1000, 64).dimensions()
     assert (dimensions["tracks"], dimensions["agents"]) == (1000, 64)
+
+
+def test_a_table_in_a_pipe_is_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cell is cut or folded, unless COLUMNS asks for it."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    cells = [f"{number}" + "x" * 60 for number in range(4)]
+    table = Table(*map(str, range(4)))
+    table.add_row(*cells)
+    console.print(table)
+    printed = capsys.readouterr().out
+    assert all(cell in printed for cell in cells)
+    monkeypatch.setenv("COLUMNS", "80")
+    console.print(table)
+    assert max(map(len, capsys.readouterr().out.splitlines())) == 80
