@@ -23,7 +23,6 @@ EXACT_RULES = (
     rules.no_op_expand_rule,
     rules.no_op_transpose_rule,
     rules.reshape_reshape_rule,
-    rules.slice_split_rule,
     rules.squeeze_reshape_1d_rule,
     rules.transpose_transpose_rule,
     rules.unsqueeze_unsqueeze_rule,
