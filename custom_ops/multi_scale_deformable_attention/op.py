@@ -128,20 +128,26 @@ def body(
     samples = op.Shape(logits, start=3, end=4)
     batch_heads, references, points = batch * heads, coordinates / [2], samples / levels
 
-    around = reshape(op, reference, reference_batch, queries, [1], reference_levels, [1], references, [2])
-    moves = reshape(op, offsets, batch, queries, heads, levels, points / references, references, [2])
-    cells = op.CastLike(reshape(op, op.Gather(table, [1, 0], axis=1), levels, [1], [1], [2]), value)
-    grids = reshape(op, (around + moves / cells) * 2.0 - 1.0, batch, queries, heads, levels, points, [2])
+    # Each number of a query's row gets its own origin and divisor: ONNX Runtime is slow at repeating two of them.
+    row = heads * samples * [2]
+    origins = reshape(op, reference, reference_batch, queries, [1], reference_levels, [1], coordinates)
+    origins = op.Expand(origins, op.Concat([1], [1], heads, levels, points / references, [1], axis=0))
+    cells = reshape(op, op.CastLike(op.Gather(table, [1, 0], axis=1), value), levels, [1], [2])
+    cells = op.Expand(cells, op.Concat(heads, levels, points, [2], axis=0))
+    moves = reshape(op, offsets, batch, queries, row) / reshape(op, cells, row)
+    grids = (reshape(op, origins, reference_batch, queries, row) + moves) * 2.0 - 1.0
+    grids = reshape(op, grids, batch, queries, heads, levels, points, [2])
     grids = reshape(op, op.Transpose(grids, perm=[3, 0, 2, 1, 4, 5]), levels, batch_heads, queries, points, [2])
 
     count = len(attributes["spatial_shapes"]) // 2
     areas = op.Gather(table, 0, axis=1) * op.Gather(table, 1, axis=1)
-    planes = op.Split(value, areas, axis=1, _outputs=count)
+    planes = op.Split(value, areas, axis=1, _outputs=count) if count > 1 else [value]
     sampled = []
-    for level, plane in enumerate(planes if count > 1 else [planes]):
+    for level, plane in enumerate(planes):
+        grid = op.Gather(grids, level) if count > 1 else op.Squeeze(grids, [0])  # the only one is not copied
         shape = (batch_heads, channels, op.Gather(table, level))
         keys = reshape(op, op.Transpose(plane, perm=[0, 2, 3, 1]), *shape)
-        sampled.append(op.GridSample(keys, op.Gather(grids, level), padding_mode="zeros"))
+        sampled.append(op.GridSample(keys, grid, padding_mode="zeros"))
     return weighted_sum(op, sampled, logits, (batch, queries, heads, channels), batch_heads, samples)
 
 
