@@ -13,7 +13,8 @@ from onnx import ModelProto
 
 from toolkit.bundle import FUNCTIONAL_ONNX, WEIGHTS, Bundle, PackageRecord, SubmoduleRecord
 from toolkit.config.model import ModelConfig
-from toolkit.conversion.export import export_submodule, merge
+from toolkit.conversion.export import merge
+from toolkit.conversion.exports import export_submodules
 from toolkit.conversion.prepare import Progress, prepare
 from toolkit.data.probe import probe_frames
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
@@ -95,10 +96,7 @@ def write_forms(
 ) -> tuple[str, ...]:
     """Write the ONNX model of a network and its weights into a folder; gives the names of the custom ops in it."""
     graph = network.graph
-    pieces: dict[str, ModelProto] = {}
-    for submodule in graph.submodules:
-        with progress(f"export {submodule.name}"):
-            pieces[submodule.name] = export_submodule(graph, submodule, network.parts[submodule.name], ops)
+    pieces = export_submodules(network, ops, progress)
     with progress("join and check the ONNX model"):
         metadata = {"checkpoint_sha256": checkpoint_sha256} | {f"version.{k}": v for k, v in tool_versions().items()}
         model = merge(graph, pieces, ops, metadata)

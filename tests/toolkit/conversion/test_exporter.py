@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +17,9 @@ from torch import Tensor, nn
 
 from custom_ops.inverse.op import INVERSE
 from toolkit.config.model import ModelConfig
+from toolkit.conversion import exports
 from toolkit.conversion.export import export_submodule, merge
+from toolkit.conversion.exports import export_submodules
 from toolkit.errors import InputError
 from toolkit.network import Network
 from toolkit.onnx_nodes import standard_opset
@@ -194,3 +198,40 @@ def test_submodule_that_cannot_be_exported_is_named(
     part = submodule(function, "given")
     with pytest.raises(InputError, match=f"^submodule 'tiny' {message}"):
         export_submodule(join((part,), config), part, part.build(config), OPS)
+
+
+def chain(config: ModelConfig, *functions: Callable[..., object]) -> Network:
+    """A network of submodules that compute the outputs `y0`, `y1` … of the same inputs."""
+    return Network(join([submodule(f, f"y{i}", name=f"part_{i}") for i, f in enumerate(functions)], config))
+
+
+def exported(network: Network) -> dict[str, bytes]:
+    pieces = export_submodules(network, OPS, lambda step: nullcontext())
+    return {name: piece.SerializeToString(deterministic=True) for name, piece in pieces.items()}
+
+
+def test_two_processes_export_the_same(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = chain(config, *(lambda table, x, i=i: x * i + table for i in range(2)))
+    monkeypatch.setattr(exports, "works_in_two", lambda: True)
+    both = exported(network)
+    monkeypatch.setattr(exports, "works_in_two", lambda: False)
+    assert both == exported(network)
+
+
+def test_what_a_second_process_fails_at_is_exported_here(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = os.getpid()
+
+    def die_elsewhere(table: Tensor, x: Tensor) -> Tensor:
+        if os.getpid() != main:
+            os._exit(9)
+        return x + table
+
+    network = chain(config, lambda table, x: x, die_elsewhere)
+    monkeypatch.setattr(exports, "works_in_two", lambda: True)
+    assert set(exported(network)) == {"part_0", "part_1"}
+
+
+def test_an_error_in_the_second_process_comes_up_here(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "works_in_two", lambda: True)
+    with pytest.raises(InputError, match=r"^submodule 'part_1' cannot be exported: out of order$"):
+        exported(chain(config, lambda table, x: x + table, fail))
