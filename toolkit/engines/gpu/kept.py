@@ -89,8 +89,18 @@ def bundle_parts(
         return rewrite()
     if inductor:
         keep_compiled(entry)
-    plugins.custom_ops()  # kept graphs call their operators
+    import_operators(bundle, plugins)
     return kept_parts(entry, rewrite, device, warn)
+
+
+def import_operators(bundle: Bundle, plugins: PluginManager) -> None:
+    """Have torch know the operators that kept graphs call: those of custom ops, and what foreign submodules bring."""
+    plugins.custom_ops()
+    installed = {package.plugin for package in bundle.packages}
+    foreign = {record.name for record in bundle.submodules if record.plugin_sha256 or record.plugin in installed}
+    for submodule in plugins.submodules():
+        if submodule.name in foreign:
+            submodule.build(bundle.config)  # which imports what it is made of
 
 
 def entry_of(bundle: Bundle, plugins: PluginManager, precision: Precision, device: torch.device) -> Entry:

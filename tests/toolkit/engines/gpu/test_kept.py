@@ -8,6 +8,8 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.toolkit.toy_bundle import CONFIG, write_toy_bundle
-from toolkit.bundle import Bundle
+from toolkit.bundle import Bundle, PackageRecord
+from toolkit.config.model import ModelConfig
 from toolkit.data.probe import probe_frames
 from toolkit.engines.gpu import kept
 from toolkit.engines.gpu.compiled.network import compile_parts
@@ -419,6 +422,28 @@ class TestPlace:
         monkeypatch.setattr(Path, "home", homeless)
         with pytest.raises(InputError, match="name one in XDG_CACHE_HOME"):
             kept.kept_root()
+
+    def test_submodules_of_others_are_built_for_the_operators_that_they_bring(
+        self, toy: Bundle, plugins: PluginManager, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        built = list[str]()
+
+        def building(name: str) -> Callable[[ModelConfig], nn.Module]:
+            def build(config: ModelConfig) -> nn.Module:
+                built.append(name)
+                return nn.Identity()
+
+            return build
+
+        offered = [replace(submodule, build=building(submodule.name)) for submodule in plugins.submodules()]
+        monkeypatch.setattr(plugins, "submodules", lambda: offered)
+        kept.import_operators(toy, plugins)
+        assert built == []
+        first, second, *rest = toy.submodules
+        theirs = replace(first, plugin_sha256="0123"), replace(second, plugin="of_a_package"), *rest
+        package = PackageRecord("of_a_package", "package", "1.0", "4567")
+        kept.import_operators(replace(toy, submodules=theirs, packages=(package,)), plugins)
+        assert built == [first.name, second.name]
 
     def test_compilers_keep_theirs_there(self, entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
         """Unless the user says where; what torch said by itself, and another entry before, does not count."""
