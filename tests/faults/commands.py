@@ -50,6 +50,7 @@ QUICK = (
     WritingCommand("init-stage1", "init-stage1 {material}/detector.pth -o start.safetensors"),
     WritingCommand("pseudo-weights", "pseudo-weights --config {sample}/model.toml -o out --force"),
     WritingCommand("run", "run {sample}/bundle {material}/frames -o out --force"),
+    WritingCommand("run-no-pictures", "run {sample}/bundle {material}/frames -o out --helpers 2 --no-pictures --force"),
     WritingCommand("replay", "replay {sample}/bundle {sample}/inputs.npz -o out.npz"),
     WritingCommand("verify", "verify {sample}/bundle --length 1 --json v.json"),
     WritingCommand("report", "report {sample}/bundle --run {material}/results -o r.html"),
@@ -80,6 +81,7 @@ SLOW = (
 )
 """A few seconds each, so that one of two signals with the same consequence must do."""
 LONG = (
+    WritingCommand("run-helpers", "run {sample}/bundle {material}/frames -o out --helpers 2 --force"),
     WritingCommand(
         "convert-sample",
         "convert {sample}/model.pth --config {sample}/model.toml --motion-anchors {sample}/anchors.npy -o out --force",
@@ -88,7 +90,7 @@ LONG = (
     WritingCommand("build-sample", "build {sample}/bundle --target tensorrt-rtx -o bundle.engine", needs=(BINDINGS,)),
     WritingCommand("demo", "demo -o out --force"),
 )
-"""The same on the whole network, reduced in size but for the demo's: hours."""
+"""With processes beside, and on the whole network, reduced in size but for the demo's: hours."""
 COMMANDS = (*QUICK, *SLOW, *(LONG if os.environ.get("UNIAD_ALL_FAULTS") else ()))
 PLUGIN = """
 from tests.toolkit.conftest import ODOMETRY, PLANNER

@@ -17,7 +17,7 @@ from tests.nuscenes.tables import CONFIG, IMAGE, SOURCES, VERSION, edit_table, t
 from toolkit.cli.main import run
 from toolkit.config.model import ImageConfig
 from toolkit.data.frames import FrameSource
-from toolkit.data.preprocess import sequence_inputs
+from toolkit.data.sequence import sequence_inputs
 from toolkit.data.sources import open_frames
 from toolkit.errors import InputError
 

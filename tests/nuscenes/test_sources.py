@@ -20,7 +20,8 @@ from toolkit.config.model import CAMERAS, CanBusRotation
 from toolkit.data.ego_motion import warn_of_other_rotation
 from toolkit.data.frames import Command, Frame
 from toolkit.data.nuscenes.dataroot import read_dataroot
-from toolkit.data.preprocess import frame_inputs, lidar_to_global, sequence_inputs
+from toolkit.data.preprocess import frame_inputs, lidar_to_global
+from toolkit.data.sequence import sequence_inputs
 from toolkit.data.sources import open_frames
 from toolkit.errors import InputError
 

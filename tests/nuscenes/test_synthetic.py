@@ -12,7 +12,7 @@ from tests.nuscenes.reference import evaluation_inputs, write_infos
 from tests.nuscenes.tables import SOURCES
 from toolkit.cli.main import run
 from toolkit.config.model import CanBusRotation, ModelConfig
-from toolkit.data.preprocess import sequence_inputs
+from toolkit.data.sequence import sequence_inputs
 from toolkit.data.sources import open_frames
 
 pytestmark = pytest.mark.slow

@@ -145,7 +145,7 @@ def _run_scene(job: Job, scene: Scene, working_folder: Path, version: str) -> Sc
             "on a disk that all its machines share, with bundle and frames"
         ) from error
     with temporary_folder("scene") as folder:
-        records = list(replace(opened(job), folder=folder).run(scene))
+        records = list(replace(opened(job), folder=folder).run([scene]))
         return records, {file.name: file.read_bytes() for file in folder.iterdir()}
 
 

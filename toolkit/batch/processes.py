@@ -25,17 +25,28 @@ def process_map(function: Callable[[Item], Result], items: Iterable[Item], worke
     At the end of the block, however it ends, no worker is left. Raises what a worker raises, and CheckFailed if one is
     ended from outside.
     """
+    with process_pool(workers, "--workers") as executor:
+        with interrupts_blocked():
+            results = executor.map(function, items)
+        yield results
+
+
+@contextmanager
+def process_pool(workers: int, option: str) -> Iterator[ProcessPoolExecutor]:
+    """So many processes, which `option` says; they are started by what is submitted within `interrupts_blocked`.
+
+    At the end of the block, however it ends, none is left; what was submitted is done if it ends well. Raises
+    CheckFailed if one is ended from outside.
+    """
     others = set(multiprocessing.active_children())
     # Torch and ONNX Runtime have threads by now, which a forked process would lack.
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
-        with _interrupts_blocked():
-            results = executor.map(function, items)
-        yield results
+        yield executor
         executor.shutdown()
     except BrokenProcessPool as error:
         raise CheckFailed(
-            "a worker process was ended from outside, perhaps for want of memory; run with fewer --workers"
+            f"a worker process was ended from outside, perhaps for want of memory; run with fewer {option}"
         ) from error
     finally:
         # After a failure some may be in the middle of what nobody wants any more.
@@ -45,7 +56,7 @@ def process_map(function: Callable[[Item], Result], items: Iterable[Item], worke
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
+def interrupts_blocked() -> Iterator[None]:
     """Processes that are started in the block never see Ctrl-C: it is the main process' matter, which ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

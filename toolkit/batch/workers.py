@@ -34,7 +34,7 @@ def scene_workers(job: Job, scenes: Sequence[Scene], workers: int) -> Iterator[I
 
 
 def _run_scene(job: Job, scene: Scene) -> list[FrameRecord]:
-    return list(opened(job).run(scene))
+    return list(opened(job).run([scene]))
 
 
 @functools.cache

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
+from toolkit.batch.finishing import Finished, Finisher, Finishing, at_once, in_order, layers_of
 from toolkit.batch.scenes import Scene
 from toolkit.bundle import Bundle
 from toolkit.data.ego_motion import FirstFrame
+from toolkit.data.sequence import frame_steps
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.session import Session
-from toolkit.errors import CheckFailed
-from toolkit.runtime.result_writer import write_result
 from toolkit.runtime.run_record import FrameRecord
-from toolkit.runtime.sequence import run_sequence
+from toolkit.runtime.sequence import run_steps
 from toolkit.specs import Refinement, Submodule
-from toolkit.visualize.frame_picture import draw_result, write_picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,23 +36,44 @@ class SceneWriter:
     folder: Path
     refinements: Sequence[Refinement] = ()
 
-    def run(self, scene: Scene) -> Iterator[FrameRecord]:
-        """What became of each frame; those with results that are not finite are left out. InputError for a bad one."""
+    def run(
+        self, scenes: Iterable[Scene], finishing: Finishing | None = None, decoders: int = 0
+    ) -> Generator[FrameRecord]:
+        """What became of each frame in order; those with results that are not finite are left out.
+
+        Results are finished by `finishing`, or else at once, and so many `decoders` decode pictures ahead. Raises
+        InputError for a bad frame, after all frames before it.
+        """
+        if finishing is None:
+            finishing = at_once(Finisher(self.folder, self.pictures), layers_of(self.submodules))
+        with closing(self._begun(scenes, finishing, decoders)) as begun:
+            yield from in_order(begun, finishing.behind)
+
+    def _begun(self, scenes: Iterable[Scene], finishing: Finishing, decoders: int) -> Generator[_Begun]:
         clock = StageClock[Stage]()
-        layers = [s.draw for s in self.submodules if s.draw is not None]
-        for result in run_sequence(
-            self.bundle, self.session, self.submodules, scene.frames, self.first_frame, clock, scene.previous
-        ):
-            for refinement in self.refinements:
-                result = refinement.apply(result)
-            clock.lap(Stage.POSTPROCESS)
-            left_out = False
-            try:
-                write_result(result, self.folder)
-                clock.lap(Stage.WRITE)
-                if self.pictures:
-                    write_picture(draw_result(result, layers=layers), self.folder / f"{result.frame}.png")
-                    clock.lap(Stage.DRAW)
-            except CheckFailed:
-                left_out = True
-            yield FrameRecord.of_result(result, clock.take(), left_out=left_out)
+        steps = chain.from_iterable(frame_steps(scene.frames, scene.previous) for scene in scenes)
+        with closing(
+            run_steps(self.bundle, self.session, self.submodules, steps, self.first_frame, clock, decoders)
+        ) as results:
+            for result in results:
+                for refinement in self.refinements:
+                    result = refinement.apply(result)
+                clock.lap(Stage.POSTPROCESS)
+                record = FrameRecord.of_result(result, clock.take(), left_out=False)
+                yield _Begun(record, finishing.begin(result))
+                clock.skip()
+
+
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """A frame of which the network is done, and what still becomes of it."""
+
+    record: FrameRecord
+    finished: Future[Finished]
+
+    def done(self) -> bool:
+        return self.finished.done()
+
+    def result(self) -> FrameRecord:
+        finished = self.finished.result()
+        return replace(self.record, left_out=finished.left_out, seconds={**self.record.seconds, **finished.seconds})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from toolkit.batch.finishing import Finisher, layers_of
 from toolkit.benchmarking.environment import Memory, environment, peak_memory
 from toolkit.benchmarking.submodules import Seconds, seconds_by_submodule
 from toolkit.benchmarking.timed import Part, timed, timed_frames
@@ -17,6 +18,7 @@ from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.session import Session
 from toolkit.runtime.sequence import run_sequence
 from toolkit.specs import Submodule
+from toolkit.storage.outputs import temporary_folder
 
 WARM_UP = 1
 """Frames at the start that are not counted: sessions allocate memory and choose algorithms then."""
@@ -62,21 +64,25 @@ def benchmark(
     frames: Sequence[Frame],
     on_frame: Callable[[], None] = lambda: None,
 ) -> Benchmark:
-    """Run the frames, then again to look into the model; the first `WARM_UP` of them are not counted.
+    """Run the frames in turn, write and draw them, then run them again to look into the model.
 
-    `on_frame` is called after each. Raises InputError for a bad frame.
+    The first `WARM_UP` of them are not counted. `on_frame` is called after each. Raises InputError for a bad frame.
     """
     clock, parts = StageClock[Stage](), StageClock[str]()
     laps: list[dict[str, float]] = []
+    layers = layers_of(submodules)
     started = time.perf_counter()
     watched, sources = timed(session, parts), timed_frames(frames, parts)
-    for number, _ in enumerate(run_sequence(bundle, watched, submodules, sources, clock=clock), 1):
-        laps.append(dict[str, float]((*clock.take().items(), *parts.take().items())))
-        if number == WARM_UP:
-            started = time.perf_counter()
-        on_frame()
-        clock.skip()
-    elapsed, memory = time.perf_counter() - started, peak_memory()
+    with temporary_folder("results") as folder:
+        finisher = Finisher(folder, pictures=True)
+        for number, result in enumerate(run_sequence(bundle, watched, submodules, sources, clock=clock), 1):
+            finished = finisher.finish(result, layers).seconds
+            laps.append(dict[str, float]((*clock.take().items(), *finished.items(), *parts.take().items())))
+            if number == WARM_UP:
+                started = time.perf_counter()
+            on_frame()
+            clock.skip()
+        elapsed, memory = time.perf_counter() - started, peak_memory()
 
     def run(observed: Session) -> None:
         for _ in run_sequence(bundle, observed, submodules, frames):
@@ -120,6 +126,6 @@ def _timings(laps: Sequence[Mapping[str, float]], inside: Seconds) -> list[Timin
         *model,
         timing(Part.DOWNLOAD, Stage.NETWORK),
         timing(Part.CHECK, Stage.NETWORK),
-        timing(Stage.POSTPROCESS),
+        *(timing(stage) for stage in (Stage.POSTPROCESS, Stage.WRITE, Stage.DRAW)),
         Timing(WHOLE_FRAME, None, tuple(sum(lap[stage] for stage in Stage if stage in lap) for lap in laps)),
     ]

@@ -39,7 +39,7 @@ def benchmark_command(
     ] = None,
     output: Annotated[Path | None, typer.Option("--json", help="File to write all figures to.")] = None,
 ) -> None:
-    """Measure each stage of a frame, from the camera's files to typed results, and the memory.
+    """Measure each stage of a frame, from the camera's files to those of the results and its picture, and the memory.
 
     The bundle alone is enough: made-up frames are written as JPEG files and run. A first frame is not counted.
     docs/performance.md says what the stages are.

@@ -11,7 +11,7 @@ import typer
 from toolkit.cli.console import plain, print_warning, print_written, progress, step
 from toolkit.cli.refinements import RefinementCommand, asked_refinements
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, require_precision, used_precision
-from toolkit.errors import CheckFailed
+from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
@@ -60,6 +60,15 @@ def run_command(
         str | None, typer.Option(help="INDEX/COUNT: every COUNT-th scene from scene INDEX on, such as 0/4 of four.")
     ] = None,
     cluster: ClusterOption = None,
+    helpers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=64,
+            help="Threads that decode ahead, and processes that write and draw (without pictures: a thread); 0: all in "
+            "turn. By default half of the cores, 8 at most, and none of two.",
+        ),
+    ] = None,
     pictures: Annotated[bool, typer.Option(help="Draw a bird's-eye picture of every frame.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
@@ -86,6 +95,11 @@ def run_command(
     inputs = [bundle, *address_paths(frames), *plugins.files]
     target = claim_folder(output, "results", force=force, inputs=inputs)
     require_precision(precision, (session,), plugins)  # before workers start
+    if helpers and (workers > 1 or cluster is not None):
+        raise InputError(
+            f"--helpers {helpers} is of no use with --workers or --cluster, which run scenes side by side instead; "
+            "leave it out"
+        )
     if cluster is not None:
         require_cluster(cluster, workers)
     chosen = Shard.parse(shard) if shard is not None else Shard(0, 1)
@@ -104,6 +118,7 @@ def run_command(
             disabled_plugins=plugins.disabled,
             threads=threads or threads_each(workers),
             refinements=asked_refinements(context),
+            helpers=helpers,
         )
         record = run_scenes(job, opened, plugins, scenes, workers, cluster)
     print_written(output, f"{len(record.frames) - len(record.left_out)} frames")

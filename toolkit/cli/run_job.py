@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import cv2
 
 from toolkit.batch.cluster import Cluster, cluster_records
+from toolkit.batch.finishing import Finisher, finishing, layers_of
 from toolkit.batch.scenes import Scene
 from toolkit.batch.workers import scene_workers
 from toolkit.batch.writer import SceneWriter
@@ -19,10 +19,14 @@ from toolkit.bundle import Bundle
 from toolkit.cli.console import print_warning, step
 from toolkit.cli.sessions import open_session, session_kind
 from toolkit.data.ego_motion import FirstFrame
+from toolkit.engines.session import PictureSession
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
 from toolkit.runtime.run_record import FrameRecord
 from toolkit.specs import refinements_of
+
+MOST_HELPERS = 8
+"""By default: they decode some 200 frames a second."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class RunJob:
     """How to run scenes, in values that another process understands.
 
     `threads` are those of the session, and in a worker those of preprocessing too; `refinements` are options of those
-    that are asked for.
+    that are asked for. `helpers` is how many threads decode and how many processes draw beside the network, by default
+    as many as there are cores for.
     """
 
     bundle: Path
@@ -43,6 +48,7 @@ class RunJob:
     disabled_plugins: tuple[str, ...]
     threads: int | None = None
     refinements: tuple[str, ...] = ()
+    helpers: int | None = None
 
     def open(self) -> SceneWriter:
         """What runs the scenes, in a process that has no plugins yet."""
@@ -75,13 +81,26 @@ def run_records(
         with cluster_records(replace(job, threads=threads), scenes, place, job.folder, print_warning) as records:
             yield records
         return
-    if workers == 1:
+    if workers > 1:
+        with scene_workers(job, scenes, workers) as records:
+            yield records
+        return
+    helpers = helpers_by_default() if job.helpers is None else job.helpers
+    finisher = Finisher(job.folder, job.pictures, job.plugin_files, job.disabled_plugins)
+    frames = sum(len(scene.frames) for scene in scenes)
+    with finishing(finisher, layers_of(plugins.submodules()), min(helpers, frames)) as finish:
         with step(f"load the {job.session} session"):
             writer = job.open_with(plugins)
-        yield chain.from_iterable(map(writer.run, scenes))
-        return
-    with scene_workers(job, scenes, workers) as records:
-        yield records
+        # Pictures in a device's own memory, of several frames at a time: no GPU has executed it yet.
+        decoders = 0 if job.helpers is None and isinstance(writer.session, PictureSession) else helpers
+        with closing(writer.run(scenes, finish, decoders)) as records:
+            yield records
+
+
+def helpers_by_default() -> int:
+    """Beside the network, which keeps two cores busy by itself, half of the cores, up to what the fastest one needs."""
+    cores = len(os.sched_getaffinity(0))
+    return 0 if cores <= 2 else min(cores // 2, MOST_HELPERS)
 
 
 def threads_each(workers: int) -> int | None:

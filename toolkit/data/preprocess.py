@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,7 @@ from toolkit.config.model import ChannelOrder, ImageConfig, ModelConfig
 from toolkit.data.ego_motion import FirstFrame, Float32Array, ego_motion
 from toolkit.data.frames import CameraView, Frame
 from toolkit.data.jpeg import jpeg_size
-from toolkit.data.pictures import IMAGE, PICTURES, PictureMemory
-from toolkit.data.stage_clock import Stage, StageClock
+from toolkit.data.pictures import IMAGE, PICTURES
 from toolkit.errors import InputError
 from toolkit.storage.regular_file import open_regular
 
@@ -57,45 +54,6 @@ def frame_inputs(
         "use_previous": np.array([continues], np.int32),
         **frame.recorded,
     }
-
-
-def sequence_inputs(
-    frames: Iterable[Frame],
-    config: ModelConfig,
-    first_frame: FirstFrame = "evaluation",
-    clock: StageClock[Stage] | None = None,
-    previous: Frame | None = None,
-    pictures: Callable[[], PictureMemory] | None = None,
-) -> Iterator[tuple[Frame, dict[str, NDArray[Any]]]]:
-    """Every frame with its inputs, each prepared when asked for; `clock` measures how long that takes.
-
-    `previous` is the frame before the first, of whatever scene, if any. `pictures` makes memory for the pictures of a
-    frame, if they are wanted as they are.
-    """
-    clock = clock or StageClock()
-    for frame in frames:
-        memory = None if pictures is None else pictures()
-        loaded = load_images(frame, config.image, memory)
-        clock.lap(Stage.LOAD)
-        inputs = frame_inputs(loaded, previous, config, first_frame, None if memory is None else memory.array)
-        clock.lap(Stage.PREPROCESS)
-        yield frame, inputs
-        previous = frame
-
-
-def load_images(frame: Frame, config: ImageConfig, memory: PictureMemory | None = None) -> Frame:
-    """The frame with the pictures of the model's cameras as arrays, in `memory` if given.
-
-    InputError for one that cannot be used.
-    """
-    views = dict(frame.cameras)
-    for camera, name in enumerate(config.cameras):
-        if name in views:
-            place = None if memory is None else memory.array[camera]
-            views[name] = replace(views[name], image=load_image(views[name].image, config, place))
-            if memory is not None:
-                memory.filled(camera)
-    return replace(frame, cameras=views)
 
 
 def camera_image(image: Path | NDArray[np.uint8], config: ImageConfig) -> Float32Array:

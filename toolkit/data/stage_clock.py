@@ -30,8 +30,12 @@ class StageClock(Generic[Name]):
     def lap(self, stage: Name) -> None:
         """Everything since the last lap was this stage."""
         now = time.perf_counter()
-        self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
+        self.add(stage, now - self._last)
         self._last = now
+
+    def add(self, stage: Name, seconds: float) -> None:
+        """A stage took so long elsewhere, beside what the clock measures."""
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
     def skip(self) -> None:
         """What passed since the last lap belongs to no stage."""

@@ -13,7 +13,7 @@ from toolkit.bundle import Bundle
 from toolkit.config.model import ModelConfig
 from toolkit.data.ego_motion import warn_of_other_rotation
 from toolkit.data.frames import CameraView, Frame
-from toolkit.data.preprocess import sequence_inputs
+from toolkit.data.sequence import sequence_inputs
 from toolkit.data.source_kind import FrameSourceKind
 from toolkit.data.sources import open_frames
 from toolkit.errors import InputError

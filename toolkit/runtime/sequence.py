@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 
 from toolkit.bundle import Bundle
 from toolkit.data.ego_motion import FirstFrame
 from toolkit.data.frames import Frame
-from toolkit.data.preprocess import sequence_inputs
+from toolkit.data.sequence import FrameStep, frame_steps, step_inputs
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.session import PictureSession, Session
 from toolkit.runtime.results import FrameResult, frame_result
@@ -31,22 +32,36 @@ def run_sequence(
     the first. Of `submodules`, those that the bundle has post-process on the host. `clock` measures each stage of a
     frame up to its result. A `PictureSession` gets pictures as they are decoded. Raises InputError for a bad frame.
     """
+    return run_steps(bundle, session, submodules, frame_steps(frames, previous), first_frame, clock)
+
+
+def run_steps(
+    bundle: Bundle,
+    session: Session,
+    submodules: Sequence[Submodule],
+    steps: Iterable[FrameStep],
+    first_frame: FirstFrame = "evaluation",
+    clock: StageClock[Stage] | None = None,
+    decoders: int = 0,
+) -> Generator[FrameResult]:
+    """The same of steps, of which each knows the frame before it; `decoders` are threads that decode pictures ahead."""
     clock = clock or StageClock[Stage]()
     names = {record.name for record in bundle.submodules}
     postprocesses = [s.postprocess for s in submodules if s.name in names and s.postprocess is not None]
     interpretations = interpretations_of(bundle, submodules)
     scene, runner = None, TemporalRunner(bundle, session)
     pictures = session.new_pictures if isinstance(session, PictureSession) else None
-    for frame, inputs in sequence_inputs(frames, bundle.config, first_frame, clock, previous, pictures):
-        if frame.scene != scene:
-            scene, runner = frame.scene, TemporalRunner(bundle, session)
-        results = runner.step(inputs)
-        clock.lap(Stage.NETWORK)
-        for postprocess in postprocesses:
-            results |= postprocess(results, bundle.config)
-        result = frame_result(results, frame, bundle.config, interpretations, runner.repairs)
-        clock.lap(Stage.POSTPROCESS)
-        yield result
+    with closing(step_inputs(steps, bundle.config, first_frame, clock, pictures, decoders)) as prepared:
+        for frame, inputs in prepared:
+            if frame.scene != scene:
+                scene, runner = frame.scene, TemporalRunner(bundle, session)
+            results = runner.step(inputs)
+            clock.lap(Stage.NETWORK)
+            for postprocess in postprocesses:
+                results |= postprocess(results, bundle.config)
+            result = frame_result(results, frame, bundle.config, interpretations, runner.repairs)
+            clock.lap(Stage.POSTPROCESS)
+            yield result
 
 
 def interpretations_of(bundle: Bundle, submodules: Iterable[Submodule]) -> list[Interpretation]:

@@ -67,7 +67,7 @@ class Examination:
         with new_folder(claim_folder(output, "evaluation", force=True)) as folder:
             (folder / RESULTS).mkdir()
             writer = SceneWriter(bundle, session, graph.submodules, "evaluation", False, folder / RESULTS)
-            frames = tuple(record for scene in split_scenes(self.frames) for record in writer.run(scene))
+            frames = tuple(writer.run(split_scenes(self.frames)))
             RunRecord(bundle.identity, session.name, frames, Precision.FP32, ()).write(folder / RESULTS)
             found = open_results_set([folder / RESULTS])
             matched = match(found, self.truth, self.address)

@@ -13,8 +13,8 @@ import numpy as np
 from toolkit.bundle import Bundle
 from toolkit.data.ego_motion import warn_of_other_rotation
 from toolkit.data.frames import Frame
-from toolkit.data.preprocess import sequence_inputs
 from toolkit.data.probe import probe_frames
+from toolkit.data.sequence import sequence_inputs
 from toolkit.data.source_kind import FrameSourceKind
 from toolkit.data.sources import image_files, open_frames
 from toolkit.errors import InputError

@@ -23,7 +23,8 @@ from toolkit.batch.workers import scene_workers
 from toolkit.batch.writer import SceneWriter
 from toolkit.bundle import Bundle
 from toolkit.cli.main import run
-from toolkit.cli.run_job import threads_each
+from toolkit.cli.run_job import helpers_by_default, threads_each
+from toolkit.data.stage_clock import Stage
 from toolkit.engines.torch import TorchSession
 from toolkit.errors import CheckFailed, InputError
 from toolkit.plugin.manager import PluginManager
@@ -111,6 +112,30 @@ def test_two_workers_give_what_one_gives(folder: Path) -> None:
     assert contents(folder / "two") == contents(folder / "whole")
     assert len(contents(folder / "two")) == 3 * 6 + 1
     assert frames_of(folder / "two") == frames_of(folder / "whole")
+
+
+@pytest.mark.slow
+def test_helpers_give_what_none_give(folder: Path) -> None:
+    """To the last byte, pictures included, and across scenes."""
+    assert run_toy(folder, "helped", "--helpers", "2") == 0
+    assert contents(folder / "helped") == contents(folder / "whole")
+    assert frames_of(folder / "helped") == frames_of(folder / "whole")
+    for one, other in zip(*(RunRecord.read(folder / name).frames for name in ("helped", "whole")), strict=True):
+        assert one.seconds.keys() == other.seconds.keys() == set(Stage)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("options", [("--workers", "2"), ("--cluster", "local")])
+def test_helpers_help_one_process(folder: Path, options: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_toy(folder, "refused", "--helpers", "2", *options) == 2
+    assert "--helpers 2 is of no use with --workers or --cluster" in capsys.readouterr().err
+
+
+def test_two_cores_have_no_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {1: 0, 2: 0, 3: 1, 4: 2, 16: 8, 64: 8}
+    for cores, helpers in expected.items():
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        assert helpers_by_default() == helpers
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

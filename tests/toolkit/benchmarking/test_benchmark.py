@@ -21,8 +21,8 @@ from toolkit.benchmarking.timed import gpu_wait
 from toolkit.bundle import FUNCTIONAL_ONNX, Bundle
 from toolkit.cli.main import run
 from toolkit.conversion.export import export_submodule, merge
-from toolkit.data.preprocess import sequence_inputs
 from toolkit.data.probe import probe_frames
+from toolkit.data.sequence import sequence_inputs
 from toolkit.data.stage_clock import StageClock
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.engines.onnxruntime_profile import OTHER, submodule_seconds
@@ -33,7 +33,7 @@ from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.wiring import NetworkGraph
 
-STAGES = ["load and decode", "preprocess", "network", "post-process"]
+STAGES = ["load and decode", "preprocess", "network", "post-process", "write", "draw"]
 SUBMODULES = ["image_encoder", "bev_encoder", "tracking", "map_segmentation", "motion", "occupancy", "planning"]
 
 

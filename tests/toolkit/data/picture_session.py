@@ -49,7 +49,7 @@ class PreparingSession(TorchSession):
     def upload_frame(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         self.log.append("upload_frame")
         if PICTURES in arrays and self.memories:
-            assert arrays[PICTURES] is self.memories[-1].array
+            assert any(arrays[PICTURES] is memory.array for memory in self.memories)
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def prepare(self, pictures: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from toolkit.bundle import Bundle
 from toolkit.data.frame_folder import read_frame_folder, write_frame
 from toolkit.data.frames import Frame
 from toolkit.data.pictures import IMAGE, PICTURES
-from toolkit.data.preprocess import read_jpeg, sequence_inputs
+from toolkit.data.preprocess import read_jpeg
+from toolkit.data.sequence import sequence_inputs
 from toolkit.engines.session import PictureSession
 from toolkit.engines.torch import TorchSession, load_network
 from toolkit.errors import InputError

@@ -12,7 +12,8 @@ import pytest
 from toolkit.config.model import CAMERAS, CanBusRotation, ChannelOrder, ImageConfig, ModelConfig
 from toolkit.data.ego_motion import ego_motion, recorded_pose, recorded_rotation
 from toolkit.data.frames import CameraView, CanReading, Command, Frame, Pose
-from toolkit.data.preprocess import camera_image, frame_inputs, lidar_to_image, sequence_inputs
+from toolkit.data.preprocess import camera_image, frame_inputs, lidar_to_image
+from toolkit.data.sequence import sequence_inputs
 from toolkit.errors import InputError
 from toolkit.specs import FRAME_INPUTS
 

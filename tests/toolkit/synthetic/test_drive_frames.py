@@ -13,7 +13,7 @@ from toolkit.config.file import load_config
 from toolkit.config.model import ImageConfig, ModelConfig
 from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.nuscenes.dataroot import read_dataroot
-from toolkit.data.preprocess import sequence_inputs
+from toolkit.data.sequence import sequence_inputs
 from toolkit.specs import FRAME_INPUTS
 from toolkit.synthetic.dataset import DriveSettings
 from toolkit.synthetic.frames import drive_truth, write_drive

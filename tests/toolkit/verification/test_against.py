@@ -20,7 +20,7 @@ from toolkit.cli.verify import verify_command
 from toolkit.config.model import CAMERAS, CanBusRotation
 from toolkit.data.ego_motion import rotation_entries
 from toolkit.data.frame_folder import read_frame_folder, write_frame
-from toolkit.data.preprocess import sequence_inputs
+from toolkit.data.sequence import sequence_inputs
 from toolkit.engines.torch import TorchSession
 from toolkit.errors import CheckFailed, InputError
 from toolkit.plugin.manager import PluginManager

@@ -49,7 +49,7 @@ class CudaGraphSession:
         self._picture_shape = pictures_spec(image).resolve(dimensions)
         self._picture_rows = rows_read(image)
         self._uploads = Upload(DEVICE)
-        self._pictures: PictureUpload | None = None
+        self._pictures: dict[int, PictureUpload] = {}
         self._graph: FrameGraph | None = None
         self._download = Download({}, torch.empty(0))
         self._checked: dict[int, Tensor] = {}
@@ -86,8 +86,9 @@ class CudaGraphSession:
         return cls(compile_network(network.to(DEVICE), precision, inductor=inductor), network.graph)
 
     def new_pictures(self) -> PictureUpload:
-        self._pictures = self._uploads.pictures(self._picture_shape, self._picture_rows)
-        return self._pictures
+        pictures = self._uploads.pictures(self._picture_shape, self._picture_rows)
+        self._pictures[id(pictures.array)] = pictures  # those of a few frames, which are decoded ahead
+        return pictures
 
     def upload(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(DEVICE)
@@ -96,8 +97,8 @@ class CudaGraphSession:
         """The inputs, in one copy; pictures in memory of `new_pictures` are on their way already."""
         fed = self._uploads.together({name: array for name, array in arrays.items() if name != PICTURES})
         if PICTURES in arrays:
-            given, begun = arrays[PICTURES], self._pictures
-            fed[PICTURES] = begun.tensor() if begun is not None and given is begun.array else self.upload(given)
+            begun = self._pictures.pop(id(arrays[PICTURES]), None)
+            fed[PICTURES] = self.upload(arrays[PICTURES]) if begun is None else begun.tensor()
         return fed
 
     def prepare(self, pictures: Tensor) -> Tensor:

@@ -1,0 +1,127 @@
+"""Pictures of frames, decoded when their turn comes, or ahead of it by threads."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.config.model import ImageConfig
+from toolkit.data.frames import Frame
+from toolkit.data.pictures import PictureMemory
+from toolkit.data.preprocess import load_image
+from toolkit.errors import inside
+from toolkit.stops import stops_held
+
+NewPictures = Callable[[], PictureMemory]
+"""Makes memory for the pictures of a frame."""
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedFrame:
+    """A frame whose pictures of the model's cameras are arrays, in `memory` if there is any.
+
+    `seconds` passed from the beginning of its first picture to the end of its last one.
+    """
+
+    frame: Frame
+    memory: PictureMemory | None
+    seconds: float
+
+
+def decoded_frames(
+    frames: Iterable[Frame], config: ImageConfig, pictures: NewPictures | None = None, threads: int = 0
+) -> Generator[DecodedFrame]:
+    """Every frame in its turn with its pictures as arrays, in memory that `pictures` makes, if given.
+
+    Without `threads` a frame is decoded when it is asked for. Those decode a few frames ahead, as many as keep them at
+    work. Memory is made, and told of its pictures, by the caller's thread alone. Raises InputError, with the frame's
+    name, in the turn of a frame whose pictures cannot be used, and not before.
+    """
+    if not threads:
+        for frame in frames:
+            begun = _BegunFrame.of(frame, config, pictures, _when_asked_for)
+            yield begun.finished()
+        return
+    pool = ThreadPoolExecutor(threads, "decode")
+
+    def begin(load: Load) -> Load:
+        return pool.submit(load).result
+
+    ahead: deque[_BegunFrame] = deque()
+    try:
+        for frame in frames:
+            ahead.append(_BegunFrame.of(frame, config, pictures, begin))
+            if len(ahead) > frames_ahead(threads, config):
+                yield ahead.popleft().finished()
+        while ahead:
+            yield ahead.popleft().finished()
+    finally:
+        with stops_held():
+            pool.shutdown(cancel_futures=True)
+
+
+def frames_ahead(threads: int, config: ImageConfig) -> int:
+    """How many frames are begun before their turn: the next one, and pictures for all threads."""
+    return 1 + -(-threads // len(config.cameras))
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """Decoded between two readings of the clock."""
+
+    pixels: NDArray[np.uint8]
+    begun: float
+    done: float
+
+
+Load = Callable[[], _Picture]
+
+
+@dataclass(frozen=True, eq=False)
+class _BegunFrame:
+    """`pictures` gives each of the model's cameras, by its number, when it is there."""
+
+    frame: Frame
+    config: ImageConfig
+    memory: PictureMemory | None
+    pictures: Mapping[int, Load]
+
+    @classmethod
+    def of(
+        cls, frame: Frame, config: ImageConfig, pictures: NewPictures | None, begin: Callable[[Load], Load]
+    ) -> _BegunFrame:
+        memory = None if pictures is None else pictures()
+
+        def load(camera: int) -> _Picture:
+            begun = time.perf_counter()
+            place = None if memory is None else memory.array[camera]
+            pixels = load_image(frame.cameras[config.cameras[camera]].image, config, place)
+            return _Picture(pixels, begun, time.perf_counter())
+
+        known = (camera for camera, name in enumerate(config.cameras) if name in frame.cameras)
+        return cls(frame, config, memory, {camera: begin(partial(load, camera)) for camera in known})
+
+    def finished(self) -> DecodedFrame:
+        """Wait for the pictures; the memory is told of each that is there, in the order of the cameras."""
+        views, moments = dict(self.frame.cameras), []
+        for camera, load in self.pictures.items():
+            with inside(f"frame {self.frame.name}"):
+                picture = load()
+            name = self.config.cameras[camera]
+            views[name] = replace(views[name], image=picture.pixels)
+            moments += [picture.begun, picture.done]
+            if self.memory is not None:
+                self.memory.filled(camera)
+        seconds = max(moments, default=0.0) - min(moments, default=0.0)
+        return DecodedFrame(replace(self.frame, cameras=views), self.memory, seconds)
+
+
+def _when_asked_for(load: Load) -> Load:
+    return load
