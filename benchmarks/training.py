@@ -11,6 +11,10 @@ a GPU of its own, and every step takes a clip of each.
 Parts are timed in further steps of one process, in which the GPU is waited for around each part: their sum is more than
 a step takes. Submodules run "without gradient" for the history of a frame, and where they are frozen. "In modules" is
 time within a submodule's modules, the rest of its row is matching, losses and targets.
+
+    python -m benchmarks.training --operators [--config …] [--stage …]
+
+counts, on the CPU and without timing anything, what a step dispatches, part by part: `training_operators.py`.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.gpu_work import GpuWork, profiled
+from benchmarks.training_operators import count_operators
 from benchmarks.training_parts import Parts, time_parts
 from toolkit.config.file import load_config
 from toolkit.demo.pseudo_weights import ASSET, pseudo_motion_anchors
@@ -139,8 +144,13 @@ def main(
     processes: Annotated[int, typer.Option(min=1, help="That train together, each on a GPU.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     output: Annotated[Path | None, typer.Option("--json", help="File to write all figures to.")] = None,
+    operators: Annotated[bool, typer.Option("--operators", help="Count operators instead, on the CPU.")] = False,
 ) -> None:
     """Time training steps on the machine at hand."""
+    if operators:
+        for path in config or DEFAULT:
+            Console(width=110).print(operators_table(path, stage))
+        return
     if processes > 1 and "WORLD_SIZE" not in os.environ:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         raise SystemExit(
@@ -200,6 +210,23 @@ def measure(
         work=work,
         parts=parts,
     )
+
+
+def operators_table(path: Path, stage: int | None) -> Table:
+    """A row for each part of a step of a config, whose pictures are rendered as small as the network sees them."""
+    model, training = load_config(path), load_training_config(path, stage)
+    image = model.image
+    width, height = (round(side * image.scale) for side in (image.source_width, image.source_height))
+    model = replace(model, image=replace(image, source_width=width, source_height=height, scale=1.0))
+    parts = count_operators(new_network(model, training), Drive.made(model, training).clips[:2], training)
+    table = Table("part", "forward", "backward", "waits", "uploads", title=f"{path.stem}, stage {training.stage}")
+    rows: dict[str, tuple[int, ...]] = {
+        name: (each.forward, each.backward, each.waits, each.uploads) for name, each in parts.items()
+    }
+    rows["all"] = tuple(map(sum, zip(*rows.values(), strict=True)))
+    for name, numbers in rows.items():
+        table.add_row(name, *(f"{number:,}" for number in numbers))
+    return table
 
 
 def new_network(model: ModelConfig, training: TrainingConfig) -> ClipModel:

@@ -17,8 +17,8 @@ from toolkit.training.clip import Clip
 from toolkit.training.clip_model import ClipModel, total
 from toolkit.training.config import TrainingConfig
 from toolkit.training.optimiser import clip_gradients, make_optimiser
-from toolkit.training.run import means, to_device
-from toolkit.training.spec import Moment, Step
+from toolkit.training.run import figures, to_device
+from toolkit.training.spec import Training
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -66,16 +66,19 @@ class Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + self.now() - started
         return result
 
-    def step(self, name: str, step: Callable[[nn.Module, Moment], Step]) -> Callable[[nn.Module, Moment], Step]:
-        """A submodule's training step that is timed."""
+    def training(self, name: str, training: Training) -> Training:
+        """A submodule's training whose steps are timed."""
 
-        def timed(module: nn.Module, moment: Moment) -> Step:
-            part = name if torch.is_grad_enabled() else WITHOUT_GRADIENT.format(name)
-            self.within.setdefault(part, 0.0)
-            stepped: Step = self.timed(part, lambda: step(module, moment))
-            return stepped
+        def timed(step: Callable[[nn.Module, Any], Any]) -> Callable[[nn.Module, Any], Any]:
+            def timed_step(module: nn.Module, frames: Any) -> Any:
+                part = name if torch.is_grad_enabled() else WITHOUT_GRADIENT.format(name)
+                self.within.setdefault(part, 0.0)
+                return self.timed(part, lambda: step(module, frames))
 
-        return timed
+            return timed_step
+
+        together = None if training.together is None else timed(training.together)
+        return replace(training, step=timed(training.step), together=together)
 
     def watch(self, parts: nn.Module) -> None:
         """Time the outermost calls of modules."""
@@ -103,9 +106,7 @@ class Clock:
 def time_parts(model: ClipModel, clips: Sequence[Clip], training: TrainingConfig, fabric: Fabric) -> Iterator[Parts]:
     """Step after step, as `train` does them in one process; the model is of no use for anything else then."""
     clock = Clock(fabric.device)
-    model.trained = {
-        name: replace(trained, step=clock.step(name, trained.step)) for name, trained in model.trained.items()
-    }
+    model.trained = {name: clock.training(name, trained) for name, trained in model.trained.items()}
     for part in model.network.parts.values():
         clock.watch(part)
     optimiser = make_optimiser(model.named_parameters(), training)
@@ -114,7 +115,7 @@ def time_parts(model: ClipModel, clips: Sequence[Clip], training: TrainingConfig
         with torch.enable_grad(), fabric.autocast():
             started = clock.now()
             losses = model(on_device)
-            means(losses)
+            figures(losses)
             summed = total(losses)
             whole = clock.now() - started
         forward = sum(seconds for name, seconds in clock.seconds.items() if name != UPLOAD)

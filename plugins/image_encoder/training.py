@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from plugins.image_encoder.grid_mask import grid_mask
 from plugins.image_encoder.model import DeformableConv2d, ImageEncoder
@@ -15,12 +15,31 @@ from toolkit.training.spec import Moment, Option, Step, Training
 FREEZE_BACKBONE, GRID_MASK = "freeze_img_backbone", "grid_mask_probability"
 
 
+VALUES_TOGETHER = {"cuda": 1 << 24}
+"""By type of device, how many values of pictures go through the network at once: those of all frames of UniAD-tiny's
+clips, but one frame of UniAD-base's. Elsewhere frame after frame, for nothing is gained."""
+
+
 def step(module: nn.Module, moment: Moment) -> Step:
     """Features of the images, in training mode of some that a grid hides in part."""
+    return together(module, [moment])[0]
+
+
+def together(module: nn.Module, moments: Sequence[Moment]) -> Sequence[Step]:
+    """The same for several frames."""
+    images = [seen(module, moment) for moment in moments]
+    count = max(1, VALUES_TOGETHER.get(images[0].device.type, 1) // images[0].numel())
+    features: list[Tensor] = []
+    for first in range(0, len(images), count):
+        batch = images[first : first + count]
+        features += module(torch.cat(batch)).split([len(each) for each in batch])
+    return [Step({"image_features": each}) for each in features]
+
+
+def seen(module: nn.Module, moment: Moment) -> Tensor:
+    """The images of a frame, some of them behind a grid if the module is in training mode."""
     image = moment.tensors["image"]
-    if module.training and torch.rand(()) < moment.options[GRID_MASK]:
-        image = grid_mask(image)
-    return Step({"image_features": module(image)})
+    return grid_mask(image) if module.training and torch.rand(()) < moment.options[GRID_MASK] else image
 
 
 def prepare(module: nn.Module, stage: int, options: Mapping[str, Option]) -> None:
@@ -46,5 +65,10 @@ def initialise(module: nn.Module) -> None:
 
 
 TRAINING = Training(
-    step, prepare=prepare, by_frame=True, initialise=initialise, options={FREEZE_BACKBONE: True, GRID_MASK: 0.7}
+    step,
+    prepare=prepare,
+    by_frame=True,
+    together=together,
+    initialise=initialise,
+    options={FREEZE_BACKBONE: True, GRID_MASK: 0.7},
 )

@@ -56,13 +56,17 @@ def stuff_count(truth: MapTruth) -> int:
 
 def split_truth(labels: Tensor, boxes: Tensor, masks: Tensor, things: int) -> MapTruth:
     """The elements of a map as data sets have them: labels [K] of things before those of stuff, boxes, masks."""
-    thing = labels < things
-    return MapTruth(labels[thing], boxes[thing], masks[thing], labels[~thing] - things, masks[~thing])
+    is_thing = labels.cpu() < things
+    thing, stuff = (mask.nonzero().squeeze(1).to(labels.device) for mask in (is_thing, ~is_thing))
+    return MapTruth(labels[thing], boxes[thing], masks[thing], labels[stuff] - things, masks[stuff])
 
 
 @dataclass(frozen=True)
 class ThingMatches:
-    """Rows that have a thing to find, ascending, and these things' indices: [P] int64 each."""
+    """Rows that have a thing to find, ascending, and these things' indices: [P] int64 each.
+
+    Of several decoder layers they have one more dimension in front.
+    """
 
     rows: Tensor
     things: Tensor
@@ -70,7 +74,10 @@ class ThingMatches:
 
 @torch.no_grad()
 def match_things(logits: Tensor, boxes: Tensor, truth: MapTruth) -> ThingMatches:
-    """Match the queries of one decoder layer: logits [Q, classes], normalised boxes [Q, 4] (cx, cy, w, h)."""
+    """Match the queries of a decoder layer: logits [Q, classes], normalised boxes [Q, 4] (cx, cy, w, h).
+
+    Or those of several with one more dimension in front, each on its own.
+    """
     return ThingMatches(*hungarian(thing_cost(logits, boxes, truth, CLASS_COST)))
 
 
@@ -85,9 +92,9 @@ def match_masks(logits: Tensor, boxes: Tensor, masks: Tensor, truth: MapTruth) -
 
 
 def thing_cost(logits: Tensor, boxes: Tensor, truth: MapTruth, class_cost: float) -> Tensor:
-    """[Q, P], of all queries for all things, by class and box."""
+    """[..., Q, P], of all queries for all things, by class and box."""
     distance = l1_cost(boxes, centered(truth.boxes / truth.grid))
-    overlap = generalized_iou(corners(boxes)[:, None] * truth.grid, truth.boxes)
+    overlap = generalized_iou((corners(boxes) * truth.grid)[..., None, :], truth.boxes)
     return class_cost * focal_cost(logits, truth.labels) + BOX_COST * distance - IOU_COST * overlap
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from plugins.map_segmentation.ground_truth import map_truth
 from plugins.map_segmentation.losses import stuff_class_loss, stuff_mask_loss, thing_losses, thing_mask_loss
 from plugins.map_segmentation.mask_head import MaskBlock, MaskHead
-from plugins.map_segmentation.matching import MapTruth, match_masks, match_things, split_truth
+from plugins.map_segmentation.matching import MapTruth, ThingMatches, match_masks, match_things, split_truth
 from plugins.map_segmentation.model import MapSegmentation, PanopticMapHead
 from plugins.map_segmentation.transformer import DecodedQueries
 from toolkit.nn.initial import last_linear, rare_classes, ring_of_samples, xavier_matrices
@@ -30,7 +31,12 @@ def step(module: nn.Module, moment: Moment) -> Step:
 
     position, content = head.query_embedding.weight.chunk(2, -1)
     memory, layers = head.transformer(bev, content, position, head.reg_branches)
-    losses = decoder_losses(head, layers, truth) | thing_losses_of_masks(head, layers[-1], memory, truth)
+    logits = torch.stack([classify(each.states) for classify, each in zip(head.cls_branches, layers, strict=True)])
+    boxes = torch.stack([each.boxes for each in layers])
+    matches = match_things(logits, boxes, truth)
+    losses = decoder_losses(logits, boxes, matches, truth)
+    rows = matches.rows[-1]
+    losses |= thing_losses_of_masks(head, layers[-1], logits[-1], rows, memory, truth)
     losses |= stuff_losses_of_masks(head, memory, truth)
     return Step(
         {"lane_query": layers[-1].states, "lane_query_position": position},
@@ -38,57 +44,61 @@ def step(module: nn.Module, moment: Moment) -> Step:
     )
 
 
-def decoder_losses(head: PanopticMapHead, layers: list[DecodedQueries], truth: MapTruth) -> dict[str, Tensor]:
-    """Classes and boxes of every decoder layer."""
+def decoder_losses(logits: Tensor, boxes: Tensor, matches: ThingMatches, truth: MapTruth) -> dict[str, Tensor]:
+    """Classes and boxes of every decoder layer: logits [L, Q, classes], boxes [L, Q, 4], and their matches."""
+    of_layers = thing_losses(logits, boxes, matches, truth)
     losses: dict[str, Tensor] = {}
-    for number, (classify, (states, boxes)) in enumerate(zip(head.cls_branches, layers, strict=True)):
-        prefix = "" if number == len(layers) - 1 else f"d{number}."
-        logits = classify(states)
-        found = thing_losses(logits, boxes, match_things(logits, boxes, truth), truth)
-        losses |= {prefix + name: loss for name, loss in found._asdict().items()}
+    for number, found in enumerate(zip(*(each.unbind() for each in of_layers), strict=True)):
+        prefix = "" if number == len(logits) - 1 else f"d{number}."
+        losses |= {prefix + name: loss for name, loss in zip(of_layers._fields, found, strict=True)}
     return losses
 
 
 def thing_losses_of_masks(
-    head: PanopticMapHead, last: DecodedQueries, memory: Tensor, truth: MapTruth
+    head: PanopticMapHead, last: DecodedQueries, logits: Tensor, rows: Tensor, memory: Tensor, truth: MapTruth
 ) -> dict[str, Tensor]:
-    """Masks of the queries that the last decoder layer has matched, of every block and the final ones."""
-    logits = head.cls_branches[-1](last.states)
-    rows = match_things(logits, last.boxes, truth).rows
-    blocks, final = all_masks(head, head.things_mask_head, last.states[rows], memory)
-    matches = match_masks(logits[rows], last.boxes[rows], final, truth)
-    losses = {"loss_mask_things": thing_mask_loss(final, matches, truth)}
-    for number, (query, masks) in enumerate(blocks):
+    """Masks of the queries that the last decoder layer has matched, of every block and the final ones.
+
+    logits [Q, classes] of that layer; rows [P] that it has matched.
+    """
+    queries, masks = all_masks(head, head.things_mask_head, last.states[rows], memory)
+    matches = match_masks(logits[rows], last.boxes[rows], masks[-1], truth)
+    *of_blocks, final = thing_mask_loss(masks, matches, truth).unbind()
+    losses = {"loss_mask_things": final}
+    for number, (query, loss) in enumerate(zip(queries, of_blocks, strict=True)):
         # The reference computes classes and boxes of the blocks and weighs them by 0: their branches get a gradient
         # of zeros, by which the optimiser lets them decay.
-        unused = {"loss_iou_f": head.reg_branches2, "loss_bbox_f": head.reg_branches2,
-                  "loss_cls_f": head.cls_thing_branches}  # fmt: skip
-        losses[f"d{number}.loss_mask_things_f"] = thing_mask_loss(masks, matches, truth)
-        losses |= {f"d{number}.{name}": 0 * branches[number](query).sum() for name, branches in unused.items()}
+        boxes, classes = (0 * part[number](query).sum() for part in (head.reg_branches2, head.cls_thing_branches))
+        unused = {"loss_iou_f": boxes, "loss_bbox_f": boxes, "loss_cls_f": classes}
+        losses[f"d{number}.loss_mask_things_f"] = loss
+        losses |= {f"d{number}.{name}": zero for name, zero in unused.items()}
     return losses
 
 
 def stuff_losses_of_masks(head: PanopticMapHead, memory: Tensor, truth: MapTruth) -> dict[str, Tensor]:
     """Masks of the kinds of stuff, of every block and the final ones, and by every block whether they are there."""
     query, position = head.stuff_query.weight.chunk(2, -1)
-    blocks, final = all_masks(head, head.stuff_mask_head, query, memory, position)
-    losses = {"loss_mask_stuff": stuff_mask_loss(final, truth)}
-    for number, ((query, masks), classify) in enumerate(zip(blocks, head.cls_stuff_branches, strict=True)):
-        losses[f"d{number}.loss_mask_stuff_f"] = stuff_mask_loss(masks, truth)
-        losses[f"d{number}.loss_cls_stuff_f"] = stuff_class_loss(classify(query), truth)
+    queries, masks = all_masks(head, head.stuff_mask_head, query, memory, position)
+    there = torch.stack([classify(x) for classify, x in zip(head.cls_stuff_branches, queries, strict=True)])
+    *of_blocks, final = stuff_mask_loss(masks, truth).unbind()
+    losses = {"loss_mask_stuff": final}
+    for number, (masked, seen) in enumerate(zip(of_blocks, stuff_class_loss(there, truth).unbind(), strict=True)):
+        losses[f"d{number}.loss_mask_stuff_f"] = masked
+        losses[f"d{number}.loss_cls_stuff_f"] = seen
     return losses
 
 
 def all_masks(
     head: PanopticMapHead, masks: MaskHead, query: Tensor, memory: Tensor, position: Tensor | None = None
-) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-    """Queries [Q, C] and masks [Q, H, W] of every block, and the final masks [Q, H, W]."""
+) -> tuple[list[Tensor], Tensor]:
+    """Queries [Q, C] of every block, and masks [blocks + 1, Q, H, W] of every block and the final ones."""
     outputs = masks.run_blocks(query, memory, position)
-    blocks = []
+    scores = []
     for block, output in zip(masks.blocks, outputs, strict=True):
         assert isinstance(block, MaskBlock)
-        blocks.append((output.query, block.attn.scores(output.logits).view(-1, *head.spatial_shape)))
-    return blocks, masks.scores(outputs[-1].query, memory, position).view(-1, *head.spatial_shape)
+        scores.append(block.attn.scores(output.logits))
+    scores.append(masks.scores(outputs[-1].query, memory, position))
+    return [output.query for output in outputs], torch.stack(scores).unflatten(-1, head.spatial_shape)
 
 
 def initialise(module: nn.Module) -> None:

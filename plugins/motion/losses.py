@@ -20,57 +20,59 @@ def motion_losses(trajectories: Tensor, log_probabilities: Tensor, targets: Tens
     agents and ego; targets [N, T, 2], their futures in metres from where they are; known [N, T] bool, in each row true
     up to some step. Only names with "loss" are trained on; layers but the last have the prefix ``d0.`` and so on.
     """
-    last = len(trajectories) - 1
-    losses: dict[str, Tensor] = {}
-    for layer, (paths, scores) in enumerate(zip(trajectories, log_probabilities, strict=True)):
-        prefix = "" if layer == last else f"d{layer}."
-        losses |= {prefix + name: loss for name, loss in layer_losses(paths, scores, targets, known).items()}
-    return losses
+    of_layers = layer_losses(trajectories, log_probabilities, targets, known)
+    prefixes = [f"d{layer}." for layer in range(len(trajectories) - 1)] + [""]
+    values = zip(*(each.unbind() for each in of_layers.values()), strict=True)
+    return {
+        prefix + name: loss
+        for prefix, of_layer in zip(prefixes, values, strict=True)
+        for name, loss in zip(of_layers, of_layer, strict=True)
+    }
 
 
 def layer_losses(trajectories: Tensor, log_probabilities: Tensor, targets: Tensor, known: Tensor) -> dict[str, Tensor]:
-    """Those of one decoder layer; arguments as for `motion_losses`, of that layer.
+    """Those of one decoder layer, or of all at once; arguments as for `motion_losses`, of that layer or of all.
 
     Sums over agents are divided by all of them, also those whose future is unknown and adds nothing.
     """
-    agents = torch.arange(len(targets), device=targets.device)
     distances = torch.linalg.vector_norm(trajectories[..., :2] - targets[:, None], dim=-1)
     ade = average_displacements(distances, known)
     fde = final_displacements(distances, known)
-    best = ade.argmin(-1)
-    likelihood = negative_log_likelihood(trajectories[agents, best], targets)
+    best = ade.argmin(-1, keepdim=True)
+    paths = trajectories.gather(-3, best[..., None, None].expand(*best.shape, *trajectories.shape[-2:])).squeeze(-3)
+    likelihood = negative_log_likelihood(paths, targets)
     regression = (likelihood * known).sum(-1) / (known.sum(-1) + COUNT_EPS)
     count = len(targets) + COUNT_EPS
 
-    l_class = -log_probabilities[agents, best].sum() / count
-    l_reg = regression.sum() / count
-    min_fde = fde.amin(-1).sum() / count
+    l_class = -log_probabilities.gather(-1, best).sum((-2, -1)) / count
+    l_reg = regression.sum(-1) / count
+    min_fde = fde.amin(-1).sum(-1) / count
     return {
         "loss_traj": CLASS_WEIGHT * l_class + REGRESSION_WEIGHT * l_reg + END_WEIGHT * min_fde,
         "l_class": l_class,
         "l_reg": l_reg,
-        "min_ade": ade.amin(-1).sum() / count,
+        "min_ade": ade.amin(-1).sum(-1) / count,
         "min_fde": min_fde,
         "mr": miss_rate(distances, known),
     }
 
 
 def average_displacements(distances: Tensor, known: Tensor) -> Tensor:
-    """Mean over known [N, T] steps of distances [N, modes, T]: [N, modes]; 0 where no step is known."""
+    """Mean over known [N, T] steps of distances [..., N, modes, T]: [..., N, modes]; 0 where no step is known."""
     return (distances * known[:, None]).sum(-1) / known.sum(-1).clamp(min=1)[:, None]
 
 
 def final_displacements(distances: Tensor, known: Tensor) -> Tensor:
-    """Distances [N, modes, T] at the last of the known [N, T] steps: [N, modes]; 0 where no step is known."""
+    """Distances [..., N, modes, T] at the last of the known [N, T] steps; 0 where no step is known: [..., N, modes]."""
     steps = known.sum(-1)
-    last = (steps - 1).clamp(min=0)[:, None, None].expand(-1, distances.shape[1], 1)
+    last = (steps - 1).clamp(min=0)[:, None, None].expand(*distances.shape[:-1], 1)
     return distances.gather(-1, last).squeeze(-1) * (steps > 0)[:, None]
 
 
 def miss_rate(distances: Tensor, known: Tensor) -> Tensor:
     """Share of the agents of whom every mode is more than 2 m off at some known step."""
     farthest = (distances * known[:, None]).amax(-1)
-    return (farthest.amin(-1) > MISS_METRES).to(distances).mean()
+    return (farthest.amin(-1) > MISS_METRES).to(distances).mean(-1)
 
 
 def negative_log_likelihood(trajectories: Tensor, targets: Tensor) -> Tensor:

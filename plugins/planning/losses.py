@@ -22,8 +22,10 @@ def planning_losses(plan: Tensor, driven: Tensor, mask: Tensor, boxes: Sequence[
     yaw, vx, vy). Those of collisions carry no gradient, as in the reference.
     """
     losses = {"loss_ade": ade_loss(plan, driven[:, :2], mask)}
-    for number, (widening, weight) in enumerate(COLLISIONS):
-        losses[f"loss_collision_{number}"] = weight * overlap_with_boxes(plan, driven[:, 2], boxes, widening)
+    widenings, weights = zip(*COLLISIONS, strict=True)
+    overlaps = overlap_with_boxes(plan, driven[:, 2], boxes, widenings)
+    for number, (weight, overlap) in enumerate(zip(weights, overlaps, strict=True)):
+        losses[f"loss_collision_{number}"] = weight * overlap
     return losses
 
 
@@ -35,24 +37,26 @@ def ade_loss(plan: Tensor, driven: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def overlap_with_boxes(plan: Tensor, yaw: Tensor, boxes: Sequence[Tensor], widening: float) -> Tensor:
-    """Area in m² that the ego shares with each box of each step, summed; each is taken as its hull along the axes.
+def overlap_with_boxes(plan: Tensor, yaw: Tensor, boxes: Sequence[Tensor], widenings: Sequence[float]) -> Tensor:
+    """Area in m² that the ego shares with each box of each step, summed, for each widening in metres: [W].
 
-    plan [6, 2]; yaw [6] of the ego in radians; boxes as in `planning_losses`. Unknown steps count too.
+    Each is taken as its hull along the axes. plan [6, 2]; yaw [6] of the ego in radians; boxes as in `planning_losses`.
+    Unknown steps count too.
     """
-    size = plan.new_tensor((EGO_WIDTH + widening, EGO_LENGTH + widening))
-    ego_half = half_extents(size.expand(len(plan), 2), yaw.to(plan))
-    total = plan.new_zeros(())
-    for centre, half, others in zip(plan, ego_half, boxes, strict=True):
-        others_half = half_extents(others[:, 3:5], others[:, 6])
-        low = torch.maximum(centre - half, others[:, :2] - others_half)
-        high = torch.minimum(centre + half, others[:, :2] + others_half)
-        total = total + (high - low).clamp(min=0).prod(-1).sum()
-    return total
+    sizes = plan.new_tensor([(EGO_WIDTH + widening, EGO_LENGTH + widening) for widening in widenings])
+    ego_half = half_extents(sizes[:, None].expand(-1, len(plan), -1), yaw.to(plan))
+    # All boxes at once, each with the ego of its step.
+    steps = torch.tensor([number for number, each in enumerate(boxes) for _ in each], dtype=torch.long)
+    steps = steps.to(plan.device)
+    centre, half, others = plan[steps], ego_half[:, steps], torch.cat(list(boxes))
+    others_half = half_extents(others[:, 3:5], others[:, 6])
+    low = torch.maximum(centre - half, others[:, :2] - others_half)
+    high = torch.minimum(centre + half, others[:, :2] + others_half)
+    return (high - low).clamp(min=0).prod(-1).sum(-1)
 
 
 def half_extents(size: Tensor, yaw: Tensor) -> Tensor:
-    """Half of the hull's extents along x and y, [N, 2], of rectangles of size [N, 2] (along x, y) turned by yaw [N]."""
+    """Half of the hull's extents along x and y, [..., 2], of rectangles of size [..., 2] (along x, y) turned by yaw."""
     cos, sin = yaw.cos().abs(), yaw.sin().abs()
     width, length = size.unbind(-1)
     return torch.stack((width * cos + length * sin, width * sin + length * cos), -1) / 2

@@ -1,4 +1,7 @@
-"""Losses of the tracks, for one decoder layer in one frame; all frames and layers of a clip are added up."""
+"""Losses of the tracks in one frame; all frames and decoder layers of a clip are added up.
+
+Each is of one decoder layer, or of several at once: where rows have one more dimension in front, so does the loss.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from torch import Tensor
 from plugins.tracking.boxes import encode_boxes
 from plugins.tracking.matching import TrackMatches, TrackTruth
 from toolkit.config.model import TrackingConfig
-from toolkit.nn.losses import averaged, sigmoid_focal_loss
+from toolkit.nn.losses import averaged, chosen_rows, sigmoid_focal_loss
 
 CLASS_WEIGHT = 2.0
 BOX_WEIGHT = 0.25
@@ -23,25 +26,25 @@ def class_loss(logits: Tensor, matches: TrackMatches, truth: TrackTruth, config:
     Rows without an object, or whose object has disappeared, are background. The ego's row counts twice, as background
     and as a car, as in the reference.
     """
-    rows, classes = logits.shape
-    background = matches.ids.new_full((rows,), classes)
-    found = matches.found_rows
-    labels = background.index_copy(0, found, truth.labels[matches.objects[found]])
+    *layers, rows, classes = logits.shape
+    found, objects = matches.pairs
+    background = found.new_full((*layers, rows), classes)
+    labels = background.scatter(-1, found, truth.labels[objects])
     with_ego = sigmoid_focal_loss(
-        torch.cat((logits, _ego_row(logits, config))),
-        torch.cat((labels, truth.ego_label)),
+        torch.cat((logits, _ego_row(logits, config)), -2),
+        torch.cat((labels, truth.ego_label.expand(*layers, 1)), -1),
     )
-    return CLASS_WEIGHT * averaged(with_ego.sum(), matches.carrying.sum() + 1)
+    return CLASS_WEIGHT * averaged(with_ego.sum((-2, -1)), _number(matches.carrying) + 1)
 
 
 def box_loss(boxes: Tensor, matches: TrackMatches, truth: TrackTruth, config: TrackingConfig) -> Tensor:
     """`loss_bbox`: distance of coded boxes [N, 10] from the found objects and of the ego's from its own, averaged."""
-    found = matches.found_rows
-    predicted = torch.cat((boxes[found], _ego_row(boxes, config)))
-    true = torch.cat((truth.boxes[matches.objects[found]], truth.ego_box))
-    distance, velocity = (predicted - encode_boxes(true)).abs().split((8, 2), -1)
-    weighted = torch.cat((distance, VELOCITY_WEIGHT * velocity), -1)
-    return BOX_WEIGHT * averaged(weighted.sum(), len(true))
+    found, objects = matches.pairs
+    predicted = torch.cat((chosen_rows(boxes, found), _ego_row(boxes, config)), -2)
+    true = encode_boxes(torch.cat((truth.boxes[objects], truth.ego_box.expand(*objects.shape[:-1], 1, -1)), -2))
+    distance, velocity = (predicted - true).abs().split((8, 2), -1)
+    total = distance.sum((-2, -1)) + VELOCITY_WEIGHT * velocity.sum((-2, -1))
+    return BOX_WEIGHT * averaged(total, found.shape[-1] + 1)
 
 
 def past_loss(paths: Tensor, matches: TrackMatches, truth: TrackTruth) -> Tensor:
@@ -49,11 +52,16 @@ def past_loss(paths: Tensor, matches: TrackMatches, truth: TrackTruth) -> Tensor
 
     paths [N, T, 2]. Stage 1 weighs this by 0.
     """
-    objects = matches.objects[matches.found_rows]
-    mask = truth.past_mask[objects]
-    distance = (paths[matches.found_rows] - truth.past[objects]).abs() * mask
-    return distance.sum() / ((mask > 0).sum() + PAST_EPS)
+    found, objects = matches.pairs
+    mask = truth.past_mask.flatten(-2)[objects]
+    distance = (chosen_rows(paths.flatten(-2), found) - truth.past.flatten(-2)[objects]).abs() * mask
+    return distance.sum((-2, -1)) / ((mask > 0).sum((-2, -1)) + PAST_EPS)
 
 
 def _ego_row(x: Tensor, config: TrackingConfig) -> Tensor:
-    return x[config.queries - 1 : config.queries]
+    return x[..., config.queries - 1 : config.queries, :]
+
+
+def _number(mask: Tensor) -> int:
+    """Of rows in a mask [N] on the host; as many in each layer."""
+    return int(mask.sum()) // mask.shape[:-1].numel()

@@ -7,7 +7,6 @@ that follows, and whatever no query carries is given to those that are free.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from plugins.tracking.boxes import decode_boxes, encode_boxes, in_range
 from plugins.tracking.state import FREE_ID
 from toolkit.config.model import TrackingConfig
-from toolkit.nn.losses import focal_cost, hungarian, iou, l1_cost
+from toolkit.nn.losses import chosen_rows, focal_cost, iou, l1_cost, least_cost, on_host
 
 EGO_ID = -2
 """Id of the ego's row: it is neither free nor does it carry an object."""
@@ -53,12 +52,15 @@ class TrackTruth:
 
 @dataclass(frozen=True)
 class TrackMatches:
-    """The N rows of a frame after matching."""
+    """The N rows of a frame after matching, by one decoder layer or, with one more dimension in front, by L of them.
+
+    What follows from it by counting and choosing is found on the host: on a GPU it would be dozens of tiny kernels.
+    """
 
     ids: Tensor
-    """[N] int64, the object that the row carries; -1 for free rows, -2 for the ego's"""
+    """[N] int64 on the host, the object that the row carries; -1 for free rows, -2 for the ego's"""
     objects: Tensor
-    """[N] int64, that object's index in the frame; -1 without one, and where it has disappeared"""
+    """[N] int64 on the host, that object's index in the frame; -1 without one, and where it has disappeared"""
     iou: Tensor
     """[N], overlap of the row's box with its object's, seen from above"""
 
@@ -73,52 +75,53 @@ class TrackMatches:
         return self.objects >= 0
 
     @cached_property
-    def found_rows(self) -> Tensor:
-        """[F] int64: these rows, ascending. A GPU is waited for once."""
-        return self.found.nonzero().squeeze(1)
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """[F] int64 each: the rows whose object is in the frame, ascending, and these objects; as many in each layer.
+
+        They go to where the overlaps are at once.
+        """
+        found = self.found
+        rows, objects = found.nonzero()[:, -1], self.objects[found]
+        shape = (*found.shape[:-1], len(rows) // found.shape[:-1].numel())
+        rows, objects = torch.stack((rows, objects)).to(self.iou.device).unbind()
+        return rows.view(shape), objects.view(shape)
+
+    def layers(self) -> list[TrackMatches]:
+        """Those of each layer."""
+        return [TrackMatches(*each) for each in zip(self.ids, self.objects, self.iou, strict=True)]
 
 
 @torch.no_grad()
 def match_tracks(
-    ids: Tensor,
-    overlap: Tensor,
-    logits: Sequence[Tensor],
-    boxes: Sequence[Tensor],
-    truth: TrackTruth,
-    config: TrackingConfig,
-) -> list[TrackMatches]:
-    """Match N rows that entered the frame with ids [N] int64 and overlaps [N], after each decoder layer.
+    ids: Tensor, overlap: Tensor, logits: Tensor, boxes: Tensor, truth: TrackTruth, config: TrackingConfig
+) -> TrackMatches:
+    """Match N rows that entered the frame with ids [N] int64, on the host, and overlaps [N], after each of L layers.
 
-    Of every layer: logits [N, classes], boxes [N, 10] coded. No layer's matches go by another's; all are computed at
-    once. Overlaps are measured anew only in frames that bring objects which no row carries; those of objects that have
-    disappeared stay what they were. The reference trains so.
+    Of every layer: logits [L, N, classes], boxes [L, N, 10] coded. No layer's matches go by another's; all are computed
+    at once. Overlaps are measured anew only in frames that bring objects which no row carries; those of objects that
+    have disappeared stay what they were. The reference trains so.
     """
     layers = len(logits)
     ids = ids.clone()
     ids[config.queries - 1] = EGO_ID
-    claims = ids[:, None] == truth.ids
-    objects = torch.where(claims.any(1), (claims * torch.arange(len(truth.ids), device=ids.device)).sum(1), -1)
+    known = truth.ids.cpu()
+    claims = ids[:, None] == known
+    objects = torch.where(claims.any(1), (claims * torch.arange(len(known))).sum(1), -1)
     free = (ids == FREE_ID).nonzero().squeeze(1)
     unclaimed = (~claims.any(0)).nonzero().squeeze(1)
     if not len(unclaimed):
-        return [TrackMatches(ids, objects, overlap)] * layers
+        return TrackMatches(*(each.expand(layers, -1) for each in (ids, objects, overlap)))
 
-    costs = track_cost(
-        torch.stack([each[free] for each in logits]),
-        torch.stack([each[free] for each in boxes]),
-        truth.boxes[unclaimed],
-        truth.labels[unclaimed],
-    )
-    rows, columns = hungarian(costs)
+    costs = on_host(track_cost(logits, boxes, truth.boxes, truth.labels))
+    rows, columns = least_cost(costs[:, free][:, :, unclaimed])
     taken, given = free[rows], unclaimed[columns]
-    all_objects = objects.repeat(layers, 1).scatter(1, taken, given)
-    all_ids = ids.repeat(layers, 1).scatter(1, taken, truth.ids[given])
-    found = (all_objects >= 0).nonzero()[:, 1].view(layers, -1)  # as many in each layer
-    found_boxes = torch.stack([each[rows] for each, rows in zip(boxes, found, strict=True)])
-    true_boxes = truth.boxes[all_objects.gather(1, found)]
-    measured = iou(nearest_upright(decode_boxes(found_boxes)), nearest_upright(true_boxes))
-    overlaps = overlap.repeat(layers, 1).scatter(1, found, measured)
-    return [TrackMatches(*each) for each in zip(all_ids, all_objects, overlaps, strict=True)]
+    overlaps = overlap.repeat(layers, 1)
+    all_ids = ids.repeat(layers, 1).scatter(1, taken, known[given])
+    matches = TrackMatches(all_ids, objects.repeat(layers, 1).scatter(1, taken, given), overlaps)
+    found, carried = matches.pairs
+    found_boxes = nearest_upright(decode_boxes(chosen_rows(boxes, found)))
+    overlaps.scatter_(1, found, iou(found_boxes, nearest_upright(truth.boxes)[carried]).to(overlaps))
+    return matches
 
 
 def track_cost(logits: Tensor, boxes: Tensor, true_boxes: Tensor, labels: Tensor) -> Tensor:

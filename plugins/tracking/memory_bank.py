@@ -49,9 +49,14 @@ class MemoryBank(nn.Module):
 
     def push(self, tracks: Tracks, embedding: Tensor, due: Tensor) -> Tracks:
         """Push the projected embedding [N, C] into the rows of which it is due (bool [N])."""
-        memory = torch.cat((tracks.memory[:, 1:], self.save_proj(embedding)[:, None]), 1)
-        padding = torch.cat((tracks.memory_padding[:, 1:], torch.zeros_like(tracks.memory_padding[:, :1])), 1)
+        memory, padding = self.shifted(tracks.memory, tracks.memory_padding, embedding)
         return tracks._replace(
             memory=torch.where(due[:, None, None], memory, tracks.memory),
             memory_padding=torch.where(due[:, None], padding, tracks.memory_padding),
         )
+
+    def shifted(self, memory: Tensor, padding: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Memory [N, M, C] and its padding [N, M] without the oldest slot, and with the projected embedding [N, C]."""
+        newest = self.save_proj(embedding)[:, None]
+        filled = torch.zeros_like(padding[:, :1])
+        return torch.cat((memory[:, 1:], newest), 1), torch.cat((padding[:, 1:], filled), 1)

@@ -104,7 +104,7 @@ class Tracking(nn.Module):
         Also which of them are valid: none in a new scene. The others may hold anything; they leave free and zero.
         """
         carried = state.after(self.config.tracking.queries)
-        xy = moved_reference(carried, previous, current, self.config.bev)
+        xy = moved_reference(carried.reference, carried.box, previous, current, self.config.bev)
         z = self.reference_points(carried.query[:, : self.config.embed])[:, 2:]
         carried = carried._replace(reference=torch.cat((xy, z), -1))
 

@@ -25,5 +25,5 @@ def false_positives(free: Tensor, scores: Tensor, carried: Tensor, probability: 
 
 
 def chance(rows: Tensor, probability: float) -> Tensor:
-    """[K] bool: each of rows [K] with the probability."""
-    return torch.rand(rows.shape, device=rows.device) < probability
+    """[K] bool: each of rows [K] with the probability. All of this is on the host."""
+    return torch.rand(rows.shape) < probability

@@ -91,10 +91,13 @@ def fresh_tracks(query: Tensor, reference: Tensor, memory_length: int) -> Tracks
     )
 
 
-def moved_reference(tracks: Tracks, previous: LidarPose, current: LidarPose, bev: BevConfig) -> Tensor:
-    """Reference logits (x, y) [N, 2] after the objects moved at constant velocity and the ego moved."""
-    position = to_metres(tracks.reference.sigmoid(), bev)
-    travelled = tracks.box[:, 8:] * (current.timestamp - previous.timestamp)
+def moved_reference(reference: Tensor, box: Tensor, previous: LidarPose, current: LidarPose, bev: BevConfig) -> Tensor:
+    """Reference logits (x, y) [N, 2] after the objects moved at constant velocity and the ego moved.
+
+    reference [N, 3] and box [N, 10] as in `Tracks`.
+    """
+    position = to_metres(reference.sigmoid(), bev)
+    travelled = box[:, 8:] * (current.timestamp - previous.timestamp)
     position = torch.cat((position[:, :2] + travelled, position[:, 2:]), -1)
     # The difference of the translations first: they are large compared with what FP32 should resolve.
     in_global_axes = position @ previous.rotation + (previous.translation - current.translation)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from plugins.tracking.boxes import decode_boxes, gravity_centers
-from plugins.tracking.decoder import PAST_STEPS, DecodedLayer, DetectionHead
+from plugins.tracking.decoder import PAST_STEPS, DetectionHead
 from plugins.tracking.ground_truth import track_truth
 from plugins.tracking.losses import box_loss, class_loss, past_loss
 from plugins.tracking.matching import TrackMatches, TrackTruth, active_rows, match_tracks, survives
 from plugins.tracking.model import Tracking
 from plugins.tracking.randomness import drop, false_positives
-from plugins.tracking.state import LidarPose, Tracks, moved_reference
+from plugins.tracking.state import FREE_ID, LidarPose, moved_reference
 from toolkit.nn.coordinates import inverse_sigmoid
 from toolkit.nn.initial import last_linear, rare_classes, ring_of_samples, xavier_matrices
 from toolkit.training.spec import Moment, Option, Step, Tensors, Training
@@ -26,41 +26,66 @@ PAST_WEIGHT = {1: 0.0, 2: 1.0}
 """By stage: the first one computes paths, and so lets their branches decay, but does not learn them."""
 
 
-class TrainedLayer(NamedTuple):
-    """What a decoder layer and its branches give for N rows."""
+class TrainedLayers(NamedTuple):
+    """What all L decoder layers and their branches give for N rows, and the last one for what follows."""
 
-    decoded: DecodedLayer
+    state: Tensor
+    """[N, C], of the last layer"""
+    reference: Tensor
+    """[N, 3], (x, y, z) in [0, 1] over the BEV range, as the last layer refined it"""
+    boxes: Tensor
+    """[L, N, 10], coded"""
     logits: Tensor
-    """[N, classes]"""
+    """[L, N, classes]"""
     paths: Tensor
-    """[N, T, 2], past and coming steps (m) as offsets from the centre, LiDAR axes"""
+    """[L, N, T, 2], past and coming steps (m) as offsets from the centre, LiDAR axes"""
+
+
+class Entering(NamedTuple):
+    """The rows of a frame as they enter it, fields as in `Tracks`. What only inference keeps of a track is left out."""
+
+    query: Tensor
+    reference: Tensor
+    id: Tensor
+    """[N] int64, on the host"""
+    iou: Tensor
+    memory: Tensor
+    memory_padding: Tensor
+
+
+class Seen(NamedTuple):
+    """What the last decoder layer has seen, on the host."""
+
+    matches: TrackMatches
+    scores: Tensor
+    """[N], of the likeliest class"""
+    boxes: Tensor
+    """[N, 10], coded"""
 
 
 def step(module: nn.Module, moment: Moment) -> Step:
     """Find the objects of a frame with every decoder layer, and carry on those that the last one found."""
     assert isinstance(module, Tracking)
+    tracking = module.config.tracking
     truth = truth_of(moment.truth, moment.tensors["bev"].dtype)
     tracks = entering_tracks(module, moment)
     layers = decode(module.pts_bbox_head, tracks, moment.tensors["bev"])
     # All layers match from what the frame before left; what the last one finds lives on.
-    matches = match_tracks(
-        tracks.id.long(),
-        tracks.iou,
-        [layer.logits for layer in layers],
-        [layer.decoded.box for layer in layers],
-        truth,
-        module.config.tracking,
-    )
-    losses: dict[str, Tensor] = {}
-    for number, (layer, found) in enumerate(zip(layers, matches, strict=True)):
-        of_layer = {
-            "loss_cls": class_loss(layer.logits, found, truth, module.config.tracking),
-            "loss_bbox": box_loss(layer.decoded.box, found, truth, module.config.tracking),
-            "loss_past_trajs": PAST_WEIGHT[moment.stage] * past_loss(layer.paths, found, truth),
-        }
-        losses |= {f"track.frame_{moment.index}_{name}_{number}": loss for name, loss in of_layer.items()}
-    state = None if moment.last else leaving_tracks(module, moment, tracks, layers[-1], matches[-1])
-    return Step(agents(module, layers[-1], matches[-1]), losses, state)
+    matches = match_tracks(tracks.id, tracks.iou, layers.logits, layers.boxes, truth, tracking)
+    of_layers = {
+        "loss_cls": class_loss(layers.logits, matches, truth, tracking),
+        "loss_bbox": box_loss(layers.boxes, matches, truth, tracking),
+        "loss_past_trajs": PAST_WEIGHT[moment.stage] * past_loss(layers.paths, matches, truth),
+    }
+    losses = {
+        f"track.frame_{moment.index}_{name}_{number}": loss
+        for number, of_layer in enumerate(zip(*(each.unbind() for each in of_layers.values()), strict=True))
+        for name, loss in zip(of_layers, of_layer, strict=True)
+    }
+    scores, labels = layers.logits[-1].sigmoid().max(-1)
+    seen = on_the_host(matches, scores, layers.boxes[-1])
+    state = None if moment.last else leaving_tracks(module, moment, tracks, layers, seen)
+    return Step(agents(module, layers, seen, scores, labels), losses, state)
 
 
 def truth_of(truth: Tensors, dtype: torch.dtype) -> TrackTruth:
@@ -76,13 +101,23 @@ def truth_of(truth: Tensors, dtype: torch.dtype) -> TrackTruth:
     )
 
 
-def entering_tracks(module: Tracking, moment: Moment) -> Tracks:
+def entering_tracks(module: Tracking, moment: Moment) -> Entering:
     """The learned queries, then the tracks that the frame before left, where they should be now."""
-    if moment.state is None:
-        return module.fresh()
-    carried = Tracks(*(moment.state[name] for name in Tracks._fields))
-    xy = moved_reference(carried, pose_in(moment.state), pose_in(moment.tensors), module.config.bev)
-    return module.fresh().append(carried._replace(reference=torch.cat((xy, moment.state["height"]), -1)))
+    query = module.query_embedding.weight
+    rows, channels = len(query), module.config.embed
+    fresh = Entering(
+        query=query,
+        reference=module.reference_points(query[:, :channels]),
+        id=torch.full((rows,), FREE_ID),
+        iou=query.new_zeros(rows),
+        memory=query.new_zeros(rows, module.config.tracking.memory_length, channels),
+        memory_padding=query.new_ones(rows, module.config.tracking.memory_length, dtype=torch.int32),
+    )
+    if (state := moment.state) is None:
+        return fresh
+    xy = moved_reference(state["reference"], state["box"], pose_in(state), pose_in(moment.tensors), module.config.bev)
+    carried = {**state, "reference": torch.cat((xy, state["height"]), -1)}
+    return Entering(*(torch.cat((own, carried[name])) for name, own in fresh._asdict().items()))
 
 
 def pose_in(tensors: Tensors) -> LidarPose:
@@ -90,57 +125,80 @@ def pose_in(tensors: Tensors) -> LidarPose:
     return LidarPose(*(tensors[name] for name in POSE))
 
 
-def decode(head: DetectionHead, tracks: Tracks, bev: Tensor) -> list[TrainedLayer]:
+def decode(head: DetectionHead, tracks: Entering, bev: Tensor) -> TrainedLayers:
     """All decoder layers with all their branches."""
     layers = head.decode(tracks.query, tracks.reference, bev, None)
-    branches = zip(layers, head.cls_branches, head.past_traj_reg_branches, strict=True)
-    return [
-        TrainedLayer(layer, classify(layer.state), regress(layer.state).unflatten(-1, (PAST_STEPS, 2)))
-        for layer, classify, regress in branches
-    ]
+    states = [layer.state for layer in layers]
+    logits, paths = (
+        torch.stack([branch(state) for branch, state in zip(branches, states, strict=True)])
+        for branches in (head.cls_branches, head.past_traj_reg_branches)
+    )
+    boxes = torch.stack([layer.box for layer in layers])
+    return TrainedLayers(states[-1], layers[-1].reference, boxes, logits, paths.unflatten(-1, (PAST_STEPS, 2)))
 
 
-def agents(module: Tracking, last: TrainedLayer, matches: TrackMatches) -> dict[str, Tensor]:
+@torch.no_grad()
+def on_the_host(matches: TrackMatches, scores: Tensor, boxes: Tensor) -> Seen:
+    """The last layer's, from matches of all, scores [N] and its coded boxes [N, 10]; a GPU is waited for once."""
+    downloaded = torch.cat((matches.iou[-1][:, None], scores[:, None], boxes), 1).cpu()
+    overlap, scores, boxes = downloaded.split((1, 1, boxes.shape[1]), 1)
+    last = TrackMatches(matches.ids[-1], matches.objects[-1], overlap.squeeze(1))
+    return Seen(last, scores.squeeze(1), boxes)
+
+
+def agents(module: Tracking, layers: TrainedLayers, seen: Seen, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """What the heads after tracking are trained on: rows that have found their object, and the ego as the last one.
 
     Besides the outputs of inference, which end with the last valid row here, `agent_objects` [A] int64 are the objects
-    of all but the ego, as rows of the frame's ground truth, and `agent_boxes` [A + 1, 10] the coded boxes.
+    of all but the ego, as rows of the frame's ground truth, and `agent_boxes` [A + 1, 10] the coded boxes. scores and
+    labels [N] are the last layer's.
     """
     tracking = module.config.tracking
-    scores, labels = last.logits.sigmoid().max(-1)
-    rows = active_rows(matches, scores, last.decoded.box, tracking)
-    objects = matches.objects[rows]
-    rows = torch.cat((rows, rows.new_full((1,), tracking.queries - 1)))
-    boxes = decode_boxes(last.decoded.box[rows])
+    active = active_rows(seen.matches, seen.scores, seen.boxes, tracking)
+    ego = active.new_tensor([tracking.queries - 1])
+    rows, objects = torch.stack((torch.cat((active, ego)), seen.matches.objects[torch.cat((active, ego))])).to(
+        labels.device
+    )
+    coded = layers.boxes[-1].index_select(0, rows)
+    boxes = decode_boxes(coded)
     return {
-        "agent_embedding": last.decoded.state[rows],
+        "agent_embedding": layers.state.index_select(0, rows),
         "agent_center": gravity_centers(boxes),
         "agent_yaw": boxes[:, 6],
         "agent_label": labels[rows].int(),
         "agent_score": scores[rows],
         "agent_valid": torch.ones_like(rows, dtype=torch.bool),
-        "agent_objects": objects,
-        "agent_boxes": last.decoded.box[rows],
+        "agent_objects": objects[:-1],
+        "agent_boxes": coded,
     }
 
 
 def leaving_tracks(
-    module: Tracking, moment: Moment, tracks: Tracks, last: TrainedLayer, matches: TrackMatches
+    module: Tracking, moment: Moment, tracks: Entering, layers: TrainedLayers, seen: Seen
 ) -> dict[str, Tensor]:
     """The rows that enter the next frame, and the pose in which they were seen; gradients flow on through them."""
-    scores = last.logits.sigmoid().amax(-1)
+    matches = seen.matches
     carried = drop(survives(matches).nonzero().squeeze(1), moment.options[DROP])
     free = (~matches.carrying).nonzero().squeeze(1)
-    rows = torch.cat((carried, false_positives(free, scores, carried, moment.options[FALSE_POSITIVES])))
-    left = tracks._replace(
-        reference=inverse_sigmoid(last.decoded.reference), id=matches.ids, iou=matches.iou, box=last.decoded.box
-    ).take(rows)
+    wrong = false_positives(free, seen.scores, carried, moment.options[FALSE_POSITIVES])
+    chosen = torch.cat((carried, wrong))
+    rows = chosen.to(layers.state.device)
+    query, memory, padding = (x.index_select(0, rows) for x in (tracks.query, tracks.memory, tracks.memory_padding))
     # Unlike in inference the height of the next reference is that of the query before it is updated.
-    height = module.reference_points(left.query[:, : module.config.embed])[:, 2:]
-    embedding = module.memory_bank.recall(last.decoded.state[rows], left.memory, left.memory_padding)
-    left = module.memory_bank.push(left, embedding, torch.ones_like(rows, dtype=torch.bool))
-    left = left._replace(query=module.query_interact(left.query, embedding))
-    return {**left._asdict(), "height": height, **{name: moment.tensors[name] for name in POSE}}
+    height = module.reference_points(query[:, : module.config.embed])[:, 2:]
+    embedding = module.memory_bank.recall(layers.state.index_select(0, rows), memory, padding)
+    memory, padding = module.memory_bank.shifted(memory, padding, embedding)
+    return {
+        "query": module.query_interact(query, embedding),
+        "reference": inverse_sigmoid(layers.reference.index_select(0, rows)),
+        "height": height,
+        "box": layers.boxes[-1].index_select(0, rows),
+        "id": matches.ids[chosen],
+        "iou": matches.iou[chosen].to(tracks.iou),
+        "memory": memory,
+        "memory_padding": padding,
+        **{name: moment.tensors[name] for name in POSE},
+    }
 
 
 def prepare(module: nn.Module, stage: int, options: Mapping[str, Option]) -> None:

@@ -11,7 +11,10 @@ import pytest
 pytest.importorskip("lightning_fabric", reason="Lightning Fabric is not installed")
 pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
 
+import torch
+
 from benchmarks import training
+from benchmarks.training_operators import OperatorCount
 from tests.corpus.sample import CONFIG
 from toolkit.config.file import to_toml
 from toolkit.training.processes import TrainingPrecision
@@ -41,3 +44,34 @@ def test_steps_and_their_parts_are_timed(
     assert all(seconds > 0 for seconds in parts["seconds"].values())
     assert parts["within"].keys() <= parts["seconds"].keys()
     assert "A training step, CPU" in capsys.readouterr().out
+
+
+def test_operators_of_every_part_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "tiny.toml"
+    config.write_text(to_toml(MODEL) + "\n[training]\nstage = 2\nqueue_length = 2\n")
+    training.main([config], stage=2, operators=True)
+    rows = [line.strip("│ ").split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    counts = {name.strip(): [int(number.replace(",", "")) for number in numbers] for name, *numbers in rows}
+    forward, backward, waits, _ = counts["tracking"]
+    assert forward > 100
+    assert backward > 100
+    assert waits >= 2 * 3  # of two frames each: ids, costs, and what the last layer has seen
+    assert counts["image_encoder, without gradient"][1] == 0
+    assert counts["all"] == [sum(numbers) for numbers in zip(*(counts[n] for n in counts if n != "all"), strict=True)]
+
+
+def test_operators_are_counted_where_a_gpu_would_run_them() -> None:
+    """Not among what has come to the host; that, and a number that is looked at, is waited for."""
+    count = OperatorCount()
+    x = torch.ones(3, requires_grad=True)
+    with torch.enable_grad(), count:
+        with count.of("forward"):
+            y = (x * x).sum()
+            count.mark([y])
+            (x.detach().cpu() + 1).nonzero()
+            y.item()
+        with count.of("backward"):
+            y.backward()
+    assert (count.parts["forward"].forward, count.parts["forward"].waits) == (3, 2)
+    assert count.parts["forward"].names["aten::nonzero"] == 0
+    assert count.parts["forward"].backward > 0

@@ -270,7 +270,7 @@ def test_references_follow_the_object_and_the_ego() -> None:
     current = LidarPose(torch.tensor([1.5]), turn, torch.tensor([1000.0, 503, 2]))
     tracks = fresh_tracks(torch.zeros(1, 32), inverse_sigmoid(to_normalised(torch.tensor([[0.0, 20, -1]]), bev)), 4)
     tracks = tracks._replace(box=torch.tensor([[0.0, 0, 0, 0, 0, 0, 0, 1, 0, 4]]))
-    moved = to_metres(moved_reference(tracks, previous, current, bev).sigmoid(), bev)
+    moved = to_metres(moved_reference(tracks.reference, tracks.box, previous, current, bev).sigmoid(), bev)
     torch.testing.assert_close(moved, torch.tensor([[19.0, 0]]), atol=1e-3, rtol=0)
 
 
@@ -279,7 +279,7 @@ def test_references_that_leave_the_range_stop_at_its_border() -> None:
     pose = LidarPose(torch.zeros(1), torch.eye(3), torch.zeros(3))
     tracks = fresh_tracks(torch.zeros(1, 32), inverse_sigmoid(to_normalised(torch.tensor([[51.0, 0, 0]]), bev)), 4)
     tracks = tracks._replace(box=torch.tensor([[0.0, 0, 0, 0, 0, 0, 0, 1, 9, 0]]))
-    moved = moved_reference(tracks, pose, pose._replace(timestamp=torch.ones(1)), bev)
+    moved = moved_reference(tracks.reference, tracks.box, pose, pose._replace(timestamp=torch.ones(1)), bev)
     torch.testing.assert_close(moved[:, 0], inverse_sigmoid(torch.ones(1)))
 
 

@@ -50,15 +50,15 @@ def test_a_plan_on_the_path_has_a_finite_gradient() -> None:
 def test_overlap_is_the_area_that_hulls_share() -> None:
     """The ego of 1.85 m x 4.084 m lies in a large box at one step, and across its rim at the next."""
     box = torch.tensor([[0.0, 0, 0, 20, 20, 2, 0, 0, 0]])
-    area = overlap_with_boxes(torch.tensor([[0.0, 0.0], [0.0, 10.0]]), torch.zeros(2), [box, box], 0.0)
+    area = overlap_with_boxes(torch.tensor([[0.0, 0.0], [0.0, 10.0]]), torch.zeros(2), [box, box], [0.0])
     assert area.item() == pytest.approx(1.5 * 1.85 * 4.084)
-    assert overlap_with_boxes(torch.zeros(1, 2), torch.zeros(1), [box[:0]], 0.0).item() == 0
+    assert overlap_with_boxes(torch.zeros(1, 2), torch.zeros(1), [box[:0]], [0.0]).item() == 0
 
 
 def test_overlap_carries_no_gradient() -> None:
     with torch.enable_grad():
         plan = torch.zeros(1, 2, requires_grad=True)
-        overlap = overlap_with_boxes(plan, torch.zeros(1), [torch.ones(1, 9)], 1.0)
+        overlap = overlap_with_boxes(plan, torch.zeros(1), [torch.ones(1, 9)], [1.0])
     assert overlap.item() > 0
     assert not overlap.requires_grad
 

@@ -61,7 +61,7 @@ def tracked_frames(clip: GoldenClip) -> Iterator[TrackedFrame]:
         overlap = torch.cat((overlap.new_zeros(CONFIG.queries), overlap))
         logits, boxes = (clip.outputs[f"frame{number}.pred_{name}_last_layer"] for name in ("logits", "boxes"))
         truth = truth_of(clip, number)
-        [matches] = match_tracks(ids, overlap, [logits], [boxes], truth, CONFIG)
+        [matches] = match_tracks(ids, overlap, logits[None], boxes[None], truth, CONFIG).layers()
         yield TrackedFrame(number, truth, logits, boxes, matches)
         ids, overlap = matches.ids[survives(matches)], matches.iou[survives(matches)]
 
@@ -144,9 +144,8 @@ def nothing() -> TrackTruth:
 def match(ids: list[int], truth: TrackTruth, overlap: float = 0.7) -> TrackMatches:
     """Rows at x = 0, 10, 20, ... without an opinion on classes."""
     boxes = encode_boxes(torch.cat([box(10.0 * i, 0) for i in range(len(ids))]))
-    [matches] = match_tracks(
-        torch.tensor(ids), torch.full((len(ids),), overlap), [torch.zeros(len(ids), 10)], [boxes], truth, SMALL
-    )
+    entered = (torch.tensor(ids), torch.full((len(ids),), overlap))
+    [matches] = match_tracks(*entered, torch.zeros(1, len(ids), 10), boxes[None], truth, SMALL).layers()
     return matches
 
 
@@ -161,9 +160,10 @@ def test_every_layer_matches_on_its_own() -> None:
     """What an earlier one has found is nothing to the next."""
     first, second = (encode_boxes(torch.cat([box(x, 0) for x in places])) for places in ([50, 10, 0], [10, 50, 0]))
     entered = (torch.full((3,), FREE_ID), torch.zeros(3))
-    layers = match_tracks(*entered, [torch.zeros(3, 10)] * 3, [first, second, first], one_object(), SMALL)
-    assert [matches.objects.tolist() for matches in layers] == [[-1, 0, -1], [0, -1, -1], [-1, 0, -1]]
-    assert [matches.iou.tolist() for matches in layers] == [[0, 1, 0], [1, 0, 0], [0, 1, 0]]
+    boxes = torch.stack((first, second, first))
+    matches = match_tracks(*entered, torch.zeros(3, 3, 10), boxes, one_object(), SMALL)
+    assert matches.objects.tolist() == [[-1, 0, -1], [0, -1, -1], [-1, 0, -1]]
+    assert matches.iou.tolist() == [[0, 1, 0], [1, 0, 0], [0, 1, 0]]
 
 
 def test_a_carried_object_stays_with_its_query_however_far() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -45,15 +47,37 @@ class MultiheadAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None = None) -> Tensor:
-        q, k, v = (split_heads(self._project(x, i), self.heads) for i, x in enumerate((query, key, value)))
+        project = self._project_at_once if self.training else self._project_each
+        q, k, v = (split_heads(x, self.heads) for x in project((query, key, value)))
         logits = mask_logits((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), valid)
         out: Tensor = self.out_proj(merge_heads(self.dropout(logits.softmax(-1)) @ v))
         return out
 
-    def _project(self, x: Tensor, part: int) -> Tensor:
+    def _project_each(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Query, key and value, each by its rows of the weights, as a graph shows them."""
         dims = self.in_proj_weight.shape[1]
-        rows = slice(part * dims, (part + 1) * dims)
-        return nn.functional.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+        rows = [slice(part * dims, (part + 1) * dims) for part in range(3)]
+        pairs = zip(inputs, rows, strict=True)
+        return [nn.functional.linear(x, self.in_proj_weight[part], self.in_proj_bias[part]) for x, part in pairs]
+
+    def _project_at_once(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The same in few operators, which training waits for: what is of one input in a row is projected at once.
+
+        And gradients of split weights are put together by one operator, where those of slices are padded and added.
+        """
+        dims = self.in_proj_weight.shape[1]
+        shared: list[list[Tensor]] = []
+        for x in inputs:
+            if shared and x is shared[-1][0]:
+                shared[-1].append(x)
+            else:
+                shared.append([x])
+        sizes = [dims * len(same) for same in shared]
+        weights, biases = self.in_proj_weight.split(sizes), self.in_proj_bias.split(sizes)
+        projected: list[Tensor] = []
+        for (x, *_), weight, bias in zip(shared, weights, biases, strict=True):
+            projected += nn.functional.linear(x, weight, bias).split(dims, -1)
+        return projected
 
 
 class ResidualAttention(nn.Module):

@@ -15,17 +15,15 @@ BOX_EPS = 1e-6
 
 
 def sigmoid_focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Focal loss (Lin et al. 2017) of every entry, [N, C], of logits [N, C] with labels [N] int64.
+    """Focal loss (Lin et al. 2017) of every entry, [..., C], of logits [..., C] with labels [...] int64.
 
-    A label of C is the background: none of the classes.
+    A label of C is the background: none of the classes. Of half precision it is computed in float32.
     """
-    classes = logits.shape[1]
-    target = functional.one_hot(labels, classes + 1)[:, :classes].to(logits)
-    probability = logits.sigmoid()
-    miss = torch.where(target > 0, 1 - probability, probability)
-    alpha = torch.where(target > 0, FOCAL_ALPHA, 1 - FOCAL_ALPHA)
-    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    return entropy * alpha * miss**FOCAL_GAMMA
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    meant = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
+    right = torch.where(meant, logits, -logits)
+    alpha = torch.where(meant, -FOCAL_ALPHA, FOCAL_ALPHA - 1)
+    return functional.logsigmoid(right) * (-right).sigmoid() ** FOCAL_GAMMA * alpha
 
 
 def focal_cost(logits: Tensor, labels: Tensor) -> Tensor:
@@ -41,6 +39,11 @@ def l1_cost(predicted: Tensor, true: Tensor) -> Tensor:
     return (predicted[..., None, :] - true).abs().sum(-1)
 
 
+def chosen_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Rows [..., F] of x [..., N, D]: [..., F, D]."""
+    return x.gather(-2, rows.unsqueeze(-1).expand(*rows.shape, x.shape[-1]))
+
+
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of axis-aligned boxes [..., 4] (x1, y1, x2, y2) whose leading dimensions broadcast."""
     intersection, union = _intersection_and_union(a, b)
@@ -51,15 +54,21 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     """As `iou`, less the share of the common hull that neither covers (Rezatofighi et al. 2019); from -1 to 1."""
     intersection, union = _intersection_and_union(a, b)
     low, high = torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])
-    hull = (high - low).clamp(min=0).prod(-1).clamp(min=BOX_EPS)
+    hull = _area((high - low).clamp(min=0)).clamp(min=BOX_EPS)
     return intersection / union - (hull - union) / hull
 
 
 def _intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
-    intersection = (high - low).clamp(min=0).prod(-1)
-    areas = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
+    intersection = _area((high - low).clamp(min=0))
+    areas = _area(a[..., 2:] - a[..., :2]) + _area(b[..., 2:] - b[..., :2])
     return intersection, (areas - intersection).clamp(min=BOX_EPS)
+
+
+def _area(sides: Tensor) -> Tensor:
+    """Of [..., 2]. Unlike that of `prod`, its gradient is two products."""
+    width, height = sides.unbind(-1)
+    return width * height
 
 
 def dice_loss(predicted: Tensor, true: Tensor, eps: float = 1e-6) -> Tensor:
@@ -93,12 +102,22 @@ def hungarian(cost: Tensor) -> tuple[Tensor, Tensor]:
     Both are int64 [..., min(N, G)]. Costs leave their device at once. Raises ArithmeticError where a cost is NaN, or no
     assignment has a finite one.
     """
-    costs = (cost.float() if cost.dtype is torch.bfloat16 else cost).detach().cpu()
-    matrices = costs[None] if cost.ndim == 2 else costs.flatten(0, -3)
+    rows, columns = torch.stack(least_cost(on_host(cost))).to(cost.device)
+    return rows, columns
+
+
+def on_host(cost: Tensor) -> Tensor:
+    """Costs where SciPy can read them; a GPU is waited for."""
+    return (cost.float() if cost.dtype is torch.bfloat16 else cost).detach().cpu()
+
+
+def least_cost(costs: Tensor) -> tuple[Tensor, Tensor]:
+    """`hungarian`, of costs on the host."""
+    matrices = costs[None] if costs.ndim == 2 else costs.flatten(0, -3)
     try:
         found = [linear_sum_assignment(matrix) for matrix in matrices.numpy()]
     except ValueError as error:
         raise ArithmeticError("a cost of matching is not finite") from error
-    pairs = torch.as_tensor(np.asarray(found, np.int64), device=cost.device)
-    rows, columns = pairs[0].unbind() if cost.ndim == 2 else pairs.unflatten(0, cost.shape[:-2]).unbind(-2)
+    pairs = torch.as_tensor(np.asarray(found, np.int64))
+    rows, columns = pairs[0].unbind() if costs.ndim == 2 else pairs.unflatten(0, costs.shape[:-2]).unbind(-2)
     return rows, columns

@@ -33,6 +33,7 @@ class ClipModel(nn.Module):
             network.parts[name].requires_grad_(False)
         self.train()
         self._fixed = [each for each in network.graph.submodules if self._is_fixed(each)]
+        self._ahead = self._computed_ahead()
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, except for what the submodules keep out of it; or evaluation mode throughout."""
@@ -51,14 +52,18 @@ class ClipModel(nn.Module):
         losses: dict[str, Tensor] = {}
         states: dict[str, Tensors | None] = {}
         histories: dict[str, Tensors | None] = {}
-        frames = [self._with_fixed(frame) for frame in clip.frames]
+        with torch.no_grad():
+            frames, _ = self._with_steps(self._fixed, clip.frames)
+        past = self._past(frames[: max(len(frames) - 1, 1)])
+        frames, ahead = self._with_steps(self._ahead, frames)
         for index, frame in enumerate(frames):
             if index != 1:  # for the second frame the history is what it was for the first
-                histories = self._history(frames[max(index - 1, 0)], histories)
+                histories = self._history(past[max(index - 1, 0)], histories)
             tensors = dict(frame.inputs)
+            losses |= ahead[index]
             last = index == len(frames) - 1
             for submodule in self.network.graph.submodules:
-                if submodule in self._fixed:
+                if submodule in self._fixed or submodule in self._ahead:
                     continue
                 state = histories.get(submodule.name, states.get(submodule.name))
                 step = self._step(submodule, tensors, frame.truth, state, index, last=last)
@@ -69,11 +74,12 @@ class ClipModel(nn.Module):
 
     @torch.no_grad()
     def _history(self, frame: ClipFrame, before: Mapping[str, Tensors | None]) -> dict[str, Tensors | None]:
-        """The states of the submodules with a history after one more frame."""
+        """The states of the submodules with a history after one more frame, as `_past` gives it."""
         tensors, states = dict(frame.inputs), {}
         with evaluated(self._training):
             for submodule in self.network.graph.submodules:
-                if submodule.name in self._before_frames and submodule not in self._fixed:
+                done = submodule in self._fixed or submodule in self._ahead
+                if submodule.name in self._before_frames and not done:
                     step = self._step(submodule, tensors, frame.truth, before.get(submodule.name), 0, last=False)
                     tensors |= step.tensors
                     if self.trained[submodule.name].history:
@@ -81,12 +87,50 @@ class ClipModel(nn.Module):
         return states
 
     @torch.no_grad()
-    def _with_fixed(self, frame: ClipFrame) -> ClipFrame:
-        """The frame with what the fixed submodules give for it among its inputs."""
-        tensors = dict(frame.inputs)
-        for submodule in self._fixed:
-            tensors |= self._step(submodule, tensors, frame.truth, None, 0, last=False).tensors
-        return ClipFrame(tensors, frame.truth)
+    def _past(self, frames: Sequence[ClipFrame]) -> Sequence[ClipFrame]:
+        """The frames as histories see them, with what is computed for all of them at once."""
+        needed = [each for each in self._ahead if each.name in self._before_frames]
+        with evaluated(self._training):
+            return self._with_steps(needed, frames)[0]
+
+    def _with_steps(
+        self, submodules: Sequence[Submodule], frames: Sequence[ClipFrame]
+    ) -> tuple[Sequence[ClipFrame], list[Tensors]]:
+        """The frames with what these submodules give for each among its inputs, and each frame's losses."""
+        losses: list[Tensors] = [{} for _ in frames]
+        for submodule in submodules:
+            training = self.trained[submodule.name]
+            part, options = self.network.parts[submodule.name], self.options.get(submodule.name, {})
+            moments = [
+                Moment(frame.inputs, frame.truth, None, index, index == len(frames) - 1, self.stage, options)
+                for index, frame in enumerate(frames)
+            ]
+            if training.together is None or _learns_statistics(part):
+                steps: Sequence[Step] = [training.step(part, moment) for moment in moments]
+            else:
+                steps = training.together(part, moments)
+            frames = [
+                ClipFrame({**frame.inputs, **step.tensors}, frame.truth)
+                for frame, step in zip(frames, steps, strict=True)
+            ]
+            losses = [{**before, **step.losses} for before, step in zip(losses, steps, strict=True)]
+        return frames, losses
+
+    def _computed_ahead(self) -> list[Submodule]:
+        """The submodules that are not fixed, but can be run for all frames of a clip at once before anything else."""
+        ahead: list[Submodule] = []
+        known = {spec.name for each in self._fixed for spec in each.outputs}
+        made = {spec.name for each in self.network.graph.submodules for spec in each.outputs}
+        for submodule in self.network.graph.submodules:
+            training = self.trained.get(submodule.name)
+            if training is None or training.together is None or submodule in self._fixed:
+                continue
+            if made.isdisjoint(set(submodule.reads) - known) and not _learns_statistics(
+                self.network.parts[submodule.name]
+            ):
+                ahead.append(submodule)
+                known |= {spec.name for spec in submodule.outputs}
+        return ahead
 
     def _is_fixed(self, submodule: Submodule) -> bool:
         """Whether the submodule gives the same for a frame each time that it is asked."""
@@ -117,6 +161,11 @@ class ClipModel(nn.Module):
         return self.trained[submodule.name].step(self.network.parts[submodule.name], moment)
 
 
+def _learns_statistics(part: nn.Module) -> bool:
+    """Whether a module normalises by its batch, so that what it gives for a picture depends on the others."""
+    return any(isinstance(each, nn.modules.batchnorm._BatchNorm) and each.training for each in part.modules())
+
+
 @contextmanager
 def evaluated(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Modules of training mode are in evaluation mode; only their flags change, for that is done for every frame."""
@@ -131,8 +180,24 @@ def evaluated(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:
     """What is trained on: the sum of the means of all entries with "loss" in their name; NaN counts as 0."""
-    means = torch.stack([value.mean() for name, value in losses.items() if is_trained(name)])
-    return torch.where(means.isnan(), 0, means).sum()
+    _, values = means({name: value for name, value in losses.items() if is_trained(name)})
+    return torch.where(values.isnan(), 0, values).sum()
+
+
+def means(losses: Mapping[str, Tensor]) -> tuple[list[str], Tensor]:
+    """Names in some order, and the mean of each, of the widest of their types.
+
+    Most losses are a single number already. What is of one type is put together first: converted one by one, they would
+    take a kernel each.
+    """
+    groups: dict[torch.dtype, list[str]] = {}
+    for name, value in losses.items():
+        groups.setdefault(value.dtype, []).append(name)
+    of_types = [
+        torch.stack([losses[name].mean() if losses[name].ndim else losses[name] for name in names])
+        for names in groups.values()
+    ]
+    return [name for names in groups.values() for name in names], torch.cat(of_types)
 
 
 def without_randomness(network: nn.Module, options: Mapping[str, Mapping[str, Option]]) -> dict[str, dict[str, Option]]:

@@ -18,7 +18,7 @@ from toolkit.errors import CheckFailed, InputError
 from toolkit.stops import end_with_parent, stops_held
 from toolkit.text import one_line
 from toolkit.training.clip import Clip, ClipFrame
-from toolkit.training.clip_model import ClipModel, total
+from toolkit.training.clip_model import ClipModel, means, total
 from toolkit.training.clips import Clips, Place, Share, places
 from toolkit.training.config import TrainingConfig
 from toolkit.training.journal import Journal, StepRecord
@@ -178,7 +178,7 @@ def _epoch(
                     losses = model(Enclosed(clip))
                 except ArithmeticError as error:
                     raise _broken(str(error), clip, state) from error
-                values = means(losses)
+                values = figures(losses)
                 require_finite(values, clip, state)
                 fabric.backward(total(losses) / config.accumulate)
             for name, value in values.items():
@@ -238,10 +238,12 @@ def to_device(clip: Clip, device: torch.device) -> Clip:
     )
 
 
-def means(losses: Mapping[str, Tensor]) -> dict[str, float]:
+@torch.no_grad()
+def figures(losses: Mapping[str, Tensor]) -> dict[str, float]:
     """The mean of each loss and figure on the host; all leave the device at once."""
-    values = torch.stack([value.detach().double().mean() for value in losses.values()]).tolist()
-    return dict(zip(losses, values, strict=True))
+    names, values = means(losses)
+    found = dict(zip(names, values.tolist(), strict=True))
+    return {name: found[name] for name in losses}
 
 
 def require_finite(values: Mapping[str, float], clip: Clip, state: _State) -> None:

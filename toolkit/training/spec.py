@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -79,7 +79,9 @@ class Training:
     and in evaluation mode.
 
     `by_frame` says that the step goes by the frame's inputs alone, without state. Where all of the submodule is frozen
-    and in evaluation mode it is then run once for each frame of a clip, and not again for a history.
+    and in evaluation mode it is then run once for each frame of a clip, and not again for a history. `together(module,
+    moments)` gives the steps of several frames at once then, each as `step` would: many small operators take longer to
+    launch than to compute. It is not asked where modules go by the statistics of their batches.
     """
 
     step: Callable[[nn.Module, Moment], Step]
@@ -89,6 +91,7 @@ class Training:
     stages: tuple[int, ...] = STAGES
     history: bool = False
     by_frame: bool = False
+    together: Callable[[nn.Module, Sequence[Moment]], Sequence[Step]] | None = None
     options: Mapping[str, Option] = field(default_factory=dict)
     """Defaults of settings that are this submodule's own. Numbers are rates of what is random in it, which 0 switches
     off; what is True or False is not."""
