@@ -271,3 +271,14 @@ def test_candidates_have_a_class_and_the_tensors_to_calibrate() -> None:
     first, second = find_candidates(model, ())
     assert (first.op, first.layer_class, first.tensors) == ("Conv", LayerClass.CONVOLUTION, ("x", "b"))
     assert second.tensors == ("b",)
+
+
+@pytest.mark.parametrize("layer", ["Gemm (x, weight, one)", "MatMul (x, weight) y = Add (one, a)"], ids=["Gemm", "Add"])
+def test_a_bias_without_dimensions(layer: str) -> None:
+    """It is one number for all features."""
+    text = f"m (float[2, 32] x) => (float[2, 32] y) {{ {'a' if 'Add' in layer else 'y'} = {layer} }}"
+    model = plain_model(text_model(text, weight=WEIGHT, one=np.float32(2).reshape(())), ())
+    made = quantize_model(model, {"x": RANGE}, INT8)
+    x = RANDOM.uniform(-4, 4, (2, 32)).astype(np.float32)
+    [y] = outputs_of(made.model, {"x": x}).values()
+    np.testing.assert_allclose(y, x @ WEIGHT + 2, atol=0.1)

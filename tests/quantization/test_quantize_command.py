@@ -63,7 +63,7 @@ def made(
     """A quantized bundle whose driver was kept by name."""
     output = tmp_path_factory.mktemp("made") / "quantized"
     context: Any = SimpleNamespace(obj=camera)
-    quantize_command(context, camera_bundle.path, str(camera_frames), output, keep=["driver"], threads=1)
+    quantize_command(context, camera_bundle.path, output, str(camera_frames), keep=["driver"], threads=1)
     return output
 
 
@@ -234,11 +234,11 @@ def test_ground_truth_is_a_gate(camera_bundle: Bundle, camera_frames: Path, tmp_
     context: Any = SimpleNamespace(obj=judging(bound=0.5))
     output = tmp_path / "quantized"
     options: dict[str, Any] = {"keep": ["driver"], "threads": 1, "data": "hand:val"}
-    quantize_command(context, camera_bundle.path, str(camera_frames), output, **options)
+    quantize_command(context, camera_bundle.path, output, str(camera_frames), **options)
     driving = record_of(Bundle.read(output)).driving
     assert [(finding.subject, finding.bound) for finding in driving] == [("ends/least", 0.5), ("ends/most", 0.5)]
     assert [path.name for path in tmp_path.iterdir()] == ["quantized"]
     context.obj = judging(bound=0.0)
     with pytest.raises(CheckFailed, match="the quantized bundle drives worse than it may: ends/"):
-        quantize_command(context, camera_bundle.path, str(camera_frames), tmp_path / "worse", **options)
+        quantize_command(context, camera_bundle.path, tmp_path / "worse", str(camera_frames), **options)
     assert not (tmp_path / "worse").exists()

@@ -121,7 +121,58 @@ def test_options_that_need_quantize(option: str, model: Path, capsys: pytest.Cap
 
 
 def test_ranges_of_tensors_and_what_is_not_finite() -> None:
-    model = text_model("m (float[4] x) => (float[4] y) { a = Neg (x) y = Log (a) }")
+    """Of which one value is infinite, and of which one is NaN, which ends may pass over."""
+    model = text_model(
+        "m (float[4] x) => (float[4] y, float[4] z) { a = Neg (x) y = Log (a) b = Div (a, a) z = Neg (b) }"
+    )
     with BoundedProcess(Limits(20, 10**9)) as process:
-        ranges = observe(model, ["x", "a", "y"], process, {"x": np.array([-3, -1, 0, 2], np.float32)})
+        ranges = observe(model, ["x", "a", "y", "z"], process, {"x": np.array([-3, -1, 0, 2], np.float32)})
     assert ranges == {"x": TensorRange(-3.0, 2.0, 3.0), "a": TensorRange(-2.0, 3.0, 3.0)}
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.full((2, 32), np.nan, np.float32), "input 'x' of --check-inputs holds NaN or infinity"),
+        (np.full((2, 32), np.inf, np.float32), "input 'x' of --check-inputs holds NaN or infinity"),
+        (np.zeros((0, 32), np.float32), "input 'x' of --check-inputs has no values"),
+        (np.zeros((2, 32), np.float32), "its tensor 'x' is zero in all of the calibration"),
+    ],
+    ids=["NaN", "infinity", "empty", "zero"],
+)
+def test_inputs_that_show_no_range(
+    x: np.ndarray, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(text_model("m (float[N, 32] x) => (float[N, 32] y) { y = MatMul (x, w) }", w=WEIGHT), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=x)
+    arguments = ["--quantize", "int8", "--check-inputs", str(tmp_path / "x.npz"), "-o", str(tmp_path / "o.onnx")]
+    assert run(["rewrite", str(tmp_path / "m.onnx"), *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "o.onnx").exists()
+
+
+UNFIT = {
+    "FP16": ("m (float16[2, 32] x) => (float16[2, 32] y) { y = MatMul (x, half) }", "its layers are not of FP32; give"),
+    "no layers": (
+        "m (float[2, 32] x) => (float[2, 32] y) { y = Sigmoid (x) }",
+        "it has no Conv, ConvTranspose, Gemm or",
+    ),
+    "weight before": (
+        "m (float[32, 2] x) => (float[32, 2] y) { y = MatMul (w, x) }",
+        "such as the MatMul 'MatMul_0': there",
+    ),
+    "scaled": (
+        "m (float[2, 32] x) => (float[2, 32] y) { y = Gemm <alpha = 0.5> (x, w) }",
+        "such as the Gemm 'Gemm_0': ",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_models_without_a_layer_that_has_a_form(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, message = UNFIT[kind]
+    onnx.save(text_model(text, w=WEIGHT, half=WEIGHT.astype(np.float16)), tmp_path / "m.onnx")
+    arguments = ["--quantize", "int8", "--no-check", "-o", str(tmp_path / "o.onnx")]
+    assert run(["rewrite", str(tmp_path / "m.onnx"), *arguments]) == 2
+    assert "no layer of the model can be quantized" in (said := " ".join(capsys.readouterr().err.split()))
+    assert message in said

@@ -34,12 +34,21 @@ def uniad_commands(app: typer.Typer) -> None:
 def quantize_command(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Bundle folder, of FP32.")],
-    calibration: Annotated[str, typer.Option(help="Frames that ranges are found on: {addresses}.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle to write.")],
+    calibration: Annotated[str | None, typer.Option(help="Frames that ranges are found on: {addresses}.")] = None,
     mode: Annotated[QuantizationMode, typer.Option(help="The 8-bit type.")] = QuantizationMode.INT8,
     method: Annotated[
         Method, typer.Option(help="How far a tensor's codes reach: to all values, or to what loses least.")
     ] = Method.MSE,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of --calibration: a quantized bundle whose layers, type and ranges are taken again."
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Bundle of FP32 that gates compare with; by default that to be quantized.")
+    ] = None,
     keep: Annotated[
         list[str] | None,
         typer.Option(help="Pattern of node names, op types or submodules not to quantize; repeatable."),
@@ -65,6 +74,9 @@ def quantize_command(
     and what hurts most is kept until objects, ids, map, occupancy, plan and state hold: docs/quantization.md. Exit
     status 1 if they hold for no choice.
 
+    After a training with --quantize, --like repeats the quantization that it was made for, and --reference names the
+    bundle of before.
+
     Example: [bold]uniad-toolkit quantize bundle --calibration nuscenes:data/nuscenes -o bundle.int8[/]
     """
     from toolkit.bundle import Bundle
@@ -73,29 +85,60 @@ def quantize_command(
     from toolkit.data.sources import image_files
     from toolkit.quantization.calibration_file import Calibration
     from toolkit.quantization.drive import open_drive, require_calibratable
-    from toolkit.quantization.quantize import Cache, Frames, Settings, describe, quantize_bundle, require_unquantized
+    from toolkit.quantization.quantize import (
+        Cache,
+        Frames,
+        Like,
+        Settings,
+        describe,
+        quantize_bundle,
+        require_comparable,
+        require_unquantized,
+    )
     from toolkit.quantization.record import CALIBRATION
     from toolkit.storage.outputs import new_folder
 
     plugins: PluginManager = context.obj
-    inputs = [bundle, *address_paths(calibration), *address_paths(drive), *address_paths(data), *plugins.files]
+    inputs = [
+        bundle,
+        like,
+        reference,
+        *address_paths(calibration),
+        *address_paths(drive),
+        *address_paths(data),
+        *plugins.files,
+    ]
     reused = cache if cache is not None and cache.exists() else None
     target = claim_folder(output, "bundle", force=force, inputs=[*inputs, reused])
     written = None
     if cache is not None and reused is None:
         written = claim_file(cache, inputs=inputs, others=[target])
+    if (calibration is None) == (like is None):
+        raise InputError("give --calibration with the frames to find ranges on, or --like with a quantized bundle")
+    if like is not None and (drive is None or cache is not None):
+        raise InputError("--like has its ranges already: give --drive with the frames for the gates, and no --cache")
     if mode is QuantizationMode.FP8 and method is Method.ENTROPY:
         raise InputError("--method entropy counts the levels of int8; with --mode fp8 give max, percentile or mse")
     opened = Bundle.read(bundle, print_warning)
     require_unquantized(opened)
     for form in ("functional", "weights"):
         opened.require_intact(form)
+    repeated = None if like is None else Like.read(Bundle.read(like, print_warning), opened)
+    if repeated is not None:
+        mode, method = repeated.calibration.source.mode, repeated.calibration.source.method
+    compared = opened if reference is None else Bundle.read(reference, print_warning)
+    require_comparable(compared, opened)
     driving = None if data is None else Driving(data, plugins, target, threads)
     with step("read frames"):
-        frames = open_drive(opened, calibration, plugins.frame_sources(), print_warning)
-        require_calibratable(frames)
-        driven = frames if drive is None else open_drive(opened, drive, plugins.frame_sources(), print_warning)
-    pictures = list(image_files([*frames.frames, *driven.frames]))
+        drives = [
+            open_drive(opened, address, plugins.frame_sources(), print_warning)
+            for address in (calibration, drive)
+            if address is not None
+        ]
+        frames = None if calibration is None else drives[0]
+        if frames is not None:
+            require_calibratable(frames)
+    pictures = list(image_files([frame for each in drives for frame in each.frames]))
     keep_apart(target, pictures)
     if written is not None:
         keep_apart(written, pictures)
@@ -104,17 +147,19 @@ def quantize_command(
         record = quantize_bundle(
             opened,
             folder,
-            Frames(frames, driven),
+            Frames(frames, drives[-1]),
             settings,
             plugins.submodules(),
             plugins.custom_ops(),
             cache=Cache(reused, written),
+            like=repeated,
+            reference=compared,
             progress=step,
             track=tracked,
         )
         quantized = describe(opened, folder, record)
         if driving is not None:
-            record = replace(record, driving=driving.compare(opened, quantized))
+            record = replace(record, driving=driving.compare(compared, quantized))
             quantized = describe(opened, folder, record)
         show_calibration(Calibration.read(folder / CALIBRATION))
         show_record(record)

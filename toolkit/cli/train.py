@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -42,6 +42,10 @@ def train_command(
     asset: AssetOption = None,
     stage: Annotated[int | None, typer.Option(min=1, max=2, help="1 or 2; by default what the config says.")] = None,
     init: Annotated[Path | None, typer.Option(help="Checkpoint to start from; random weights without.")] = None,
+    quantize: Annotated[
+        Path | None,
+        typer.Option(help="Quantized bundle: train with its rounding. Without --init it begins with its weights."),
+    ] = None,
     evaluate: Annotated[
         str | None, typer.Option(help="Frames with ground truth to judge the network on, at the end.")
     ] = None,
@@ -80,6 +84,7 @@ def train_command(
     from toolkit.training.journal import CURVES_FILE
     from toolkit.training.judging import FOLDER, Examination
     from toolkit.training.processes import TrainingPrecision, make_fabric
+    from toolkit.training.quantized import read_quantized, rounding_in
     from toolkit.training.run import Run, steps_in_all
     from toolkit.training.run_checkpoint import newest_checkpoint
     from toolkit.training.run_folder import (
@@ -95,14 +100,14 @@ def train_command(
 
     plugins = context.obj
     files = asset_files(context, asset or ())
-    places = [*config_files(config), init, clip, against, *address_paths(data), *address_paths(evaluate)]
+    places = [*config_files(config), init, quantize, clip, against, *address_paths(data), *address_paths(evaluate)]
     inputs = [*places, *plugins.files, *(file for _, file in files.values())]
     # All processes look at the folder before they join; the first makes it after that.
     target = claim_folder(output, KIND, force=force, inputs=inputs) if output is not None and not resume else None
     written = None if losses is None else claim_file(losses, inputs=inputs, others=[target])
     if clip is not None or written is not None or against is not None or double:
-        if clip is None or written is None or data is not None or output is not None or resume:
-            raise InputError("--clip and --losses go together, without --data, -o and --resume")
+        if clip is None or written is None or data is not None or output is not None or resume or quantize is not None:
+            raise InputError("--clip and --losses go together, without --data, -o, --resume and --quantize")
         pairs = settings or ()
         write_clip_losses(config, stage, pairs, clip, init, files, written, plugins, against=against, double=double)
         return
@@ -117,7 +122,9 @@ def train_command(
     training, options = with_settings(training, default_options(submodules), settings or ())
     assets = {key: each.read(file, model) for key, (each, file) in files.items()}
     fabric = make_fabric(TrainingPrecision(precision), device)
-    run_settings = settings_of(model, training, options, precision, fabric.world_size)
+    quantized = None if quantize is None else read_quantized(quantize, plugins)
+    identity = None if quantized is None else quantized.bundle.identity
+    run_settings = settings_of(model, training, options, precision, fabric.world_size, identity)
     notes: list[str] = []
     with without_progress(fabric.global_rank > 0):
         with step("build the network"):
@@ -126,7 +133,14 @@ def train_command(
                 require_same_run(output, run_settings)
                 checkpoint = newest_checkpoint(output, notes.append)
             source = init if checkpoint is None else checkpoint.path
+            if source is None and quantized is not None:
+                source = quantized.bundle.weights
             start = start_network(source, plugins, model, training.stage, assets, training.seed)
+            notes += start.notes
+            rounding: AbstractContextManager[object] = nullcontext()
+            if quantized is not None:
+                rounding, sentences = rounding_in(quantized, start.network, training.stage)
+                notes += sentences
         with step("find the clips"):
             clips = open_clips(
                 data,
@@ -145,15 +159,15 @@ def train_command(
         if fabric.global_rank == 0:
             if target is not None:
                 start_folder(target, model, run_settings)
-            for note in (*notes, *start.notes):
+            for note in notes:
                 print_note(note)
         fabric.barrier()
-        network = ClipModel(start.network, training.stage, options)
+        network = ClipModel(start.network, training.stage, options, rounding)
         examination = None if evaluate is None else Examination.open(evaluate, model, plugins)
 
         def judge(checkpoint: Path) -> None:
             if examination is not None:
-                with step(f"judge {checkpoint.stem}"):
+                with step(f"judge {checkpoint.stem}"), rounding:
                     folder = output / FOLDER.format(checkpoint.stem)
                     figures, evaluation = examination.judge(start.network, str(fabric.device), folder)
                 network.train()

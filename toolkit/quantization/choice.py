@@ -65,7 +65,9 @@ def unfit_range(candidate: Candidate, ranges: Ranges, scheme: Scheme) -> NearMis
     tensors = candidate.tensors if scheme.mode is QuantizationMode.INT8 else candidate.activations
     for name in tensors:
         if name not in ranges:
-            return NearMiss(candidate.node, f"the range of its tensor {name!r} is not known", "calibrate again")
+            return NearMiss(
+                candidate.node, f"the range of its tensor {name!r} is not known, or not finite", "calibrate again"
+            )
         if not scale_of(ranges[name].threshold, scheme.mode) >= np.finfo(np.float32).tiny:
             return NearMiss(
                 candidate.node,

@@ -45,4 +45,4 @@ def negated(node: gs.Node, bias: np.ndarray) -> gs.Constant:
     """The negated bias of a layer, as a constant of its own."""
     import onnx_graphsurgeon as gs
 
-    return gs.Constant(f"{node.name}/negated_bias", -bias)
+    return gs.Constant(f"{node.name}/negated_bias", np.asarray(-bias))  # of a bias without dimensions, a number

@@ -18,6 +18,8 @@ from toolkit.graph.weights import split_weights
 from toolkit.quantization.ranges import TensorRange
 
 ENDS = {"ReduceMin": "least", "ReduceMax": "largest"}
+BROKEN = "broken"
+"""Part of the name of an output that is 1 if a tensor holds a NaN: ONNX Runtime's ends may pass one over."""
 
 
 def observe(
@@ -43,13 +45,22 @@ def observe(
 
 
 def with_ends(model: ModelProto, tensors: Sequence[str]) -> ModelProto:
-    """A copy of the model that gives the least and the largest value of some tensors, and nothing else."""
+    """A copy of the model that gives nothing but the ends of some tensors, and whether there is a NaN in them."""
     light, weights = split_weights(model)
     del light.graph.output[:]
     for name in tensors:
         for op in ENDS:
             light.graph.node.append(onnx.helper.make_node(op, [name], [end(op, name)], keepdims=0))
             light.graph.output.append(onnx.helper.make_tensor_value_info(end(op, name), TensorProto.FLOAT, []))
+        found, number, broken = (f"{name}/{part}" for part in ("nan", "number", BROKEN))
+        light.graph.node.extend(
+            [
+                onnx.helper.make_node("IsNaN", [name], [found]),
+                onnx.helper.make_node("Cast", [found], [number], to=TensorProto.FLOAT),
+                onnx.helper.make_node("ReduceMax", [number], [broken], keepdims=0),
+            ]
+        )
+        light.graph.output.append(onnx.helper.make_tensor_value_info(broken, TensorProto.FLOAT, []))
     light.graph.initializer.extend(weights.values())
     return light
 
@@ -61,7 +72,7 @@ def observe_packed(messages: Messages, tensors: Sequence[str], inputs: Arrays | 
     found = {}
     for name in tensors:
         low, high = (float(np.asarray(ends[end(op, name)])) for op in ENDS)
-        if math.isfinite(low) and math.isfinite(high):
+        if math.isfinite(low) and math.isfinite(high) and not ends[f"{name}/{BROKEN}"]:
             found[name] = TensorRange(low, high, max(abs(low), abs(high)))
     return found
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +52,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Frames:
-    """What the ranges come from, and what gates are held against."""
+    """What the ranges come from, unless these are known, and what gates are held against."""
 
-    calibration: Drive
+    calibration: Drive | None
     drive: Drive
 
 
@@ -65,10 +66,43 @@ class Cache:
     write: FileOutput | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Like:
+    """An earlier quantization to be repeated with other weights: `layers` by their nodes, and the ranges it had."""
+
+    layers: tuple[str, ...]
+    calibration: Calibration
+
+    @classmethod
+    def read(cls, quantized: Bundle, bundle: Bundle) -> Like:
+        """That of a quantized bundle, for `bundle`. Raises InputError if it is none, or of another network."""
+        record = QuantizationRecord.read(quantized)
+        if record is None:
+            raise InputError(f"bundle {quantized.path} is not quantized; give --like one that `quantize` has written")
+        sizes, wanted = quantized.config.dimensions(), bundle.config.dimensions()
+        for name in sizes.keys() | wanted.keys():
+            if sizes.get(name) != wanted.get(name):
+                raise InputError(
+                    f"bundle {quantized.path} is of another network than {bundle.path}: {name} is {sizes.get(name)}, "
+                    f"not {wanted.get(name)}; quantize by --calibration"
+                )
+        return cls(record.layers, Calibration.read(quantized.path / CALIBRATION))
+
+
 def require_unquantized(bundle: Bundle) -> None:
     """Raise InputError for a quantized bundle."""
     if bundle.quantization is not None:
         raise InputError(f"bundle {bundle.path} is quantized already; quantize the one that it was made of")
+
+
+def require_comparable(reference: Bundle, bundle: Bundle) -> None:
+    """Raise InputError for a bundle that is no FP32 network which gives what `bundle` gives."""
+    if reference.quantization is not None:
+        raise InputError(f"bundle {reference.path} is quantized; give --reference one of FP32")
+    if (reference.results, reference.config.dimensions()) != (bundle.results, bundle.config.dimensions()):
+        raise InputError(
+            f"bundle {reference.path} gives other tensors than {bundle.path}; give --reference the original"
+        )
 
 
 def quantize_bundle(
@@ -80,13 +114,17 @@ def quantize_bundle(
     ops: Sequence[CustomOp],
     *,
     cache: Cache = Cache(),
+    like: Like | None = None,
+    reference: Bundle | None = None,
     progress: Progress = lambda step: nullcontext(),
     track: Track = lambda drive, what: drive,
 ) -> QuantizationRecord:
     """Write the quantized bundle into a folder that is there and empty, all but its manifest (`describe`).
 
-    Raises InputError for a bundle of which nothing can be quantized, for patterns that match nothing, and for a `cache`
-    of another calibration; CheckFailed if gates hold for no choice of layers, and if FP32 itself is not finite.
+    Gates compare with FP32 of `reference`, by default of the bundle itself. Layers are those of `like`, by its ranges,
+    or else any, by ranges that are found on the frames. Raises InputError for a bundle of which nothing can be
+    quantized, for patterns that match nothing, and for a `cache` or `like` that is of something else; CheckFailed if
+    gates hold for no choice of layers, and if FP32 itself is not finite.
     """
     started = time.monotonic()
     scheme = Scheme(settings.mode, settings.keep, policy=FP16.with_exceptions(submodules))
@@ -94,9 +132,20 @@ def quantize_bundle(
         plain = plain_model(read_model(bundle.onnx), ops)
         candidates = [c for c in find_candidates(plain, ops) if c.layer_class in scheme.classes]
         candidates = [c for c in candidates if not stays(c, scheme.policy.exceptions)]
-    if cache.read is not None:
+    if like is not None:
+        calibration = like.calibration
+        missing = sorted({*like.layers} - {candidate.node for candidate in candidates})
+        if missing:
+            raise InputError(
+                f"bundle {bundle.path} has no layer {missing[0]!r} to quantize, as that of --like has; quantize by "
+                "--calibration"
+            )
+        scheme = replace(scheme, only=tuple(map(escape, like.layers)))
+    elif cache.read is not None:
+        assert frames.calibration is not None
         calibration = reused(cache.read, bundle, frames.calibration, settings.mode, settings.method)
     else:
+        assert frames.calibration is not None
         with written(plain, bundle, folder) as prepared:
             tracked = track(frames.calibration, "calibrate")
             collected = collect(prepared, tensors_to_calibrate(candidates), tracked, threads=settings.threads)
@@ -109,7 +158,7 @@ def quantize_bundle(
     if not layers:
         node, reason = next(iter(whole.kept.items()), ("", "it has no convolution and no linear layer"))
         raise InputError(f"nothing of bundle {bundle.path} can be quantized: {f'{node}: ' if node else ''}{reason}")
-    expected = drive_in_fp32(bundle, submodules, track(frames.drive, "drive in FP32"), settings.threads)
+    expected = drive_in_fp32(reference or bundle, submodules, track(frames.drive, "drive in FP32"), settings.threads)
     trials = Trials(
         bundle, plain, calibration.ranges, scheme, ops, submodules, frames.drive, expected, folder, settings.threads
     )

@@ -51,4 +51,6 @@ def parse_model(path: Path) -> ModelProto:
         raise InputError(f"ONNX model {path} has a text that is no UTF-8, {quoted(text)}; export it again")
     if not model.graph.node:
         raise InputError(f"ONNX model {path} holds no nodes; export it again")
+    if not model.graph.output:
+        raise InputError(f"ONNX model {path} has no outputs; export it again")
     return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Self
 
 import torch
@@ -18,12 +18,20 @@ from toolkit.training.spec import Moment, Option, Step, Tensors, Training, is_tr
 class ClipModel(nn.Module):
     """A network that is trained in a stage; `options` are those of each submodule by its name.
 
-    A submodule that does not say how it is trained runs as in inference, without gradient.
+    A submodule that does not say how it is trained runs as in inference, without gradient. Clips are computed `within`
+    a context, as one that quantizes (`toolkit.quantization.fake`).
     """
 
-    def __init__(self, network: Network, stage: int, options: Mapping[str, Mapping[str, Option]]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        stage: int,
+        options: Mapping[str, Mapping[str, Option]],
+        within: AbstractContextManager[object] | None = None,
+    ) -> None:
         super().__init__()
         self.network, self.stage, self.options = network, stage, options
+        self._within = nullcontext() if within is None else within
         self.trained: dict[str, Training] = {
             each.name: each.training() for each in network.graph.submodules if each.training is not None
         }
@@ -49,6 +57,10 @@ class ClipModel(nn.Module):
 
     def forward(self, clip: Clip) -> dict[str, Tensor]:
         """The losses and figures of a clip by their official names."""
+        with self._within:
+            return self._losses(clip)
+
+    def _losses(self, clip: Clip) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         states: dict[str, Tensors | None] = {}
         histories: dict[str, Tensors | None] = {}

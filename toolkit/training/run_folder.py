@@ -26,15 +26,24 @@ CLIPS_DIGEST = "clips_digest"
 
 
 def settings_of(
-    model: ModelConfig, training: TrainingConfig, options: Options, precision: str, processes: int
+    model: ModelConfig,
+    training: TrainingConfig,
+    options: Options,
+    precision: str,
+    processes: int,
+    quantized: str | None = None,
 ) -> dict[str, Any]:
-    """All that decides about a run besides its data and what it starts from, as plain values."""
+    """All that decides about a run besides its data and what it starts from, as plain values.
+
+    `quantized` is the `Bundle.identity` of the quantized bundle whose rounding it is trained with.
+    """
     settings = {
         "model": model.to_dict(),
         "training": asdict(training),
         "options": options,
         "precision": precision,
         "processes": processes,
+        "quantized": quantized,
     }
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain
