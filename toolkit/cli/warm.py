@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.console import print_note, print_warning, print_written, step
+from toolkit.cli.plugin_command import PluginCommand
 from toolkit.cli.sessions import PrecisionOption, SessionOption, open_session, require_precision, session_kind
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
@@ -19,7 +20,7 @@ from toolkit.text import mebibytes
 @hookimpl
 def uniad_commands(app: typer.Typer) -> None:
     """Add `warm`."""
-    app.command("warm")(warm_command)
+    app.command("warm", cls=PluginCommand)(warm_command)
 
 
 def warm_command(

@@ -70,3 +70,10 @@ def test_it_fails_if_nothing_was_kept(
     error = capsys.readouterr().err
     assert "warning: the rewritten network is not kept: no way to write it" in error
     assert "is empty: nothing was kept; the warning above tells why" in error
+
+
+def test_its_help_names_the_sessions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["warm", "--help"]) == 0
+    help_text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "What runs the network: onnxruntime, onnxruntime-cuda, torch, cuda, tensorrt." in help_text
+    assert "Example: uniad-toolkit warm bundle --session cuda --precision fp16" in help_text
