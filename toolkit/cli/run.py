@@ -66,7 +66,7 @@ def run_command(
             min=0,
             max=64,
             help="Threads that decode ahead, and processes that write and draw (without pictures: a thread); 0: all in "
-            "turn. By default half of the cores, 8 at most, and none of two.",
+            "turn. By default half of the cores, 8 at most, one for 8 frames, none on two cores.",
         ),
     ] = None,
     pictures: Annotated[bool, typer.Option(help="Draw a bird's-eye picture of every frame.")] = True,

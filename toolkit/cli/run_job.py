@@ -26,7 +26,9 @@ from toolkit.runtime.run_record import FrameRecord
 from toolkit.specs import refinements_of
 
 MOST_HELPERS = 8
-"""By default: they decode some 200 frames a second."""
+"""By default: a frame takes 25 ms of a core to decode and 60 to draw, so that they keep up with any network."""
+FRAMES_A_HELPER = 8
+"""By default at least: a process takes as long to start as to draw so many."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,9 @@ def run_records(
         with scene_workers(job, scenes, workers) as records:
             yield records
         return
-    helpers = helpers_by_default() if job.helpers is None else job.helpers
-    finisher = Finisher(job.folder, job.pictures, job.plugin_files, job.disabled_plugins)
     frames = sum(len(scene.frames) for scene in scenes)
+    helpers = helpers_by_default(frames) if job.helpers is None else job.helpers
+    finisher = Finisher(job.folder, job.pictures, job.plugin_files, job.disabled_plugins)
     with finishing(finisher, layers_of(plugins.submodules()), min(helpers, frames)) as finish:
         with step(f"load the {job.session} session"):
             writer = job.open_with(plugins)
@@ -97,10 +99,10 @@ def run_records(
             yield records
 
 
-def helpers_by_default() -> int:
-    """Beside the network, which keeps two cores busy by itself, half of the cores, up to what the fastest one needs."""
+def helpers_by_default(frames: int) -> int:
+    """Half of the cores, up to what the fastest network needs, and none that have little to do or share its cores."""
     cores = len(os.sched_getaffinity(0))
-    return 0 if cores <= 2 else min(cores // 2, MOST_HELPERS)
+    return 0 if cores <= 2 else min(cores // 2, MOST_HELPERS, frames // FRAMES_A_HELPER)
 
 
 def threads_each(workers: int) -> int | None:

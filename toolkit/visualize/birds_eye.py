@@ -156,10 +156,11 @@ def _draw_cells(
     origin, along, up = view.pixels(np.array([(left, rear), (right, rear), (left, front)]))
     to_view = np.column_stack([(along - origin) / width, (up - origin) / height, origin])
     to_view[:, 2] += to_view[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from the middle of pixels
-    size = (view.size, view.size)
-    colors = cv2.warpAffine(cells.astype(np.uint8), to_view, size, flags=cv2.INTER_NEAREST)
-    covered = cv2.warpAffine(shown.astype(np.uint8), to_view, size, flags=cv2.INTER_NEAREST)
-    cv2.copyTo(cv2.addWeighted(picture, 1 - alpha, colors, alpha, 0), covered, picture)
+    # One look for colours and cover, which lies in the fourth channel.
+    covered = np.dstack([cells.astype(np.uint8), shown.astype(np.uint8)])
+    seen = cv2.warpAffine(covered, to_view, (view.size, view.size), flags=cv2.INTER_NEAREST)
+    colors, cover = cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB), cv2.extractChannel(seen, 3)
+    cv2.copyTo(colors if alpha == 1 else cv2.addWeighted(picture, 1 - alpha, colors, alpha, 0), cover, picture)
 
 
 def _draw_rings(picture: Picture, view: EgoSquare) -> None:
@@ -211,8 +212,9 @@ def _draw_box(picture: Picture, view: EgoSquare, box: TrackedBox) -> Iterable[La
 def _draw_motion(picture: Picture, view: EgoSquare, motion: MotionModes, start: Points, color: Color) -> None:
     """Likelier modes are more opaque and come last; one that stays where it is would only hide its object."""
     likeliest = int(np.argmax(motion.probabilities))
-    paths = np.pad(motion.trajectories.astype(np.float64), ((0, 0), (1, 0), (0, 0)))
-    paths[:, 0] = start
+    modes, steps, _ = motion.trajectories.shape
+    paths = np.empty((modes, steps + 1, 2))
+    paths[:, 0], paths[:, 1:] = start, motion.trajectories
     pixels = view.pixels(paths)
     drawn = (np.linalg.norm(paths - start, axis=2).max(1) >= _SHORT) & view.meets(pixels)
     opacity = _FAINTEST + (1 - _FAINTEST) * np.sqrt(np.clip(motion.probabilities, 0, 1)).astype(np.float64)

@@ -132,10 +132,11 @@ def test_helpers_help_one_process(folder: Path, options: tuple[str, str], capsys
 
 
 def test_two_cores_have_no_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor have few frames."""
     expected = {1: 0, 2: 0, 3: 1, 4: 2, 16: 8, 64: 8}
     for cores, helpers in expected.items():
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
-        assert helpers_by_default() == helpers
+        assert [helpers_by_default(frames) for frames in (7, 80, 6000)] == [0, helpers, helpers]
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
