@@ -193,6 +193,20 @@ def test_pictures_come_from_page_locked_memory(session: CudaGraphSession) -> Non
     assert len(addresses) <= 3
 
 
+def test_pictures_of_several_frames_wait_for_their_turn(session: CudaGraphSession) -> None:
+    """As `run --helpers` decodes them ahead."""
+    camera_images = CameraImages(CONFIG.image).cuda()
+    memories = [session.new_pictures() for _ in range(4)]
+    for number, memory in enumerate(memories):
+        memory.array[:] = number
+    for number, memory in enumerate(memories):
+        for camera in range(len(memory.array)):
+            memory.filled(camera)
+        uploaded = session.upload_frame({PICTURES: memory.array})
+        images = session.prepare(uploaded[PICTURES])
+        assert torch.equal(images, camera_images(torch.full_like(uploaded[PICTURES], number)))
+
+
 @pytest.mark.parametrize("rows", [RowBlocks(1, 2, 4), RowBlocks(0, 1, 3), ALL_ROWS])
 def test_a_picture_leaves_gaps_between_its_rows(rows: RowBlocks) -> None:
     """Only what is needed is copied, from memory that is not given out again before that."""

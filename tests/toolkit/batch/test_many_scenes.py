@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -122,6 +123,25 @@ def test_helpers_give_what_none_give(folder: Path) -> None:
     assert frames_of(folder / "helped") == frames_of(folder / "whole")
     for one, other in zip(*(RunRecord.read(folder / name).frames for name in ("helped", "whole")), strict=True):
         assert one.seconds.keys() == other.seconds.keys() == set(Stage)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("helpers", ["0", "2"])
+def test_a_bad_picture_ends_the_run_in_its_turn(
+    folder: Path, tmp_path: Path, helpers: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its frame's name, after all frames before it; there is no output, and no process is left."""
+    shutil.copytree(folder / "frames", tmp_path / "frames")
+    picture = next((tmp_path / "frames").rglob("*frame3*.jpg"))
+    picture.write_bytes(picture.read_bytes()[:-100])
+    shutil.copytree(folder / "bundle", tmp_path / "bundle")
+    assert run_toy(tmp_path, "results", "--helpers", helpers) == 2
+    said = capsys.readouterr()
+    assert f"frame frame3: {picture}: the JPEG file is cut off" in said.err.replace("\n", "")
+    assert all(f"frame{number}: " in said.out + said.err for number in range(3))
+    assert "frame4" not in said.out + said.err
+    assert not (tmp_path / "results").exists()
     assert multiprocessing.active_children() == []
 
 
