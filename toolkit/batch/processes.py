@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from toolkit.errors import CheckFailed
+from toolkit.stops import stops_held
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,12 +58,16 @@ def process_pool(workers: int, option: str) -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Processes that are started in the block never see Ctrl-C: it is the main process' matter, which ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    """Processes that are started in the block never see Ctrl-C: it is the main process' matter, which ends them.
+
+    A stop waits until they have been started: one that is started by half would belong to nobody, and complain.
+    """
+    with stops_held():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker() -> None:
