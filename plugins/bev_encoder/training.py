@@ -34,4 +34,10 @@ def initialise(module: nn.Module) -> None:
         nn.init.uniform_(position)
 
 
-TRAINING = Training(step, history=True, initialise=initialise)
+def compiled(module: nn.Module) -> list[nn.Module]:
+    """Each layer."""
+    assert isinstance(module, BevEncoder)
+    return list(module.pts_bbox_head.transformer.encoder.layers)
+
+
+TRAINING = Training(step, history=True, initialise=initialise, compiled=compiled)

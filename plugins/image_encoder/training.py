@@ -64,11 +64,18 @@ def initialise(module: nn.Module) -> None:
     xavier_matrices(module.img_neck)
 
 
+def compiled(module: nn.Module) -> list[nn.Module]:
+    """Backbone and neck."""
+    assert isinstance(module, ImageEncoder)
+    return [module]
+
+
 TRAINING = Training(
     step,
     prepare=prepare,
     by_frame=True,
     together=together,
+    compiled=compiled,
     initialise=initialise,
     options={FREEZE_BACKBONE: True, GRID_MASK: 0.7},
 )

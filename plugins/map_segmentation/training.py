@@ -118,4 +118,12 @@ def initialise(module: nn.Module) -> None:
             nn.init.constant_(last.bias[2:], SIZE_LOGIT)
 
 
-TRAINING = Training(step, truth=map_truth, initialise=initialise)
+def compiled(module: nn.Module) -> list[nn.Module]:
+    """Layers of the transformer, and the blocks that make masks."""
+    assert isinstance(module, MapSegmentation)
+    head: PanopticMapHead = module.seg_head
+    layers = (*head.transformer.encoder.layers, *head.transformer.decoder.layers)
+    return [*layers, *head.things_mask_head.blocks, *head.stuff_mask_head.blocks]
+
+
+TRAINING = Training(step, truth=map_truth, initialise=initialise, compiled=compiled)

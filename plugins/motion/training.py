@@ -44,4 +44,19 @@ def agent_boxes(tensors: Tensors) -> Tensor:
     return torch.cat((center, coded[:, [2, 3, 5]].exp(), yaw[:, None], coded[:, 8:]), -1)
 
 
-TRAINING = Training(step, truth=motion_truth, stages=(2,), initialise=ring_of_samples, options={SMOOTHED: True})
+def compiled(module: nn.Module) -> list[nn.Module]:
+    """The interactions of the queries, of every layer."""
+    assert isinstance(module, Motion)
+    former = module.motion_head.motionformer
+    interactions = (former.track_agent_interaction_layers, former.map_interaction_layers, former.bev_interaction_layers)
+    return [former.intention_interaction_layers, *(layer for layers in interactions for layer in layers)]
+
+
+TRAINING = Training(
+    step,
+    truth=motion_truth,
+    stages=(2,),
+    initialise=ring_of_samples,
+    compiled=compiled,
+    options={SMOOTHED: True},
+)

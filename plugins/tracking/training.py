@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.tracking.boxes import decode_boxes, gravity_centers
-from plugins.tracking.decoder import PAST_STEPS, DetectionHead
+from plugins.tracking.decoder import PAST_STEPS, DetectionHead, TrackDecoder
 from plugins.tracking.ground_truth import track_truth
 from plugins.tracking.losses import box_loss, class_loss, past_loss
 from plugins.tracking.matching import TrackMatches, TrackTruth, active_rows, match_tracks, survives
@@ -219,6 +219,19 @@ def initialise(module: nn.Module) -> None:
         rare_classes(last_linear(branch))
 
 
+def compiled(module: nn.Module) -> list[nn.Module]:
+    """Decoder layers, and what updates queries."""
+    assert isinstance(module, Tracking)
+    decoder = module.pts_bbox_head.transformer["decoder"]
+    assert isinstance(decoder, TrackDecoder)
+    return [*decoder.layers, module.query_interact]
+
+
 TRAINING = Training(
-    step, truth=track_truth, initialise=initialise, prepare=prepare, options={DROP: 0.1, FALSE_POSITIVES: 0.3}
+    step,
+    truth=track_truth,
+    initialise=initialise,
+    prepare=prepare,
+    compiled=compiled,
+    options={DROP: 0.1, FALSE_POSITIVES: 0.3},
 )

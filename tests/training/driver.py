@@ -71,8 +71,13 @@ def freeze(module: nn.Module, stage: int, options: Mapping[str, Option]) -> None
     module.spare.requires_grad_(False)
 
 
+def compiled(module: nn.Module) -> list[nn.Module]:
+    """All of it."""
+    return [module]
+
+
 def training() -> Training:
-    return Training(step, truth, freeze, options={"broken": False, "dropout": 0.1})
+    return Training(step, truth, freeze, compiled=compiled, options={"broken": False, "dropout": 0.1})
 
 
 DRIVER = Submodule(

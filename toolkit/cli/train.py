@@ -53,6 +53,9 @@ def train_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     precision: Annotated[Literal["fp32", "tf32", "bf16"], typer.Option(help="What is computed in.")] = "fp32",
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What is computed on.")] = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile parts of the network first; not tried on a GPU yet.")
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value of a setting; repeatable.")
     ] = None,
@@ -79,6 +82,7 @@ def train_command(
     from toolkit.data.sources import address_paths
     from toolkit.storage.claims import claim_file, claim_folder
     from toolkit.training.clip_model import ClipModel
+    from toolkit.training.compilation import compile_parts
     from toolkit.training.config import load_training_config
     from toolkit.training.dataset import open_clips
     from toolkit.training.journal import CURVES_FILE
@@ -106,8 +110,10 @@ def train_command(
     target = claim_folder(output, KIND, force=force, inputs=inputs) if output is not None and not resume else None
     written = None if losses is None else claim_file(losses, inputs=inputs, others=[target])
     if clip is not None or written is not None or against is not None or double:
-        if clip is None or written is None or data is not None or output is not None or resume or quantize is not None:
-            raise InputError("--clip and --losses go together, without --data, -o, --resume and --quantize")
+        if clip is None or written is None or data is not None or output is not None or resume:
+            raise InputError("--clip and --losses go together, without --data, -o and --resume")
+        if compiled or quantize is not None:
+            raise InputError("--clip and --losses compute the network as it is; leave out --compile and --quantize")
         pairs = settings or ()
         write_clip_losses(config, stage, pairs, clip, init, files, written, plugins, against=against, double=double)
         return
@@ -117,6 +123,8 @@ def train_command(
         raise InputError("--evaluate-every needs --evaluate with the frames to judge the network on")
     if resume and (init is not None or force):
         raise InputError("--resume goes on with the run as it is; leave out --init and --force")
+    if compiled and quantize is not None:
+        raise InputError("--compile has not been tried with --quantize; leave one of them out")
     model, training = load_config(config), load_training_config(config, stage)
     submodules = stage_submodules(plugins.submodules(), training.stage)
     training, options = with_settings(training, default_options(submodules), settings or ())
@@ -163,6 +171,10 @@ def train_command(
                 print_note(note)
         fabric.barrier()
         network = ClipModel(start.network, training.stage, options, rounding)
+        if compiled:
+            count = compile_parts(network)
+            if fabric.global_rank == 0:
+                print_note(f"{count} modules are compiled in the first steps, which takes minutes")
         examination = None if evaluate is None else Examination.open(evaluate, model, plugins)
 
         def judge(checkpoint: Path) -> None:
@@ -191,6 +203,7 @@ def _train(run: Run, network: ClipModel, clips: Clips, fabric: Fabric, start: Ru
     """Train; what befalls the machine in it becomes one line."""
     import torch
 
+    from toolkit.training.compilation import is_failed_compilation
     from toolkit.training.processes import is_dead_process
     from toolkit.training.run import train
 
@@ -202,6 +215,11 @@ def _train(run: Run, network: ClipModel, clips: Clips, fabric: Fabric, start: Ru
             f"another config, and go on with --resume where that is the same ({one_line(error):.100})"
         ) from error
     except RuntimeError as error:
+        if is_failed_compilation(error):
+            raise InputError(
+                f"--compile: torch cannot compile the network here ({one_line(error):.200}); leave it out, or install "
+                "what the compiler needs, such as g++"
+            ) from error
         if not is_dead_process(error):
             raise
         raise CheckFailed(

@@ -82,6 +82,9 @@ class Training:
     and in evaluation mode it is then run once for each frame of a clip, and not again for a history. `together(module,
     moments)` gives the steps of several frames at once then, each as `step` would: many small operators take longer to
     launch than to compute. It is not asked where modules go by the statistics of their batches.
+
+    `compiled(module)` gives the modules that `train --compile` compiles: plain tensor code, whose sizes do not go by
+    values, of classes that are not torch's own, for these, such as `Sequential`, it compiles only within others.
     """
 
     step: Callable[[nn.Module, Moment], Step]
@@ -92,6 +95,7 @@ class Training:
     history: bool = False
     by_frame: bool = False
     together: Callable[[nn.Module, Sequence[Moment]], Sequence[Step]] | None = None
+    compiled: Callable[[nn.Module], Sequence[nn.Module]] | None = None
     options: Mapping[str, Option] = field(default_factory=dict)
     """Defaults of settings that are this submodule's own. Numbers are rates of what is random in it, which 0 switches
     off; what is True or False is not."""
