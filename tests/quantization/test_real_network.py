@@ -10,11 +10,19 @@ import pytest
 
 from tests.corpus.case import Sample
 from tests.corpus.sample import PIXELS, make_frame, make_sample
+from tests.quantization.test_fake import quantized
 from tests.session_cache import SessionCache
 from toolkit.bundle import Bundle
 from toolkit.cli.main import run
 from toolkit.data.frame_folder import write_frame
+from toolkit.data.probe import probe_frames
+from toolkit.engines.onnxruntime import OnnxRuntimeSession
+from toolkit.plugin.manager import PluginManager
+from toolkit.quantization.gates import judge
 from toolkit.quantization.record import QuantizationRecord
+from toolkit.quantization.scheme import QuantizationMode
+from toolkit.quantization.seen import watch
+from toolkit.quantization.trials import drive_in_fp32, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
@@ -47,3 +55,17 @@ def test_the_network_still_drives(conversions: SessionCache, tmp_path: Path) -> 
     sessions = ["--sessions", "torch,onnxruntime"]
     assert run(["verify", str(output), "--frames", str(frames), *sessions]) == 0
     assert run(["inspect", str(output)]) == 0
+
+
+def test_the_state_does_not_drift(conversions: SessionCache, tmp_path: Path) -> None:
+    """Forty frames, all layers in INT8, each network with its own state: every norm stays in its bound."""
+    bundle, plugins = Bundle.read(Sample(conversions.once("sample", make_sample)).bundle), PluginManager.load()
+    made = quantized(bundle, plugins, QuantizationMode.INT8, tmp_path)
+    frames = probe_frames(bundle.config, 40, scene_change=40)
+    expected = drive_in_fp32(bundle, plugins.submodules(), frames, threads=1)
+    with written(made.model, bundle, tmp_path) as other:
+        session = OnnxRuntimeSession(other, threads=1)
+    findings = judge(expected, list(watch(bundle, session, plugins.submodules(), frames)))
+    states = [finding for finding in findings if finding.subject.startswith("state ")]
+    assert len(states) == 3
+    assert all(finding.holds for finding in states), states
