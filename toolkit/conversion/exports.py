@@ -19,7 +19,7 @@ from toolkit.conversion.prepare import Progress
 from toolkit.network import Network
 from toolkit.ops.spec import CustomOp
 from toolkit.specs import Submodule
-from toolkit.stops import end_with_parent, stops_blocked
+from toolkit.stops import end_with_parent, stops_blocked, stops_held
 
 
 def export_submodules(network: Network, ops: Sequence[CustomOp], progress: Progress) -> dict[str, ModelProto]:
@@ -78,14 +78,15 @@ def _second_process(network: Network, ops: Sequence[CustomOp]) -> Iterator[Conne
     ours, theirs = multiprocessing.Pipe()
     arguments = (theirs, network, ops, os.getpid())
     process = multiprocessing.get_context("fork").Process(target=_serve, args=arguments, daemon=True)
-    with stops_blocked():  # they concern this process, which ends the other one
-        process.start()
-    theirs.close()
     try:
+        with stops_held(), stops_blocked():  # they concern this process, which ends the other one
+            process.start()
+        theirs.close()
         yield ours
     finally:
-        process.kill()
-        process.join()
+        if process.pid is not None:
+            process.kill()
+            process.join()
 
 
 def _serve(connection: Connection, network: Network, ops: Sequence[CustomOp], parent: int) -> None:
