@@ -35,6 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a drive, a config, a checkpoint after two steps, its bundle, and that quantized."""
     folder = tmp_path_factory.mktemp("quantized")
     list(synthesize(folder / "drive", DriveSettings(scenes=2, keyframes=5, image_scale=0.05)))
+    list(synthesize(folder / "one", DriveSettings(scenes=1, keyframes=1, image_scale=0.05)))
     (folder / "mini.toml").write_text(TOML)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -155,12 +156,33 @@ def test_a_bundle_of_another_network(made: Path) -> None:
         places_in(replace(bundle, places=none), network, 1)
 
 
+def test_a_quantization_that_was_edited(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No layer at all, or other ranges."""
+    like = ["quantize", "bundle", "-o", "again8", "--like", "int8", "--drive", "nuscenes:drive", *WIDE]
+    record = here / "int8/quantization.json"
+    whole = record.read_text()
+    record.write_text(json.dumps(json.loads(whole) | {"layers": []}))
+    assert run(like) == 2
+    assert "$.layers: is empty" in text(capsys)
+    record.write_text(whole)
+    ranges = here / "int8/calibration.json"
+    ranges.write_text(ranges.read_text() + " ")
+    assert run(like) == 2
+    assert "int8/calibration.json is not the file that `quantize` wrote" in text(capsys)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ([], "give --calibration with the frames to find ranges on, or --like with a quantized bundle"),
         (["--like", "int8"], "--like has its ranges already: give --drive"),
         (["--like", "int8", "--drive", "nuscenes:drive", "--cache", "c.json"], "--like has its ranges already"),
+        (
+            ["--like", "int8", "--drive", "nuscenes:drive", "--mode", "fp8"],
+            "--like int8 is in int8 by mse; leave --mode",
+        ),
+        (["--calibration", "nuscenes:drive", "--cache", "again8/c.json"], "again8/c.json lies inside again8, another"),
+        (["--calibration", "nuscenes:drive", "--drive", "nuscenes:one"], "has one frame, after which no state"),
         (["--like", "bundle", "--drive", "nuscenes:drive"], "bundle bundle is not quantized; give --like one that"),
         (
             ["--like", "int8", "--drive", "nuscenes:drive", "--reference", "int8"],

@@ -84,7 +84,7 @@ def quantize_command(
     from toolkit.cli.quantize_tables import show_calibration, show_record
     from toolkit.data.sources import image_files
     from toolkit.quantization.calibration_file import Calibration
-    from toolkit.quantization.drive import open_drive, require_calibratable
+    from toolkit.quantization.drive import open_drive, require_calibratable, require_whole_scenes
     from toolkit.quantization.quantize import (
         Cache,
         Frames,
@@ -125,7 +125,12 @@ def quantize_command(
         opened.require_intact(form)
     repeated = None if like is None else Like.read(Bundle.read(like, print_warning), opened)
     if repeated is not None:
-        mode, method = repeated.calibration.source.mode, repeated.calibration.source.method
+        found = repeated.calibration.source
+        if (mode, method) not in ((found.mode, found.method), (QuantizationMode.INT8, Method.MSE)):
+            raise InputError(
+                f"--like {like} is in {found.mode.value} by {found.method.value}; leave --mode, --method out"
+            )
+        mode, method = found.mode, found.method
     compared = opened if reference is None else Bundle.read(reference, print_warning)
     require_comparable(compared, opened)
     driving = None if data is None else Driving(data, plugins, target, threads)
@@ -138,6 +143,7 @@ def quantize_command(
         frames = None if calibration is None else drives[0]
         if frames is not None:
             require_calibratable(frames)
+        require_whole_scenes(drives[-1])
     pictures = list(image_files([frame for each in drives for frame in each.frames]))
     keep_apart(target, pictures)
     if written is not None:

@@ -65,17 +65,22 @@ def require_calibratable(drive: Drive) -> None:
     """Raise InputError for frames whose ranges would mislead: too few, too many alike, or a scene without a past."""
     if len(drive) < LEAST_FRAMES:
         raise InputError(f"{drive.address} holds {len(drive)} frames; calibrate on at least {LEAST_FRAMES}")
-    single = [scene for scene, frames in drive.scenes.items() if frames == 1]
-    if single:
-        raise InputError(
-            f"{drive.address}: scene {quoted(single[0])} has one frame, after which no state is fed back; give scenes "
-            "as a whole"
-        )
+    require_whole_scenes(drive)
     distinct = len({picture_digest(frame) for frame in drive.frames})
     if distinct < LEAST_FRAMES:
         raise InputError(
             f"{drive.address}: only {distinct} of {len(drive)} frames differ in their pictures; calibrate on at least "
             f"{LEAST_FRAMES} that do"
+        )
+
+
+def require_whole_scenes(drive: Drive) -> None:
+    """Raise InputError for a scene of one frame, which shows nothing of the state."""
+    single = [scene for scene, frames in drive.scenes.items() if frames == 1]
+    if single:
+        raise InputError(
+            f"{drive.address}: scene {quoted(single[0])} has one frame, after which no state is fed back; give scenes "
+            "as a whole"
         )
 
 

@@ -25,7 +25,7 @@ from toolkit.quantization.candidates import Candidate, find_candidates, plain_mo
 from toolkit.quantization.drive import Drive
 from toolkit.quantization.insert import quantize_model
 from toolkit.quantization.methods import Method
-from toolkit.quantization.record import CALIBRATION, PLOT, QuantizationRecord
+from toolkit.quantization.record import CALIBRATION, PLOT, QUANTIZATION, QuantizationRecord
 from toolkit.quantization.scheme import QuantizationMode, Scheme
 from toolkit.quantization.sensitivity import Lengths, choose
 from toolkit.quantization.trials import Trials, drive_in_fp32, written
@@ -79,6 +79,11 @@ class Like:
         record = QuantizationRecord.read(quantized)
         if record is None:
             raise InputError(f"bundle {quantized.path} is not quantized; give --like one that `quantize` has written")
+        for file in (QUANTIZATION, CALIBRATION):
+            if not quantized.is_intact(file):
+                raise InputError(
+                    f"{quantized.path / file} is not the file that `quantize` wrote; quantize by --calibration"
+                )
         sizes, wanted = quantized.config.dimensions(), bundle.config.dimensions()
         for name in sizes.keys() | wanted.keys():
             if sizes.get(name) != wanted.get(name):

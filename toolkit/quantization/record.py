@@ -78,8 +78,9 @@ class QuantizationRecord:
         values = read_format(path, _FORMAT, _REMEDY)
         with refusing(path, _REMEDY):
             record = decode(cls, values)
-            if not record.steps:
-                raise Misfit("$.steps", "is empty")
+            for field in ("layers", "steps"):
+                if not getattr(record, field):
+                    raise Misfit(f"$.{field}", "is empty")
             for findings in (*(e.findings for e in record.effects), *(step.findings for step in record.steps)):
                 if not findings:
                     raise Misfit("$", "the search has a set of layers without findings")

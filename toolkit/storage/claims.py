@@ -108,13 +108,15 @@ def unguarded_file(path: Path, *, shared: bool = False) -> FileOutput:
 
 
 def keep_apart(output: Output, inputs: Iterable[Path | None], others: Iterable[Output | None] = ()) -> None:
-    """Raise InputError if an output is, contains or lies inside an input, by whatever name, or is another output.
+    """Raise InputError if an output is, contains or lies inside an input, by whatever name, or another output.
 
     Inputs that are None or do not exist are passed over. What links in an input folder lead to is an input as well.
     """
     for other in others:
         if other is not None and other.path == output.path:
             raise InputError(f"{output} is named for two outputs; choose another for one of them")
+        if isinstance(other, FolderOutput) and other.path in output.path.parents:
+            raise InputError(f"{output} lies inside {other}, another output, which is made as a whole; choose another")
     own, around = _inode(output.path), {_inode(folder) for folder in output.path.parents}
     above: dict[Path, set[Inode | None]] = {}
 

@@ -177,6 +177,8 @@ def test_two_outputs_are_not_one(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("out")
     with pytest.raises(InputError, match="link is named for two outputs; choose another for one"):
         claim_file(tmp_path / "link", others=[None, claim_file(tmp_path / "out")])
+    with pytest.raises(InputError, match=r"cache\.json lies inside .*out, another output, which is made as a whole"):
+        claim_file(tmp_path / "link" / "cache.json", others=[claim_folder(tmp_path / "out", "results")])
 
 
 def test_force_replaces_the_same_kind(tmp_path: Path) -> None:
