@@ -21,6 +21,10 @@ from toolkit.ops.spec import CustomOp
 from toolkit.specs import Submodule
 from toolkit.stops import end_with_parent, stops_blocked, stops_held
 
+LONGEST = 1200.0
+"""Seconds that the second process may take for a submodule: a fork can be stuck in a lock that a thread of this process
+held."""
+
 
 def export_submodules(network: Network, ops: Sequence[CustomOp], progress: Progress) -> dict[str, ModelProto]:
     """What `export_submodule` makes of every submodule of a network, by name. Raises InputError as it does.
@@ -65,6 +69,8 @@ def _export_there(waiting: deque[Submodule], connection: Connection) -> dict[str
     for submodule in _taken(waiting.pop):
         try:
             connection.send(submodule.name)
+            if not connection.poll(LONGEST):
+                raise EOFError
             pieces[submodule.name] = ModelProto.FromString(connection.recv_bytes())
         except (EOFError, OSError):
             waiting.append(submodule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -218,16 +219,20 @@ def test_two_processes_export_the_same(config: ModelConfig, monkeypatch: pytest.
     assert both == exported(network)
 
 
-def test_what_a_second_process_fails_at_is_exported_here(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fails", [lambda: os._exit(9), lambda: time.sleep(600)], ids=["dies", "is stuck"])
+def test_what_a_second_process_fails_at_is_exported_here(
+    fails: Callable[[], None], config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     main = os.getpid()
 
-    def die_elsewhere(table: Tensor, x: Tensor) -> Tensor:
+    def fail_elsewhere(table: Tensor, x: Tensor) -> Tensor:
         if os.getpid() != main:
-            os._exit(9)
+            fails()
         return x + table
 
-    network = chain(config, lambda table, x: x, die_elsewhere)
+    network = chain(config, lambda table, x: x, fail_elsewhere)
     monkeypatch.setattr(exports, "works_in_two", lambda: True)
+    monkeypatch.setattr(exports, "LONGEST", 0.2)
     assert set(exported(network)) == {"part_0", "part_1"}
 
 
