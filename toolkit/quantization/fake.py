@@ -118,6 +118,11 @@ class FakeQuantization(TorchFunctionMode):
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
+    def __exit__(self, *raised: Any) -> None:
+        """Keep no rounded weight: those that a gradient needs are kept by its graph."""
+        self._weights.clear()
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
