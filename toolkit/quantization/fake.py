@@ -18,6 +18,8 @@ from toolkit.quantization.scheme import QuantizationMode
 
 CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 SUMS = (torch.add, Tensor.add, Tensor.add_)
+SLACK = 1 + 4 * torch.finfo(torch.float32).eps
+"""By which a value at the end of a range may exceed it for the rounding of its scale."""
 LEAST_SCALE = torch.finfo(torch.float32).tiny
 Key = tuple[int, int, int]
 """Address of a storage, where in it a tensor begins, and its rows."""
@@ -34,7 +36,7 @@ class Rounded(torch.autograd.Function):
         codes = x.to(torch.promote_types(x.dtype, torch.float32)) / scale
         if mode is QuantizationMode.INT8:
             codes = codes.round_()
-        ctx.save_for_backward((codes >= least) & (codes <= mode.largest))
+        ctx.save_for_backward((codes >= SLACK * least) & (codes <= SLACK * mode.largest))
         codes = codes.clamp_(least, mode.largest)
         if mode is QuantizationMode.FP8:
             codes = codes.to(torch.float8_e4m3fn).to(codes.dtype)
