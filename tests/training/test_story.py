@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,18 +13,24 @@ import torch
 
 pytest.importorskip("lightning_fabric", reason="Lightning Fabric is not installed")
 pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
-pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
 
 from tests.corpus.sample import CONFIG
 from toolkit.cli.main import run
 from toolkit.config.file import to_toml
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors
+from toolkit.engines.tensorrt.rtx import BINDINGS, LIBRARIES
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
 from toolkit.synthetic.dataset import DriveSettings, synthesize
 from toolkit.wiring import join
 
-pytestmark = pytest.mark.converts
+pytestmark = [
+    pytest.mark.converts,
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(package) is None for package in (BINDINGS, LIBRARIES)),
+        reason="TensorRT for RTX is not installed; install it with: pip install 'uniad-toolkit[tensorrt-rtx]'",
+    ),
+]
 
 MODEL = replace(
     CONFIG,
