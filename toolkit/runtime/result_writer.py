@@ -191,10 +191,17 @@ def _require_finite(array: NDArray[Any]) -> None:
 
 def _encoded(values: dict[str, Any]) -> bytes:
     """With blanks behind commas and colons, and in ASCII."""
-    text = msgspec.json.format(msgspec.json.encode(values), indent=0)
+    try:
+        text = msgspec.json.format(msgspec.json.encode(values), indent=0)
+    except UnicodeEncodeError:  # half of a surrogate pair in a foreign name: only Python writes it
+        return json.dumps(values, default=_float).encode()
     if text.isascii() and b"\x7f" not in text:
         return text
     return _ESCAPED.sub(lambda match: json.dumps(match[0])[1:-1], text.decode()).encode()
+
+
+def _float(number: msgspec.Raw) -> float:
+    return float(bytes(number))
 
 
 def _grids(result: FrameResult) -> dict[str, NDArray[Any]]:

@@ -201,11 +201,12 @@ def test_results_are_written_as_json_and_npz(tensors: dict[str, np.ndarray], tmp
     assert sorted(file.name for file in path.parent.iterdir()) == ["0007.json", "0007.npz"]
 
 
-def test_the_json_is_that_of_pythons_encoder(tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
+@pytest.mark.parametrize("scene", ['m\u00f6nday \x7f \U0001f600 "\\"', "\ud83d"], ids=["letters", "half a pair"])
+def test_the_json_is_that_of_pythons_encoder(scene: str, tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
     """To the byte, whatever its numbers and names: files of earlier versions stay comparable."""
     tensors["plan"][:] = [(1e-5, -1.5e-5), (1e-6, -0.0), (9.9e-5, 1e-4), (1e16, -1e20), (123456.789, 0.1), (1e15, 0)]
     tensors["motion_log_probs"][:, 1] = np.log(2e-5)
-    result = replace(interpreted(tensors), scene='m\u00f6nday \x7f \U0001f600 "\\"', timestamp=2e-5)
+    result = replace(interpreted(tensors), scene=scene, timestamp=2e-5)
     text = write_result(result, tmp_path).read_text("ascii")
     assert text == json.dumps(json.loads(text))
     values = json.loads(text)
