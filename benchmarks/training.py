@@ -1,7 +1,7 @@
 """Seconds and memory of a training step: UniAD-tiny's stages in each precision, as a whole and part by part.
 
     python -m benchmarks.training [--config configs/uniad_tiny_stage1.toml …] [--stage 1] [--steps 20]
-        [--precision tf32 …] [--processes 4] [--device cuda] [--json training.json]
+        [--precision tf32 …] [--processes 4] [--compile] [--no-parts] [--device cuda] [--json training.json]
 
 Weights are random. Clips are those of a synthetic drive, made before anything is timed, and handed out again and again
 from memory; how long one takes to make, pictures from disk included, is a row of its own. A step is that of
@@ -10,7 +10,8 @@ a GPU of its own, and every step takes a clip of each.
 
 Parts are timed in further steps of one process, in which the GPU is waited for around each part: their sum is more than
 a step takes. Submodules run "without gradient" for the history of a frame, and where they are frozen. "In modules" is
-time within a submodule's modules, the rest of its row is matching, losses and targets.
+time within a submodule's modules, the rest of its row is matching, losses and targets; not known of compiled ones.
+"First steps" are those before the timed ones, all together: with `--compile` they compile.
 
     python -m benchmarks.training --operators [--config …] [--stage …]
 
@@ -46,6 +47,7 @@ from toolkit.synthetic.dataset import DriveSettings, synthesize
 from toolkit.training.clip import Clip
 from toolkit.training.clip_model import ClipModel
 from toolkit.training.clips import Place
+from toolkit.training.compilation import compile_parts
 from toolkit.training.config import TrainingConfig, load_training_config
 from toolkit.training.dataset import open_clips
 from toolkit.training.processes import TrainingPrecision, make_fabric
@@ -65,6 +67,8 @@ GOALS = {1: 0.25, 2: 0.2}
 """Seconds of a step of either stage on an H100."""
 DIFFERENT_CLIPS = 3
 WARM_UP = 3
+WIDTH = 150
+"""Of what is printed, in characters."""
 PICTURE_WIDTH = 1600
 """Of a synthetic drive at full scale, in pixels."""
 
@@ -118,13 +122,15 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Steps of one stage in one precision, without those to warm up. Bytes are 0 without a GPU."""
+    """Steps of one stage in one precision; `first` are those to warm up. Bytes are 0 without a GPU."""
 
     config: str
     stage: int
     frames: int
     precision: TrainingPrecision
+    compiled: bool
     processes: int
+    first: tuple[float, ...]
     seconds: tuple[float, ...]
     clip_seconds: tuple[float, ...]
     peak_bytes: int
@@ -142,6 +148,8 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Steps to time, after three to warm up.")] = 20,
     precision: Annotated[list[TrainingPrecision] | None, typer.Option(help="All by default.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="That train together, each on a GPU.")] = 1,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile parts of the network, as train does.")] = False,
+    by_parts: Annotated[bool, typer.Option("--parts/--no-parts", help="Time the parts of a step as well.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     output: Annotated[Path | None, typer.Option("--json", help="File to write all figures to.")] = None,
     operators: Annotated[bool, typer.Option("--operators", help="Count operators instead, on the CPU.")] = False,
@@ -149,7 +157,7 @@ def main(
     """Time training steps on the machine at hand."""
     if operators:
         for path in config or DEFAULT:
-            Console(width=110).print(operators_table(path, stage))
+            Console(width=WIDTH).print(operators_table(path, stage))
         return
     if processes > 1 and "WORLD_SIZE" not in os.environ:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -163,15 +171,17 @@ def main(
         for chosen in precision or list(TrainingPrecision):
             torch.set_float32_matmul_precision("highest")
             fabric = make_fabric(chosen, device)
-            measured = measure(path.stem, model, training, drive, fabric, chosen, steps)
+            measured = measure(
+                path.stem, model, training, drive, fabric, chosen, steps, compiled=compiled, by_parts=by_parts
+            )
             if fabric.global_rank == 0:
                 measurements.append(measured)
-                Console(width=110).print(step_table([measured]))
+                Console(width=WIDTH).print(step_table([measured]))
                 if output is not None:  # already, for the next one may take long, or fail
                     output.write_text(json.dumps([asdict(each) for each in measurements], indent=1) + "\n")
     if measurements:
         parts = [parts_table(each) for each in measurements if each.parts.seconds]
-        Console(width=110).print(step_table(measurements), *parts)
+        Console(width=WIDTH).print(step_table(measurements), *parts)
 
 
 def measure(
@@ -182,20 +192,27 @@ def measure(
     fabric: Fabric,
     precision: TrainingPrecision,
     steps: int,
+    *,
+    compiled: bool,
+    by_parts: bool,
 ) -> Measurement:
     """Train for some steps from random weights, then look at one with the profiler and at some part by part."""
     on_gpu = fabric.device.type == "cuda"
     network = new_network(model, training).to(fabric.device)
+    if compiled:
+        torch.compiler.reset()
+        compile_parts(network)
     records: list[StepRecord] = []
     if on_gpu:
+        torch.cuda.empty_cache()  # what the precision before has left
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
         count = (WARM_UP + steps) * fabric.world_size * training.accumulate
         train(Run(Path(folder), training, told=records.append), network, Repeated(drive.clips, count), fabric)
     peak = torch.cuda.max_memory_reserved() if on_gpu else 0
     parts, work = Parts({}, {}), None
-    if fabric.world_size == 1:
-        timed = time_parts(network, drive.clips, training, fabric)
+    if fabric.world_size == 1 and by_parts:
+        timed = time_parts(network, drive.clips, training, fabric, within=not compiled)
         work = profiled(lambda: next(timed))[1] if on_gpu else None
         parts = Parts.median([next(timed) for _ in range(min(steps, 5))])
     return Measurement(
@@ -203,7 +220,9 @@ def measure(
         stage=training.stage,
         frames=training.queue_length,
         precision=precision,
+        compiled=compiled,
         processes=fabric.world_size,
+        first=tuple(record.seconds for record in records[:WARM_UP]),
         seconds=tuple(record.seconds for record in records[WARM_UP:]),
         clip_seconds=tuple(drive.seconds),
         peak_bytes=peak,
@@ -242,14 +261,16 @@ def new_network(model: ModelConfig, training: TrainingConfig) -> ClipModel:
 def step_table(measurements: Sequence[Measurement]) -> Table:
     """A row for each stage and precision."""
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    columns = ("config", "frames", "in", "processes", "step s", "slowest", "goal", "clips/s", "GB", "kernels", "busy s")
-    table = Table(*columns, "clip made s", title=f"A training step, {where}, torch {torch.__version__}")
+    columns = ("config", "frames", "in", "processes", "first steps s", "step s", "slowest", "goal", "clips/s", "GB")
+    title = f"A training step, {where}, torch {torch.__version__}"
+    table = Table(*columns, "kernels", "busy s", "clip made s", title=title)
     for each in measurements:
         table.add_row(
             each.config,
             str(each.frames),
-            each.precision,
+            f"{each.precision}, compiled" if each.compiled else each.precision,
             str(each.processes),
+            f"{sum(each.first):.1f}",
             f"{each.median:.3f}",
             f"{max(each.seconds):.3f}",
             f"{GOALS[each.stage]:.2f}",

@@ -52,7 +52,7 @@ class Clock:
         self.within: dict[str, float] = {}
         self._wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
         self._part = ""
-        self._depth, self._entered = 0, 0.0
+        self._depth, self._entered, self._watching = 0, 0.0, False
 
     def now(self) -> float:
         """Seconds, when all work is done."""
@@ -72,7 +72,8 @@ class Clock:
         def timed(step: Callable[[nn.Module, Any], Any]) -> Callable[[nn.Module, Any], Any]:
             def timed_step(module: nn.Module, frames: Any) -> Any:
                 part = name if torch.is_grad_enabled() else WITHOUT_GRADIENT.format(name)
-                self.within.setdefault(part, 0.0)
+                if self._watching:
+                    self.within.setdefault(part, 0.0)
                 return self.timed(part, lambda: step(module, frames))
 
             return timed_step
@@ -82,6 +83,7 @@ class Clock:
 
     def watch(self, parts: nn.Module) -> None:
         """Time the outermost calls of modules."""
+        self._watching = True
         for module in parts.modules():
             module.register_forward_pre_hook(self._enter)
             module.register_forward_hook(self._leave)
@@ -103,12 +105,17 @@ class Clock:
         return taken
 
 
-def time_parts(model: ClipModel, clips: Sequence[Clip], training: TrainingConfig, fabric: Fabric) -> Iterator[Parts]:
-    """Step after step, as `train` does them in one process; the model is of no use for anything else then."""
+def time_parts(
+    model: ClipModel, clips: Sequence[Clip], training: TrainingConfig, fabric: Fabric, *, within: bool
+) -> Iterator[Parts]:
+    """Step after step, as `train` does them in one process; the model is of no use for anything else then.
+
+    Times `within` modules are taken by hooks, which would be compiled with modules that are.
+    """
     clock = Clock(fabric.device)
     model.trained = {name: clock.training(name, trained) for name, trained in model.trained.items()}
-    for part in model.network.parts.values():
-        clock.watch(part)
+    if within:
+        clock.watch(model.network.parts)
     optimiser = make_optimiser(model.named_parameters(), training)
     for clip in cycle(clips):
         on_device = clock.timed(UPLOAD, partial(to_device, clip, fabric.device))

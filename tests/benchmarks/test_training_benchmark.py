@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from benchmarks import training
 from benchmarks.training_operators import OperatorCount
 from tests.corpus.sample import CONFIG
 from toolkit.config.file import to_toml
+from toolkit.training.compilation import compile_parts
 from toolkit.training.processes import TrainingPrecision
 
 pytestmark = [pytest.mark.thorough, pytest.mark.slow]
@@ -44,6 +46,20 @@ def test_steps_and_their_parts_are_timed(
     assert all(seconds > 0 for seconds in parts["seconds"].values())
     assert parts["within"].keys() <= parts["seconds"].keys()
     assert "A training step, CPU" in capsys.readouterr().out
+
+
+@pytest.mark.full
+def test_steps_of_a_compiled_network_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without hooks in what is compiled; the backend is one that is quick."""
+    config, figures = tmp_path / "tiny.toml", tmp_path / "figures.json"
+    config.write_text(to_toml(MODEL) + "\n[training]\nstage = 1\nqueue_length = 2\n")
+    monkeypatch.setattr(training, "WARM_UP", 1)
+    monkeypatch.setattr(training, "compile_parts", partial(compile_parts, backend="aot_eager"))
+    training.main([config], steps=1, precision=[TrainingPrecision.FP32], device="cpu", output=figures, compiled=True)
+    [measured] = json.loads(figures.read_text())
+    assert (measured["compiled"], len(measured["first"]), len(measured["seconds"])) == (True, 1, 1)
+    assert measured["parts"]["seconds"].keys() >= {"tracking", "backward"}
+    assert measured["parts"]["within"] == {}
 
 
 def test_operators_of_every_part_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
