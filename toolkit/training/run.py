@@ -64,8 +64,8 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
     position = Position() if start is None else start.position
     optimiser = make_optimiser(model.named_parameters(), config)
     wrapped, wrapped_optimiser = fabric.setup(_OfEnclosed(model), optimiser)
+    per_epoch = len(places(len(clips), 0, config.seed, share, config.accumulate))
     if start is not None:
-        per_epoch = len(places(len(clips), 0, config.seed, share, config.accumulate))
         require_reached(start, per_epoch, config)
         restore(start, model, optimiser)
     journal = Journal(run.folder, position.step) if share.rank == 0 else None
@@ -73,8 +73,10 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
     state = _State(run, model, optimiser, position, random_state)
     checkpoint = run.folder / EPOCH_FILE.format(position.epoch)
     try:
+        source = iter(_loader(clips, _Order(len(clips), config, share, position), run.workers))
         for epoch in range(position.epoch, config.epochs):
-            for record in _epoch(state, wrapped, wrapped_optimiser, clips, fabric, share, epoch):
+            steps = (per_epoch - state.position.clips) // config.accumulate
+            for record in _epoch(state, wrapped, wrapped_optimiser, source, fabric, epoch, steps):
                 if journal is not None:
                     journal.write(record)
                     run.told(record)
@@ -154,17 +156,15 @@ def _epoch(
     state: _State,
     model: Callable[[Enclosed], Mapping[str, Tensor]],
     optimiser: Any,
-    clips: Clips,
+    source: Iterator[Clip],
     fabric: Fabric,
-    share: Share,
     epoch: int,
+    steps: int,
 ) -> Iterator[StepRecord]:
-    """The steps of an epoch that are still to be made; `state` follows."""
+    """The `steps` of an epoch that are still to be made, with the next clips of the source; `state` follows."""
     config = state.run.config
-    todo = places(len(clips), epoch, config.seed, share, config.accumulate)[state.position.clips :]
-    source = iter(_loader(clips, todo, state.run.workers))
     torch.set_rng_state(state.random_state)
-    for _ in range(len(todo) // config.accumulate):
+    for _ in range(steps):
         set_rates(state.optimiser, factor := schedule(state.position.step, epoch, config))
         started, waited = time.perf_counter(), 0.0
         sums: dict[str, float] = {}
@@ -202,11 +202,29 @@ def _epoch(
         )
 
 
-def _loader(clips: Clips, todo: list[Place], workers: int) -> DataLoader[Clip]:
-    """The clips in this order; not batched, for their frames differ in the number of objects."""
+@dataclass(frozen=True)
+class _Order:
+    """The clips of one process from a position on, epoch after epoch."""
+
+    count: int
+    config: TrainingConfig
+    share: Share
+    start: Position
+
+    def __iter__(self) -> Iterator[Place]:
+        for epoch in range(self.start.epoch, self.config.epochs):
+            done = self.start.clips if epoch == self.start.epoch else 0
+            yield from places(self.count, epoch, self.config.seed, self.share, self.config.accumulate)[done:]
+
+
+def _loader(clips: Clips, order: _Order, workers: int) -> DataLoader[Clip]:
+    """The clips in this order; not batched, for their frames differ in the number of objects.
+
+    One loader serves all epochs, so that its workers are started once, and go on while an epoch's checkpoint is written.
+    """
     return DataLoader(
         clips,  # type: ignore[arg-type]
-        sampler=todo,
+        sampler=order,
         batch_size=None,
         num_workers=workers,
         worker_init_fn=_prepare_worker,
