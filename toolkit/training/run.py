@@ -220,7 +220,7 @@ class _Order:
 def _loader(clips: Clips, order: _Order, workers: int) -> DataLoader[Clip]:
     """The clips in this order; not batched, for their frames differ in the number of objects.
 
-    One loader serves all epochs, so that its workers are started once, and go on while an epoch's checkpoint is written.
+    One loader serves all epochs, so that its workers are started once and go on while a checkpoint is written.
     """
     return DataLoader(
         clips,  # type: ignore[arg-type]
