@@ -1,6 +1,10 @@
-"""Frames a second that the loop of `run` achieves, in turn and with helpers, and what each stage of a frame takes.
+"""Frames a second that `run` achieves, in turn and with helpers, what each stage takes, and how soon the first comes.
 
-python -m benchmarks.pipeline BUNDLE FRAMES [--session cuda --precision fp16] [--stub-ms 5] [--helpers 8] [--frames 80]
+python -m benchmarks.pipeline [BUNDLE FRAMES] [--session cuda --precision fp16] [--frames 80] [--helpers 8]
+    [--stub-ms 5]
+
+A bundle with made-up weights and a rendered drive are made if none are given. The first frame is that of the command
+itself, with what a session keeps made (cold) and found (warm); the loop is measured in this process.
 
 With --stub-ms the outputs of the session's first frames are replayed, each after so many milliseconds: what the loop
 would achieve beside a fast network, on any machine.
@@ -11,7 +15,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -23,25 +28,34 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.made_up import write_bundle, write_frames
 from benchmarks.replayed_session import ReplayedSession, recorded
+from benchmarks.run_command import timed_run
 from toolkit.batch.finishing import Finisher, finishing, layers_of
 from toolkit.batch.scenes import Scene, split_scenes
 from toolkit.batch.writer import SceneWriter
 from toolkit.bundle import Bundle
-from toolkit.cli.sessions import DEFAULT_SESSION, open_session
+from toolkit.cli.sessions import DEFAULT_SESSION, open_session, session_kind
+from toolkit.config.model import ModelConfig
 from toolkit.data.frames import Frame
 from toolkit.data.sources import open_frames
 from toolkit.data.stage_clock import Stage
+from toolkit.engines.gpu.kept import FOLDER_VARIABLE
 from toolkit.engines.session import Session
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
 from toolkit.runtime.run_record import FrameRecord
 from toolkit.specs import Submodule
+from toolkit.synthetic.dataset import DriveSettings
 
 SCENE_FRAMES = 40
 RECORDED = 8
 WARM_UP = 8
 """Frames that are not counted: those for which helpers and session still start."""
+IN_TURN = 32
+"""Most frames of the way without helpers, which is slow."""
+RENDERED_SCENES = 8
+"""Rendered by a process each, for a drive that is cut into scenes of another length."""
 
 
 @dataclass(frozen=True)
@@ -55,32 +69,84 @@ class Loop:
 
 
 def main(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    address: Annotated[str, typer.Argument(help="Where frames come from; they are repeated as needed.")],
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder; made if not given.")] = None,
+    address: Annotated[
+        str | None, typer.Argument(help="Where frames come from, repeated as needed; rendered if not given.")
+    ] = None,
     session: str = DEFAULT_SESSION,
     precision: Precision = Precision.FP32,
     stub_ms: Annotated[float | None, typer.Option(help="Milliseconds of a network that only replays.")] = None,
     frames: Annotated[int, typer.Option(min=WARM_UP + 1)] = 80,
     helpers: Annotated[int, typer.Option(min=1)] = 8,
 ) -> None:
-    """Run a drive without and with pictures, each in turn and with helpers."""
+    """The command's first frame, then the loop without and with pictures, each in turn and with helpers."""
     cv2.setNumThreads(1)
-    plugins = PluginManager.load()
-    opened = Bundle.read(bundle)
-    found = list(open_frames(address, opened.config.image, plugins.frame_sources()))
-    engine: Session = open_session(opened, session, plugins, precision=precision)
-    name = f"{session}, {precision.value}"
-    if stub_ms is not None:
-        engine = ReplayedSession(opened, recorded(opened, engine, found, RECORDED), stub_ms / 1000)
-        name = f"replayed, {stub_ms:g} ms"
-    scenes = drive(found, frames)
-    console = Console()
-    for pictures in (False, True):
-        loops = [measured(opened, engine, plugins.submodules(), scenes, pictures, count) for count in (0, helpers)]
-        console.print(
-            loop_table(loops, helpers, f"{name}, {'with' if pictures else 'without'} pictures, {frames} frames")
-        )
-    console.print(f"{len(os.sched_getaffinity(0))} cores")
+    plugins, console = PluginManager.load(), Console()
+    parts = Parts(console, [])
+    with tempfile.TemporaryDirectory() as name:
+        folder, started = Path(name), time.perf_counter()
+        if bundle is None:
+            bundle = write_bundle(folder / "bundle", ModelConfig()).path
+        if address is None:
+            address = str(write_frames(folder, DriveSettings(RENDERED_SCENES, -(-frames // RENDERED_SCENES))))
+        console.print(f"bundle and frames are there after {time.perf_counter() - started:.0f} s")
+        if stub_ms is None and session_kind(plugins, session).kept is not None:
+            os.environ[FOLDER_VARIABLE] = str(folder / "kept")  # for what follows in this process too
+            options = ["--session", session, "--precision", precision.value, "--helpers", str(helpers), "--no-pictures"]
+            for state in ("cold", "warm"):
+                with parts.part(f"run, {state}"):
+                    ran = timed_run(bundle, address, options)
+                    parts.tell(f"first frame, {state}", f"{ran.first_frame:.1f} s")
+                    parts.tell(f"run --no-pictures, {state}, from then on", f"{ran.frames_per_second:.1f} frames/s")
+        opened = Bundle.read(bundle)
+        found = list(open_frames(address, opened.config.image, plugins.frame_sources()))
+        engine: Session = open_session(opened, session, plugins, precision=precision)
+        title = f"{session}, {precision.value}"
+        if stub_ms is not None:
+            engine = ReplayedSession(opened, recorded(opened, engine, found, RECORDED), stub_ms / 1000)
+            title = f"replayed, {stub_ms:g} ms"
+        for pictures in (False, True):
+            with parts.part(f"loop, pictures {pictures}"):
+                loops = [
+                    measured(opened, engine, plugins.submodules(), drive(found, count), pictures, used)
+                    for used, count in ((0, min(frames, IN_TURN)), (helpers, frames))
+                ]
+                given = "with" if pictures else "without"
+                console.print(loop_table(loops, helpers, f"{title}, {given} pictures, {frames} frames"))
+                parts.tell(f"loop {given} pictures, in turn", f"{loops[0].frames_per_second:.1f} frames/s")
+                parts.tell(f"loop {given} pictures, {helpers} helpers", f"{loops[1].frames_per_second:.1f} frames/s")
+    parts.show(f"{title}, {len(os.sched_getaffinity(0))} cores")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What was measured so far, in words. A part that fails is told, and the others go on."""
+
+    console: Console
+    told: list[tuple[str, str]]
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Measure something, of which there may be nothing to tell."""
+        started = time.perf_counter()
+        try:
+            yield
+        except Exception as error:
+            printed = getattr(error, "output", None) or ""
+            self.console.print(f"{error}\n{printed[-2000:]}", markup=False)
+            self.tell(name, "failed, see above")
+        self.console.print(f"{name}: {time.perf_counter() - started:.0f} s in all", markup=False)
+
+    def tell(self, what: str, figure: str) -> None:
+        """A row of the table."""
+        self.told.append((what, figure))
+
+    def show(self, title: str) -> None:
+        """The table of all."""
+        table = Table("", "", title=title, show_header=False)
+        for what, figure in self.told:
+            table.add_row(what, figure)
+        self.console.print(table)
 
 
 def drive(frames: Sequence[Frame], count: int) -> list[Scene]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.made_up import write_bundle
 from benchmarks.pipeline import WARM_UP, drive, main
 from benchmarks.replayed_session import ReplayedSession, recorded
-from tests.toolkit.toy_bundle import toy_frame, write_toy_bundle, write_toy_frames
+from benchmarks.run_command import timed_run
+from tests.toolkit.toy_bundle import CONFIG, toy_frame, write_toy_bundle, write_toy_frames
 from toolkit.engines.torch import TorchSession
 from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.sequence import run_sequence
@@ -46,3 +49,14 @@ def test_it_prints_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     printed = capsys.readouterr().out
     assert printed.count("frames a second") == 2
     assert all(words in printed for words in ("without pictures", "with pictures", "load and decode", "write", "draw"))
+
+
+def test_the_command_is_timed_by_its_lines_over_a_made_up_bundle(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "bundle", CONFIG)
+    write_toy_frames(tmp_path / "frames")
+    ran = timed_run(tmp_path / "bundle", str(tmp_path / "frames"), ["--session", "torch", "--no-pictures"])
+    assert len(ran.lines) == 6
+    assert 0 < ran.first_frame < ran.lines[-1] < ran.ended
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        timed_run(tmp_path / "missing", str(tmp_path / "frames"), [])
+    assert "missing" in failure.value.output

@@ -22,9 +22,12 @@ from toolkit.synthetic.sensors.lidar import LIDAR_CHANNEL
 from toolkit.synthetic.sensors.rig import LIDAR
 
 
-def write_drive(dataroot: Path, folder: Path, settings: DriveSettings) -> int:
-    """Synthesize a dataset as the new folder `dataroot`, and its frames as the frame folder `folder`: their number."""
-    drive = synthesize(dataroot, settings)
+def write_drive(dataroot: Path, folder: Path, settings: DriveSettings, workers: int = 1) -> int:
+    """Synthesize a dataset as the new folder `dataroot`, and its frames as the frame folder `folder`: their number.
+
+    `workers` are processes that record a scene each.
+    """
+    drive = synthesize(dataroot, settings, workers=workers)
     try:
         while True:
             next(drive)
