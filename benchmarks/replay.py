@@ -24,10 +24,10 @@ def sets_of(make: Callable[[], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
     return [first, *(make() for _ in range(count - 1))]
 
 
-def microseconds(call: Callable[..., object], sets: Sequence[tuple[Tensor, ...]]) -> float:
-    """Median time of one call with one of the sets, all of them in turn in one graph."""
+def microseconds(call: Callable[..., object], sets: Sequence[tuple[Tensor, ...]], launches: int = LAUNCHES) -> float:
+    """Median time of one call with one of the sets, all of them in turn in one graph of about so many launches."""
     call(*sets[0])
-    graph, rounds = torch.cuda.CUDAGraph(), max(1, LAUNCHES // len(sets))
+    graph, rounds = torch.cuda.CUDAGraph(), max(1, launches // len(sets))
     kept = []  # outputs must not take each other's memory, which would then be in the cache
     with torch.cuda.graph(graph):
         for _ in range(rounds):
