@@ -191,7 +191,7 @@ def run_bundle(
     workers = max(1, min(workers, len(scenes)))
     job.folder.mkdir()
     job = replace(job, threads=job.threads or threads_each(workers))
-    return run_scenes(job, bundle, plugins, scenes, workers, cluster)
+    return run_scenes(job, bundle, plugins, scenes, output, workers, cluster)
 
 
 def judged(results: ResultsSet, matched: Matched) -> Iterable[JudgedFrame]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from toolkit.cli.console import plain, print_warning, print_written, progress, step
+from toolkit.cli.console import plain, print_note, print_warning, print_written, progress, step
 from toolkit.cli.refinements import RefinementCommand, asked_refinements
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, require_precision, used_precision
 from toolkit.errors import CheckFailed, InputError
@@ -120,7 +120,7 @@ def run_command(
             refinements=asked_refinements(context),
             helpers=helpers,
         )
-        record = run_scenes(job, opened, plugins, scenes, workers, cluster)
+        record = run_scenes(job, opened, plugins, scenes, target, workers, cluster)
     print_written(output, f"{len(record.frames) - len(record.left_out)} frames")
     require_finite_results(record)
 
@@ -143,22 +143,37 @@ def run_scenes(
     bundle: Bundle,
     plugins: PluginManager,
     scenes: Sequence[Scene],
+    output: FolderOutput,
     workers: int,
     cluster: str | None = None,
 ) -> RunRecord:
-    """Write the results of scenes into the job's folder, and what became of each frame; a line is printed for each."""
+    """Write the results of scenes into the job's folder, and what became of each frame; a line is printed for each.
+
+    If that fails, what was finished becomes a folder beside `output`, in which the job's folder lies.
+    """
+    from toolkit.cli.kept_results import keep_finished
     from toolkit.cli.run_job import run_records
     from toolkit.runtime.run_record import RunRecord
 
-    records = []
-    with run_records(job, plugins, scenes, workers, cluster) as done:
-        for frame in done:
-            records.append(frame)
-            print_record(frame, bundle.config.tracking)
     precision = used_precision(bundle, job.session, job.precision, plugins)
-    record = RunRecord(bundle.identity, job.session, tuple(records), precision, job.refinements)
-    record.write(job.folder)
-    return record
+    frames: list[FrameRecord] = []
+
+    def record() -> RunRecord:
+        return RunRecord(bundle.identity, job.session, tuple(frames), precision, job.refinements)
+
+    try:
+        with run_records(job, plugins, scenes, workers, cluster) as done:
+            for frame in done:
+                frames.append(frame)
+                print_record(frame, bundle.config.tracking)
+    except Exception:
+        kept = keep_finished(record(), job.folder, output)
+        if kept is not None:
+            print_note(f"what was finished before the error is kept, {len(frames)} frames: {kept}")
+        raise
+    whole = record()
+    whole.write(job.folder)
+    return whole
 
 
 def require_finite_results(record: RunRecord) -> None:

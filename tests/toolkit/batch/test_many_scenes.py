@@ -131,7 +131,7 @@ def test_helpers_give_what_none_give(folder: Path) -> None:
 def test_a_bad_picture_ends_the_run_in_its_turn(
     folder: Path, tmp_path: Path, helpers: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With its frame's name, after all frames before it; there is no output, and no process is left."""
+    """With its frame's name, after all frames before it, which are kept beside the output; no process is left."""
     shutil.copytree(folder / "frames", tmp_path / "frames")
     picture = next((tmp_path / "frames").rglob("*frame3*.jpg"))
     picture.write_bytes(picture.read_bytes()[:-100])
@@ -142,7 +142,28 @@ def test_a_bad_picture_ends_the_run_in_its_turn(
     assert all(f"frame{number}: " in said.out + said.err for number in range(3))
     assert "frame4" not in said.out + said.err
     assert not (tmp_path / "results").exists()
+    assert f"what was finished before the error is kept, 3 frames: {tmp_path / 'results-partial'}" in said.out
+    assert frames_of(tmp_path / "results-partial") == ["frame0", "frame1", "frame2"]
+    finished = {name: data for name, data in contents(folder / "whole").items() if name[:6] < "frame3"}
+    assert contents(tmp_path / "results-partial") == finished
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+def test_a_bad_first_frame_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    """Nor does it touch what an earlier run kept; with several workers only whole scenes were finished."""
+    shutil.copytree(folder / "frames", tmp_path / "frames")
+    shutil.copytree(folder / "bundle", tmp_path / "bundle")
+    for name, kept in (("frame3", ["results-partial"]), ("frame3", ["results-partial", "results-partial-2"])):
+        picture = next((tmp_path / "frames").rglob(f"*{name}*.jpg"))
+        picture.write_bytes(b"")
+        assert run_toy(tmp_path, "results", "--workers", "2", "--no-pictures") == 2
+        assert sorted(path.name for path in tmp_path.glob("results*")) == kept
+        assert frames_of(tmp_path / kept[-1]) == ["frame0", "frame1"]
+    next((tmp_path / "frames").rglob("*frame0*.jpg")).write_bytes(b"")
+    assert run_toy(tmp_path, "results", "--no-pictures") == 2
+    assert sorted(path.name for path in tmp_path.glob("results*")) == kept
 
 
 @pytest.mark.parametrize("options", [("--workers", "2"), ("--cluster", "local")])
