@@ -117,6 +117,23 @@ def test_two_processes_are_one_with_twice_the_clips(arguments: list[str], tmp_pa
         torch.testing.assert_close(value, other[key], rtol=1e-5, atol=1e-6)
 
 
+def test_kept_pictures_train_the_same(
+    arguments: list[str], drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the same bits, also where only some are kept; the folder is none of the data's."""
+    assert run([*arguments, "--steps", "2"]) == 0
+    expected = load_checkpoint(tmp_path / "run/stopped.pth").state_dict
+    for share in ("64", "0.0001"):  # the latter is 9 of 30 pictures of 80x45
+        cached = ["--cache", str(tmp_path / "cache"), "--cache-gb", share]
+        assert run([*arguments, "--steps", "2", "--force", *cached]) == 0
+        found = load_checkpoint(tmp_path / "run/stopped.pth").state_dict
+        assert all(torch.equal(value, found[key]) for key, value in expected.items())
+    assert "9 of 30 pictures fit into 0.0001 GB" in " ".join(capsys.readouterr().out.split())
+    for place in (drive / "cache", tmp_path / "run/cache"):
+        assert run([*arguments, "--force", "--cache", str(place)]) == 2
+        assert not place.exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_with_workers(arguments: list[str], tmp_path: Path, number: signal.Signals) -> None:
     """Leaves a checkpoint, and no process behind; it does not wait for clips that nobody will take."""

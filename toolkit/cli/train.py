@@ -60,6 +60,11 @@ def train_command(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value of a setting; repeatable.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, max=1024, help="Processes that make clips, for each that trains.")] = 2,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep decoded pictures there, for all processes and later runs."),
+    ] = None,
+    cache_gb: Annotated[float, typer.Option(min=0, help="With --cache: the most that may lie in it, in GB.")] = 64.0,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps of the optimiser in all.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier run.")] = False,
     clip: Annotated[Path | None, typer.Option(help="Instead of --data: npz of one clip, for comparing.")] = None,
@@ -79,8 +84,9 @@ def train_command(
     …[/]
     """
     from toolkit.config.file import config_files, load_config
+    from toolkit.data.picture_cache import CacheFolder
     from toolkit.data.sources import address_paths
-    from toolkit.storage.claims import claim_file, claim_folder
+    from toolkit.storage.claims import FolderOutput, claim_file, claim_folder, keep_apart
     from toolkit.training.clip_model import ClipModel
     from toolkit.training.compilation import compile_parts
     from toolkit.training.config import load_training_config
@@ -104,14 +110,17 @@ def train_command(
 
     plugins = context.obj
     files = asset_files(context, asset or ())
-    places = [*config_files(config), init, quantize, clip, against, *address_paths(data), *address_paths(evaluate)]
+    addresses = [*address_paths(data), *address_paths(evaluate)]
+    places = [*config_files(config), init, quantize, clip, against, cache, *addresses]
     inputs = [*places, *plugins.files, *(file for _, file in files.values())]
     # All processes look at the folder before they join; the first makes it after that.
     target = claim_folder(output, KIND, force=force, inputs=inputs) if output is not None and not resume else None
+    if cache is not None:
+        keep_apart(FolderOutput(cache.resolve(), None, cache, None), addresses, [target])
     written = None if losses is None else claim_file(losses, inputs=inputs, others=[target])
     if clip is not None or written is not None or against is not None or double:
-        if clip is None or written is None or data is not None or output is not None or resume:
-            raise InputError("--clip and --losses go together, without --data, -o and --resume")
+        if clip is None or written is None or data is not None or output is not None or resume or cache is not None:
+            raise InputError("--clip and --losses go together, without --data, -o, --resume and --cache")
         if compiled or quantize is not None:
             raise InputError("--clip and --losses compute the network as it is; leave out --compile and --quantize")
         pairs = settings or ()
@@ -158,7 +167,11 @@ def train_command(
                 training.queue_length,
                 training.seed,
                 distorted=training.distort_pictures,
+                cache=None if cache is None else CacheFolder(cache, int(cache_gb * 1e9)),
             )
+            kept, pictures = clips.cached
+            if kept < pictures:
+                notes.append(f"{kept:,} of {pictures:,} pictures fit into {cache_gb:g} GB of {cache}; see --cache-gb")
         run_settings["clips"] = len(clips)
         if resume:
             require_same_run(output, run_settings)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from toolkit.config.model import ModelConfig
 from toolkit.data.frames import Frame
 from toolkit.data.ground_truth import AnnotatedScene, Gap
+from toolkit.data.picture_cache import CacheFolder, PictureCache
 from toolkit.data.pictures import IMAGE, PICTURES
 from toolkit.data.preprocess import frame_inputs, load_image, normalised
 from toolkit.data.source_kind import FrameSourceKind
@@ -43,7 +46,7 @@ class _Moment:
 class DatasetClips:
     """Clips of `length` frames, one for each key frame that has so many in a row up to it with ground truth.
 
-    Pictures are `distorted` at random, by the seed, the epoch and the clip.
+    Pictures are `distorted` at random, by the seed, the epoch and the clip; a `cache` decodes each once.
     """
 
     def __init__(
@@ -54,12 +57,18 @@ class DatasetClips:
         seed: int,
         *,
         distorted: bool,
+        cache: PictureCache | None = None,
     ) -> None:
         self._queues, self._truths, self._config = queues, truths, config
-        self._seed, self._distorted = seed, distorted
+        self._seed, self._distorted, self._cache = seed, distorted, cache
 
     def __len__(self) -> int:
         return len(self._queues)
+
+    @property
+    def cached(self) -> tuple[int, int]:
+        """How many of the pictures are kept decoded, and how many there are; zeros without a cache."""
+        return (0, 0) if self._cache is None else (len(self._cache.names), self._cache.count)
 
     @property
     def digest(self) -> str:
@@ -85,9 +94,14 @@ class DatasetClips:
         image = self._config.image
         inputs = frame_inputs(replace(frame, recorded={}), previous, self._config, "training", NO_PICTURES)
         del inputs[PICTURES]
-        pictures = [load_image(frame.cameras[name].image, image) for name in image.cameras]
+        pictures = [self._load(frame.cameras[name].image) for name in image.cameras]
         seen = [distort(picture, random) for picture in pictures] if self._distorted else pictures
         return inputs | {IMAGE: np.stack([normalised(picture, image) for picture in seen])}
+
+    def _load(self, picture: Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self._cache is None or not isinstance(picture, Path):
+            return load_image(picture, self._config.image)
+        return self._cache.load(picture)
 
     def _ground_truth(self, moment: _Moment, *, last: bool) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {}
@@ -108,10 +122,12 @@ def open_clips(
     seed: int,
     *,
     distorted: bool,
+    cache: CacheFolder | None = None,
 ) -> DatasetClips:
     """The clips at an address of frames with ground truth, in the order of time; scenes that lack some are left out.
 
-    Raises InputError for an address without ground truth, and if no clip remains, with what is missing.
+    Decoded pictures are kept in the `cache`, if given. Raises InputError for an address without ground truth, and if no
+    clip remains, with what is missing.
     """
     truth = open_ground_truth(address, kinds)
     frames = {_token(frame): frame for frame in open_frames(address, config.image, kinds)}
@@ -132,7 +148,15 @@ def open_clips(
             f"{shown(address)}: there is no clip to train on; a clip has {length} key frames in a row with ground "
             f"truth, but of {len(truth.scenes)} scenes {missing or 'none has frames'}"
         )
-    return DatasetClips(queues, truths, config, seed, distorted=distorted)
+    kept = None if cache is None else cache.of(_pictures(queues, config), config.image)
+    return DatasetClips(queues, truths, config, seed, distorted=distorted, cache=kept)
+
+
+def _pictures(queues: Iterable[Sequence[_Moment]], config: ModelConfig) -> Iterator[Path]:
+    """The files of the clips' pictures, those that several clips have several times."""
+    for moment in chain.from_iterable(queues):
+        images = (moment.frame.cameras[name].image for name in config.image.cameras if name in moment.frame.cameras)
+        yield from (image for image in images if isinstance(image, Path))
 
 
 def _token(frame: Frame) -> str:
