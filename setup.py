@@ -12,6 +12,7 @@ NUSCENES = ["nuscenes-devkit>=1.2", "motmetrics>=1.4", "pandas>=2"]
 VIDEO = ["imageio-ffmpeg>=0.5"]
 RERUN = ["rerun-sdk>=0.23", "pyarrow>=14.0.2,<23"]
 TRAINING = ["lightning-fabric>=2.6.6"]
+NVJPEG = ["torchvision>=0.28"]
 RAY = ["ray[client]>=2.60"]
 
 setup(
@@ -84,6 +85,7 @@ setup(
         "nuscenes": NUSCENES,
         "video": VIDEO,
         "rerun": RERUN,
+        "nvjpeg": NVJPEG,
         "ray": RAY,
         "training": TRAINING,
         "dev": [

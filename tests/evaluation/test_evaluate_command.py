@@ -152,6 +152,7 @@ def test_results_of_another_split_are_refused(
         ({"bundle": "e" * 64}, f"holds results of the bundle {'e' * 40}, "),
         ({"session": "cuda"}, "holds results of the session cuda, "),
         ({"precision": "fp16"}, "holds results of the precision fp16, "),
+        ({"decoder": "nvjpeg"}, "holds results of the decoder nvjpeg, "),
         ({"refinements": ("--smooth", "--slow")}, "holds results of the refinements --smooth, --slow, "),
     ],
 )

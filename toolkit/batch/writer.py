@@ -12,6 +12,7 @@ from pathlib import Path
 from toolkit.batch.finishing import Finished, Finisher, Finishing, at_once, in_order, layers_of
 from toolkit.batch.scenes import Scene
 from toolkit.bundle import Bundle
+from toolkit.data.device_decoding import DeviceDecoder
 from toolkit.data.ego_motion import FirstFrame
 from toolkit.data.sequence import frame_steps
 from toolkit.data.stage_clock import Stage, StageClock
@@ -25,7 +26,7 @@ from toolkit.specs import Refinement, Submodule
 class SceneWriter:
     """Runs scenes and writes the results of each frame into `folder`, with a picture if `pictures`.
 
-    `refinements` change the results before that.
+    `refinements` change the results before that. Pictures are decoded by OpenCV, or else by a `decoder`.
     """
 
     bundle: Bundle
@@ -35,6 +36,7 @@ class SceneWriter:
     pictures: bool
     folder: Path
     refinements: Sequence[Refinement] = ()
+    decoder: DeviceDecoder | None = None
 
     def run(
         self, scenes: Iterable[Scene], finishing: Finishing | None = None, decoders: int = 0
@@ -53,7 +55,9 @@ class SceneWriter:
         clock = StageClock[Stage]()
         steps = chain.from_iterable(frame_steps(scene.frames, scene.previous) for scene in scenes)
         with closing(
-            run_steps(self.bundle, self.session, self.submodules, steps, self.first_frame, clock, decoders)
+            run_steps(
+                self.bundle, self.session, self.submodules, steps, self.first_frame, clock, decoders, self.decoder
+            )
         ) as results:
             for result in results:
                 for refinement in self.refinements:

@@ -13,8 +13,9 @@ import typer
 
 from toolkit.cli.console import console, print_duration, print_note, print_warning, print_written, progress, step
 from toolkit.cli.refinements import RefinementCommand, asked_refinements
-from toolkit.cli.run import ClusterOption, read_scenes, require_finite_results, run_scenes
+from toolkit.cli.run import ClusterOption, DecoderOption, read_scenes, require_finite_results, run_scenes
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, require_precision
+from toolkit.data.decoder import Decoder
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
 from toolkit.plugin.manager import PluginManager
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 RESULTS = "results"
 """Folder in the output, of a bundle's results."""
 
-FOR_BUNDLES = ("session", "precision", "workers", "threads", "cluster")
+FOR_BUNDLES = ("session", "precision", "workers", "threads", "cluster", "decoder")
 """Options that say how a bundle is run."""
 
 
@@ -73,6 +74,7 @@ def evaluate_command(
         int | None, typer.Option(min=1, max=1024, help="CPU threads of a session; by default workers share the cores.")
     ] = None,
     cluster: ClusterOption = None,
+    decoder: DecoderOption = Decoder.OPENCV,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
     """Judge results by what the data set knows, by every metric: a table, metrics.json, plots and submission files.
@@ -128,6 +130,7 @@ def evaluate_command(
                 disabled_plugins=plugins.disabled,
                 threads=threads,
                 refinements=asked,
+                decoder=decoder,
             )
             ran = run_bundle(job, data, plugins, target, workers, cluster)
             results, asked = [job.folder], ()

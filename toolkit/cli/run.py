@@ -11,6 +11,7 @@ import typer
 from toolkit.cli.console import plain, print_note, print_warning, print_written, progress, step
 from toolkit.cli.refinements import RefinementCommand, asked_refinements
 from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, require_precision, used_precision
+from toolkit.data.decoder import Decoder
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
 from toolkit.plugin.manager import PluginManager
@@ -30,6 +31,10 @@ ClusterOption = Annotated[
         metavar="ADDRESS",
         help="Ray cluster that runs a scene a task: auto, HOST:PORT, ray://HOST:PORT; local: one here, of --workers.",
     ),
+]
+
+DecoderOption = Annotated[
+    Decoder, typer.Option(help="What decodes pictures; nvjpeg does on a CUDA GPU, with pixels that differ a little.")
 ]
 
 
@@ -69,6 +74,7 @@ def run_command(
             "turn. By default half of the cores, 8 at most, one for 8 frames, none on two cores.",
         ),
     ] = None,
+    decoder: DecoderOption = Decoder.OPENCV,
     pictures: Annotated[bool, typer.Option(help="Draw a bird's-eye picture of every frame.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
@@ -119,6 +125,7 @@ def run_command(
             threads=threads or threads_each(workers),
             refinements=asked_refinements(context),
             helpers=helpers,
+            decoder=decoder,
         )
         record = run_scenes(job, opened, plugins, scenes, target, workers, cluster)
     print_written(output, f"{len(record.frames) - len(record.left_out)} frames")
@@ -159,7 +166,7 @@ def run_scenes(
     frames: list[FrameRecord] = []
 
     def record() -> RunRecord:
-        return RunRecord(bundle.identity, job.session, tuple(frames), precision, job.refinements)
+        return RunRecord(bundle.identity, job.session, tuple(frames), precision, job.refinements, job.decoder.value)
 
     try:
         with run_records(job, plugins, scenes, workers, cluster) as done:

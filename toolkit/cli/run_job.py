@@ -18,6 +18,8 @@ from toolkit.batch.writer import SceneWriter
 from toolkit.bundle import Bundle
 from toolkit.cli.console import print_warning, step
 from toolkit.cli.sessions import open_session, session_kind
+from toolkit.data.decoder import Decoder
+from toolkit.data.device_decoding import DeviceDecoder
 from toolkit.data.ego_motion import FirstFrame
 from toolkit.engines.session import PictureSession
 from toolkit.plugin.manager import PluginManager
@@ -37,7 +39,7 @@ class RunJob:
 
     `threads` are those of the session, and in a worker those of preprocessing too; `refinements` are options of those
     that are asked for. `helpers` is how many threads decode and how many processes draw beside the network, by default
-    as many as there are cores for.
+    as many as there are cores for. `decoder` makes pixels of the pictures.
     """
 
     bundle: Path
@@ -51,6 +53,7 @@ class RunJob:
     threads: int | None = None
     refinements: tuple[str, ...] = ()
     helpers: int | None = None
+    decoder: Decoder = Decoder.OPENCV
 
     def open(self) -> SceneWriter:
         """What runs the scenes, in a process that has no plugins yet."""
@@ -69,7 +72,10 @@ class RunJob:
         submodules = plugins.submodules()
         offered = refinements_of(submodules)
         refinements = [offered[option] for option in self.refinements]
-        return SceneWriter(bundle, session, submodules, self.first_frame, self.pictures, self.folder, refinements)
+        decoder = open_decoder(self.decoder)
+        return SceneWriter(
+            bundle, session, submodules, self.first_frame, self.pictures, self.folder, refinements, decoder
+        )
 
 
 @contextmanager
@@ -97,6 +103,17 @@ def run_records(
         decoders = 0 if job.helpers is None and isinstance(writer.session, PictureSession) else helpers
         with closing(writer.run(scenes, finish, decoders)) as records:
             yield records
+
+
+def open_decoder(decoder: Decoder) -> DeviceDecoder | None:
+    """What decodes pictures in OpenCV's place. Raises InputError if this machine cannot have it."""
+    if decoder is Decoder.OPENCV:
+        return None
+    import torch
+
+    from toolkit.engines.gpu.nvjpeg import NvjpegDecoder
+
+    return NvjpegDecoder(torch.device("cuda"))
 
 
 def helpers_by_default(frames: int) -> int:

@@ -8,17 +8,27 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.config.model import ImageConfig
+from toolkit.data.device_decoding import (
+    DeviceDecoding,
+    DevicePictures,
+    brought_to_host,
+    decoded_on_device,
+    images_of,
+)
 from toolkit.data.frames import Frame
 from toolkit.data.pictures import PictureMemory
 from toolkit.data.preprocess import load_image
 from toolkit.errors import inside
 from toolkit.stops import stops_held
 
+Loaded = TypeVar("Loaded")
 NewPictures = Callable[[], PictureMemory]
 """Makes memory for the pictures of a frame."""
 
@@ -36,28 +46,32 @@ class DecodedFrame:
 
 
 def decoded_frames(
-    frames: Iterable[Frame], config: ImageConfig, pictures: NewPictures | None = None, threads: int = 0
+    frames: Iterable[Frame],
+    config: ImageConfig,
+    pictures: NewPictures | None = None,
+    threads: int = 0,
+    device: DeviceDecoding | None = None,
 ) -> Generator[DecodedFrame]:
     """Every frame in its turn with its pictures as arrays, in memory that `pictures` makes, if given.
 
+    With `device` files are decoded there, and may stay there; `seconds` are the host's then.
     Without `threads` a frame is decoded when it is asked for. Those decode a few frames ahead, as many as keep them at
     work. Memory is made, and told of its pictures, by the caller's thread alone. Raises InputError, with the frame's
     name, in the turn of a frame whose pictures cannot be used, and not before.
     """
     if not threads:
         for frame in frames:
-            begun = _BegunFrame.of(frame, config, pictures, _when_asked_for)
-            yield begun.finished()
+            yield _begun(frame, config, pictures, device, _when_asked_for).finished()
         return
     pool = ThreadPoolExecutor(threads, "decode")
 
-    def begin(load: Load) -> Load:
+    def begin(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
         return pool.submit(load).result
 
-    ahead: deque[_BegunFrame] = deque()
+    ahead: deque[_Begun] = deque()
     try:
         for frame in frames:
-            ahead.append(_BegunFrame.of(frame, config, pictures, begin))
+            ahead.append(_begun(frame, config, pictures, device, begin))
             if len(ahead) > frames_ahead(threads, config):
                 yield ahead.popleft().finished()
         while ahead:
@@ -94,9 +108,7 @@ class _BegunFrame:
     pictures: Mapping[int, Load]
 
     @classmethod
-    def of(
-        cls, frame: Frame, config: ImageConfig, pictures: NewPictures | None, begin: Callable[[Load], Load]
-    ) -> _BegunFrame:
+    def of(cls, frame: Frame, config: ImageConfig, pictures: NewPictures | None, begin: _Begin) -> _BegunFrame:
         memory = None if pictures is None else pictures()
 
         def load(camera: int) -> _Picture:
@@ -123,5 +135,46 @@ class _BegunFrame:
         return DecodedFrame(replace(self.frame, cameras=views), self.memory, seconds)
 
 
-def _when_asked_for(load: Load) -> Load:
+@dataclass(frozen=True, eq=False)
+class _BegunOnDevice:
+    """`load` gives all pictures when they are there."""
+
+    frame: Frame
+    config: ImageConfig
+    memory: NewPictures | None
+    device: DeviceDecoding
+    load: Callable[[], DevicePictures]
+
+    def finished(self) -> DecodedFrame:
+        """Wait for the pictures, which stay where they are if the session takes them there."""
+        with inside(f"frame {self.frame.name}"):
+            loaded = self.load()
+        if self.device.keep is not None:
+            memory = self.device.keep(loaded.pictures)
+            return DecodedFrame(self.frame, memory, loaded.done - loaded.begun)
+        frame = brought_to_host(self.frame, self.config, self.device.decoder.on_host(loaded.pictures))
+        finished = _BegunFrame.of(frame, self.config, self.memory, _when_asked_for).finished()
+        return replace(finished, seconds=finished.seconds + loaded.done - loaded.begun)
+
+
+_Begun = _BegunFrame | _BegunOnDevice
+
+
+class _Begin(Protocol):
+    """Begins to load something, or is ready to; gives what waits for it."""
+
+    def __call__(self, load: Callable[[], Loaded], /) -> Callable[[], Loaded]: ...
+
+
+def _begun(
+    frame: Frame, config: ImageConfig, pictures: NewPictures | None, device: DeviceDecoding | None, begin: _Begin
+) -> _Begun:
+    """A frame whose pictures are being decoded. Those that are arrays already need no device."""
+    if device is None or any(not isinstance(image, Path) for image in images_of(frame, config)):
+        return _BegunFrame.of(frame, config, pictures, begin)
+    load = begin(partial(decoded_on_device, frame, config, device.decoder))
+    return _BegunOnDevice(frame, config, pictures, device, load)
+
+
+def _when_asked_for(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
     return load

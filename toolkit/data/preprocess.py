@@ -88,20 +88,26 @@ def load_image(
     InputError if it is unreadable or of another size.
     """
     pixels = read_jpeg(image, place) if isinstance(image, Path) else image
-    size = (config.source_height, config.source_width, 3)
-    if pixels.shape != size or pixels.dtype != np.uint8:
-        where = image if isinstance(image, Path) else "image array"
-        found = f"{pixels.dtype} of {' x '.join(map(str, pixels.shape))}" if pixels.ndim != 3 else (
-            f"{pixels.shape[1]}x{pixels.shape[0]}, {pixels.shape[2]} channels of {pixels.dtype}"
-        )  # fmt: skip
-        raise InputError(
-            f"{where}: found {found}; the model takes {config.source_width}x{config.source_height} RGB of uint8. "
-            "Resize the images, and scale the first two rows of their intrinsics alike"
-        )
+    require_size(image if isinstance(image, Path) else "image array", pixels.shape, pixels.dtype, config)
     if place is None or pixels is place:
         return pixels
     np.copyto(place, pixels)
     return place
+
+
+def require_size(where: Path | str, shape: tuple[int, ...], dtype: np.dtype[Any], config: ImageConfig) -> None:
+    """Raise InputError unless a picture is RGB [source height, source width, 3] of uint8."""
+    if shape == (config.source_height, config.source_width, 3) and dtype == np.uint8:
+        return
+    found = (
+        f"{dtype} of {' x '.join(map(str, shape))}"
+        if len(shape) != 3
+        else f"{shape[1]}x{shape[0]}, {shape[2]} channels of {dtype}"
+    )
+    raise InputError(
+        f"{where}: found {found}; the model takes {config.source_width}x{config.source_height} RGB of uint8. "
+        "Resize the images, and scale the first two rows of their intrinsics alike"
+    )
 
 
 def read_jpeg(path: Path, place: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
@@ -109,6 +115,15 @@ def read_jpeg(path: Path, place: NDArray[np.uint8] | None = None) -> NDArray[np.
 
     A picture of the size of `place` is put there.
     """
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    decoded = cv2.imdecode(np.frombuffer(jpeg_bytes(path), np.uint8), flags)
+    if decoded is None:
+        raise InputError(f"{path}: the JPEG file is corrupt; copy or encode it again")
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=place), np.uint8)
+
+
+def jpeg_bytes(path: Path) -> bytes:
+    """The content of a JPEG file; InputError if it is missing, cut off, or too large to be a picture."""
     try:
         with open_regular(path) as file:
             data = file.read(MAX_JPEG_BYTES + 1)
@@ -124,11 +139,7 @@ def read_jpeg(path: Path, place: NDArray[np.uint8] | None = None) -> NDArray[np.
     height, width = jpeg_size(data)
     if height * width > MAX_JPEG_PIXELS:
         raise InputError(f"{path}: states {width}x{height} pixels; the most is {MAX_JPEG_PIXELS}: resize the image")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if decoded is None:
-        raise InputError(f"{path}: the JPEG file is corrupt; copy or encode it again")
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=place), np.uint8)
+    return data
 
 
 def lidar_to_image(view: CameraView, config: ImageConfig) -> Float32Array:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit.config.model import ModelConfig
 from toolkit.data.decoding import NewPictures, decoded_frames
+from toolkit.data.device_decoding import DeviceDecoding
 from toolkit.data.ego_motion import FirstFrame
 from toolkit.data.frames import Frame
 from toolkit.data.preprocess import frame_inputs
@@ -52,15 +53,18 @@ def step_inputs(
     clock: StageClock[Stage] | None = None,
     pictures: NewPictures | None = None,
     decoders: int = 0,
+    device: DeviceDecoding | None = None,
 ) -> Generator[tuple[Frame, dict[str, NDArray[Any]]]]:
     """Every frame with its inputs; `clock` measures how long both stages of that take, wherever.
 
     `pictures` makes memory for the pictures of a frame, if they are wanted as they are. With `decoders`, so many
-    threads decode pictures ahead (`toolkit.data.decoding`). Raises InputError for a bad frame, in its turn.
+    threads decode pictures ahead (`toolkit.data.decoding`), which `device` decodes, if given. Raises InputError for a
+    bad frame, in its turn.
     """
     clock = clock or StageClock()
     steps, again = tee(steps)
-    with closing(decoded_frames((step.frame for step in again), config.image, pictures, decoders)) as decoded:
+    ahead = decoded_frames((step.frame for step in again), config.image, pictures, decoders, device)
+    with closing(ahead) as decoded:
         for step, loaded in zip(steps, decoded, strict=True):
             if decoders:
                 clock.skip()

@@ -51,3 +51,14 @@ class PictureSession(Session, Protocol):
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
         """A tensor of zeros, made where it is needed."""
+
+
+@runtime_checkable
+class DevicePictureSession(PictureSession, Protocol):
+    """One whose device can decode pictures, which then never come to the host."""
+
+    def device_pictures(self, pictures: Any) -> PictureMemory:
+        """What a `toolkit.data.device_decoding.DeviceDecoder` gave as the pictures of a frame, as `new_pictures` are.
+
+        Their `array` stands for them on the way to `upload_frame`, and holds no pixels.
+        """

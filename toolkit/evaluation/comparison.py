@@ -81,7 +81,7 @@ def compare(evaluation: Evaluation, other: Other) -> list[Compared]:
 def unlike(evaluation: Evaluation, other: Evaluation) -> list[str]:
     """What two evaluations do not have in common, as "data a, not b": figures of other frames say little."""
     pairs: dict[str, tuple[Any, Any]] = {
-        name: (getattr(evaluation, name), getattr(other, name)) for name in ("data", "frames", "refinements")
+        name: (getattr(evaluation, name), getattr(other, name)) for name in ("data", "frames", "decoder", "refinements")
     }
     return [f"{name} {own}, not {theirs}" for name, (own, theirs) in pairs.items() if own != theirs]
 

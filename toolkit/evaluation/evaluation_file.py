@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.data.decoder import Decoder
 from toolkit.data.ground_truth import GapCount
 from toolkit.evaluation.metric import Plot, PlotKind, Verdict
 from toolkit.storage.claims import FileOutput
@@ -78,7 +79,8 @@ class Evaluation:
     """How well a bundle (`Bundle.identity`) drove in a session and precision, judged by the data at an address.
 
     `frames` of the data have results; `missing` counts the others. `refinements` are the options that changed results
-    before they were judged, `toolkit` names the version that judged.
+    before they were judged, `decoder` made pixels of the pictures that the bundle saw, `toolkit` names the version that
+    judged.
     """
 
     toolkit: Text
@@ -90,6 +92,7 @@ class Evaluation:
     frames: Count
     missing: tuple[GapCount, ...]
     metrics: tuple[MetricFindings, ...]
+    decoder: Text = Decoder.OPENCV.value
 
     @property
     def figures(self) -> Mapping[str, FoundFigure]:

@@ -61,6 +61,7 @@ def evaluation_of(
         session=results.run.session,
         precision=results.run.precision,
         refinements=results.run.refinements,
+        decoder=results.run.decoder,
         frames=len(matched.places),
         missing=tuple(counted(matched.missing)),
         metrics=tuple(findings),

@@ -38,9 +38,9 @@ class ResultsSet:
 def open_results_set(folders: Sequence[Path], refinements: Sequence[Refinement] = ()) -> ResultsSet:
     """The results in folders that `run` wrote, to be changed by further refinements.
 
-    Raises InputError for another folder, for folders of different bundles, sessions, precisions or refinements, for a
-    frame in two of them, for results that are not of their folder's run, and for a refinement that has
-    changed them already.
+    Raises InputError for another folder, for folders of different bundles, sessions, precisions, decoders or
+    refinements, for a frame in two of them, for results that are not of their folder's run, and for a refinement that
+    has changed them already.
     """
     first: RunRecord | None = None
     paths: dict[str, Path] = {}
@@ -80,7 +80,7 @@ def _record(folder: Path) -> RunRecord:
 
 
 def _require_same_run(folder: Path, record: RunRecord, first_folder: Path, first: RunRecord) -> None:
-    for what in ("bundle", "session", "precision", "refinements"):
+    for what in ("bundle", "session", "precision", "decoder", "refinements"):
         own, other = (in_words(getattr(one, what)) or "none" for one in (record, first))
         if own != other:
             raise InputError(

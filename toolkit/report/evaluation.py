@@ -27,6 +27,7 @@ def describe_evaluation(bundle: Bundle, path: Path) -> Driving:
     return Driving(
         facts={
             "session": ", ".join((evaluation.session, evaluation.precision, *evaluation.refinements)),
+            "decoder": evaluation.decoder,
             "data": evaluation.data,
             "frames": str(evaluation.frames),
             "judged by": evaluation.toolkit,

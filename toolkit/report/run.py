@@ -29,6 +29,7 @@ def describe_run(bundle: Bundle, results: Path) -> Run:
     return Run(
         facts={
             "session": ", ".join((record.session, record.precision, *record.refinements)),
+            "decoder": record.decoder,
             "frames": str(len(frames)),
             "scenes": str(len({frame.scene for frame in frames})),
             "objects": f"{sum(frame.boxes for frame in frames)} reported in all frames",

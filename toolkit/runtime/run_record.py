@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from toolkit.data.decoder import Decoder
 from toolkit.data.stage_clock import Stage
 from toolkit.errors import InputError
 from toolkit.runtime.results import FrameResult
@@ -55,7 +56,7 @@ class FrameRecord:
 class RunRecord:
     """Which bundle ran (`Bundle.identity`), in what kind of session and what precision, and its frames in order.
 
-    `refinements` are the options of those that changed the results.
+    `refinements` are the options of those that changed the results; `decoder` made pixels of the pictures.
     """
 
     bundle: str
@@ -63,6 +64,7 @@ class RunRecord:
     frames: tuple[FrameRecord, ...]
     precision: str = "fp32"
     refinements: tuple[str, ...] = ()
+    decoder: str = Decoder.OPENCV.value
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -71,7 +73,7 @@ class RunRecord:
 
     def write(self, folder: Path) -> None:
         """Write the record into a folder of results."""
-        head = asdict(_Run(self.bundle, self.session, self.precision, self.refinements))
+        head = asdict(_Run(self.bundle, self.session, self.precision, self.refinements, self.decoder))
         lines = [head, *(asdict(frame) for frame in self.frames)]
         with new_file(folder / RUN_RECORD) as work:
             work.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -87,17 +89,18 @@ class RunRecord:
             head, *frames = [_parsed(line, number) for number, line in enumerate(lines, 1)]
             run = decode(_Run, head, root=_place(1))
             records = tuple(_frame(values, number) for number, values in enumerate(frames, 2))
-        return cls(run.bundle, run.session, records, run.precision, run.refinements)
+        return cls(run.bundle, run.session, records, run.precision, run.refinements, run.decoder)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The first line. Earlier versions knew no refinements."""
+    """The first line. Earlier versions knew no refinements, and one decoder."""
 
     bundle: Text
     session: Text
     precision: Text
     refinements: tuple[Text, ...] = ()
+    decoder: Text = Decoder.OPENCV.value
 
 
 def _parsed(line: bytes, number: int) -> Any:

@@ -6,11 +6,12 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 
 from toolkit.bundle import Bundle
+from toolkit.data.device_decoding import DeviceDecoder, DeviceDecoding
 from toolkit.data.ego_motion import FirstFrame
 from toolkit.data.frames import Frame
 from toolkit.data.sequence import FrameStep, frame_steps, step_inputs
 from toolkit.data.stage_clock import Stage, StageClock
-from toolkit.engines.session import PictureSession, Session
+from toolkit.engines.session import DevicePictureSession, PictureSession, Session
 from toolkit.runtime.results import FrameResult, frame_result
 from toolkit.runtime.temporal_runner import TemporalRunner
 from toolkit.specs import Interpretation, Submodule
@@ -43,15 +44,21 @@ def run_steps(
     first_frame: FirstFrame = "evaluation",
     clock: StageClock[Stage] | None = None,
     decoders: int = 0,
+    decoder: DeviceDecoder | None = None,
 ) -> Generator[FrameResult]:
-    """The same of steps, of which each knows the frame before it; `decoders` are threads that decode pictures ahead."""
+    """The same of steps, of which each knows the frame before it; `decoders` are threads that decode pictures ahead.
+
+    With a `decoder` pictures are those that it makes of files; a `DevicePictureSession` takes them where they are.
+    """
     clock = clock or StageClock[Stage]()
     names = {record.name for record in bundle.submodules}
     postprocesses = [s.postprocess for s in submodules if s.name in names and s.postprocess is not None]
     interpretations = interpretations_of(bundle, submodules)
     scene, runner = None, TemporalRunner(bundle, session)
     pictures = session.new_pictures if isinstance(session, PictureSession) else None
-    with closing(step_inputs(steps, bundle.config, first_frame, clock, pictures, decoders)) as prepared:
+    keep = session.device_pictures if isinstance(session, DevicePictureSession) else None
+    device = None if decoder is None else DeviceDecoding(decoder, keep)
+    with closing(step_inputs(steps, bundle.config, first_frame, clock, pictures, decoders, device)) as prepared:
         for frame, inputs in prepared:
             if frame.scene != scene:
                 scene, runner = frame.scene, TemporalRunner(bundle, session)

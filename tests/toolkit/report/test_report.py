@@ -86,7 +86,7 @@ def test_pictures_lie_inside(page: str) -> None:
 def test_evaluation(page: str) -> None:
     """What is of one quantity shares a row; plots are drawn, and the worst frames that have a picture are shown."""
     text = words(page)
-    assert "session onnxruntime, fp32, --smooth data nuscenes:data?version=v1.0-mini frames 8" in text
+    assert "session onnxruntime, fp32, --smooth decoder opencv data nuscenes:data?version=v1.0-mini frames 8" in text
     assert "L2 1s 0.5, 3s 1.5 m by hand mean over samples" in text
     assert "hits – % by hand" in text
     assert "annotations: missing in 1 frame, first second" in text

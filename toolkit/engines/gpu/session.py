@@ -13,6 +13,7 @@ from toolkit.data.pictures import PICTURES, pictures_spec
 from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_network, compile_parts
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.kept import Warn, bundle_parts
+from toolkit.engines.gpu.nvjpeg import DecodedPictures, OnDevice
 from toolkit.engines.gpu.preprocess import CameraImages, rows_read
 from toolkit.engines.gpu.transfer import ByteLayout, Download, PictureUpload, Upload
 from toolkit.engines.torch import all_finite, bundle_graph
@@ -49,7 +50,7 @@ class CudaGraphSession:
         self._picture_shape = pictures_spec(image).resolve(dimensions)
         self._picture_rows = rows_read(image)
         self._uploads = Upload(DEVICE)
-        self._pictures: dict[int, PictureUpload] = {}
+        self._pictures: dict[int, PictureUpload | OnDevice] = {}
         self._graph: FrameGraph | None = None
         self._download = Download({}, torch.empty(0))
         self._checked: dict[int, Tensor] = {}
@@ -90,11 +91,16 @@ class CudaGraphSession:
         self._pictures[id(pictures.array)] = pictures  # those of a few frames, which are decoded ahead
         return pictures
 
+    def device_pictures(self, pictures: DecodedPictures) -> OnDevice:
+        on_device = OnDevice(pictures)
+        self._pictures[id(on_device.array)] = on_device
+        return on_device
+
     def upload(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(DEVICE)
 
     def upload_frame(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-        """The inputs, in one copy; pictures in memory of `new_pictures` are on their way already."""
+        """The inputs, in one copy; pictures of `new_pictures` or `device_pictures` are on their way already."""
         fed = self._uploads.together({name: array for name, array in arrays.items() if name != PICTURES})
         if PICTURES in arrays:
             begun = self._pictures.pop(id(arrays[PICTURES]), None)
