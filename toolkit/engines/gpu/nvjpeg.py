@@ -1,0 +1,82 @@
+"""nvJPEG by torchvision: pictures decoded on the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toolkit.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedPictures:
+    """RGB [pictures, height, width, 3] of uint8 on the GPU, which are there when `ready` has happened."""
+
+    pixels: Tensor
+    ready: torch.cuda.Event | None
+
+    def tensor(self) -> Tensor:
+        """For use on the current stream."""
+        if self.ready is not None:
+            current = torch.cuda.current_stream(self.pixels.device)
+            current.wait_event(self.ready)
+            self.pixels.record_stream(current)
+        return self.pixels
+
+
+class NvjpegDecoder:
+    """torchvision's `decode_jpeg` on a stream of its own (`toolkit.data.device_decoding.DeviceDecoder`)."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Raises InputError without torchvision, or without a GPU that it can decode on."""
+        try:
+            from torchvision.io import ImageReadMode, decode_jpeg
+        except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
+            raise InputError(
+                "--decoder nvjpeg needs a torchvision for this torch; pip install 'uniad-toolkit[nvjpeg]', or use "
+                "--decoder opencv"
+            ) from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise InputError("--decoder nvjpeg needs a CUDA GPU and a torch built for it; use --decoder opencv")
+        self._decode: Any = decode_jpeg
+        self._mode = ImageReadMode.RGB
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def decode(self, files: Sequence[bytes]) -> DecodedPictures:
+        encoded = [torch.from_numpy(np.frombuffer(file, np.uint8).copy()) for file in files]
+        if self._stream is None:
+            return DecodedPictures(_stacked(self._decode(encoded, mode=self._mode)), None)
+        with torch.cuda.stream(self._stream):
+            decoded = self._decode(encoded, mode=self._mode, device=self._device)
+            return DecodedPictures(_stacked(decoded), self._stream.record_event())
+
+    def on_host(self, pictures: DecodedPictures) -> NDArray[np.uint8]:
+        array: NDArray[np.uint8] = pictures.tensor().cpu().numpy()
+        return array
+
+
+def _stacked(pictures: Sequence[Tensor]) -> Tensor:
+    """[3, height, width] each, to one [pictures, height, width, 3]."""
+    return torch.stack([picture.permute(1, 2, 0) for picture in pictures]).contiguous()
+
+
+class OnDevice:
+    """Pictures that are on the device already, in place of memory to fill (`toolkit.data.pictures.PictureMemory`)."""
+
+    def __init__(self, pictures: DecodedPictures) -> None:
+        self._pictures = pictures
+        self.array: NDArray[np.uint8] = np.broadcast_to(np.uint8(0), tuple(pictures.pixels.shape))
+
+    def filled(self, camera: int) -> None:
+        """They all are."""
+
+    def tensor(self) -> Tensor:
+        """For use on the current stream."""
+        return self._pictures.tensor()
