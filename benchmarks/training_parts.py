@@ -17,7 +17,8 @@ from toolkit.training.clip import Clip
 from toolkit.training.clip_model import ClipModel, total
 from toolkit.training.config import TrainingConfig
 from toolkit.training.optimiser import clip_gradients, make_optimiser
-from toolkit.training.run import figures, to_device
+from toolkit.training.packing import pack
+from toolkit.training.run import figures
 from toolkit.training.spec import Training
 
 if TYPE_CHECKING:
@@ -117,8 +118,8 @@ def time_parts(
     if within:
         clock.watch(model.network.parts)
     optimiser = make_optimiser(model.named_parameters(), training)
-    for clip in cycle(clips):
-        on_device = clock.timed(UPLOAD, partial(to_device, clip, fabric.device))
+    for clip in cycle(list(map(pack, clips))):
+        on_device = clock.timed(UPLOAD, partial(clip.to, fabric.device))
         with torch.enable_grad(), fabric.autocast():
             started = clock.now()
             losses = model(on_device)

@@ -65,6 +65,9 @@ def train_command(
         typer.Option(metavar="FOLDER", help="Keep decoded pictures there, for all processes and later runs."),
     ] = None,
     cache_gb: Annotated[float, typer.Option(min=0, help="With --cache: the most that may lie in it, in GB.")] = 64.0,
+    pinned: Annotated[
+        bool, typer.Option("--pin-memory", help="Clips wait in page-locked memory; not tried on a GPU yet.")
+    ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps of the optimiser in all.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier run.")] = False,
     clip: Annotated[Path | None, typer.Option(help="Instead of --data: npz of one clip, for comparing.")] = None,
@@ -204,7 +207,7 @@ def train_command(
                 judge(checkpoint)
 
         with _shown(steps_in_all(len(clips), training, fabric.world_size)) as told:
-            run = Run(output, training, workers, steps, told, epoch_ended)
+            run = Run(output, training, workers, pinned, steps, told, epoch_ended)
             last = _train(run, network, clips, fabric, checkpoint)
         if fabric.global_rank == 0:
             judge(last)

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from toolkit.errors import CheckFailed, InputError
-from toolkit.stops import end_with_parent, stops_held
+from toolkit.stops import stops_held
 from toolkit.text import one_line
-from toolkit.training.clip import Clip, ClipFrame
+from toolkit.training.clip import Clip
 from toolkit.training.clip_model import ClipModel, means, total
-from toolkit.training.clips import Clips, Place, Share, places
+from toolkit.training.clips import Clips, Share, places
 from toolkit.training.config import TrainingConfig
 from toolkit.training.journal import Journal, StepRecord
+from toolkit.training.loading import Order, packed_clips
 from toolkit.training.optimiser import clip_gradients, make_optimiser, schedule, set_rates
+from toolkit.training.packing import PackedClip
 from toolkit.training.resuming import require_reached, restore, saved_weights
 from toolkit.training.run_checkpoint import EPOCH_FILE, STOPPED_FILE, Position, RunCheckpoint, save_checkpoint
 from toolkit.training.spec import is_trained
@@ -36,7 +37,8 @@ DEAD_WORKER = "DataLoader worker"
 
 @dataclass(frozen=True)
 class Run:
-    """A run and where it writes. `workers` are processes that make clips for each process that trains.
+    """A run and where it writes. `workers` are processes that make clips for each process that trains; `pinned` ones
+    lie in page-locked memory, where there is a GPU.
 
     After `steps` of the optimiser in all it ends, as if it had been stopped; None for no such end. `told` hears of
     every step, and `epoch_ended` of every epoch's checkpoint and how many epochs there were, both in the first process.
@@ -45,6 +47,7 @@ class Run:
     folder: Path
     config: TrainingConfig
     workers: int = 0
+    pinned: bool = False
     steps: int | None = None
     told: Callable[[StepRecord], None] = lambda record: None
     epoch_ended: Callable[[Path, int], None] = lambda path, epoch: None
@@ -72,11 +75,14 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
     random_state = torch.get_rng_state() if start is None else start.random_state
     state = _State(run, model, optimiser, position, random_state)
     checkpoint = run.folder / EPOCH_FILE.format(position.epoch)
+    epochs = range(position.epoch, config.epochs)
+    order = Order(
+        epochs, lambda epoch: places(len(clips), epoch, config.seed, share, config.accumulate), position.clips
+    )
     try:
-        source = iter(_loader(clips, _Order(len(clips), config, share, position), run.workers))
-        for epoch in range(position.epoch, config.epochs):
-            steps = (per_epoch - state.position.clips) // config.accumulate
-            for record in _epoch(state, wrapped, wrapped_optimiser, source, fabric, epoch, steps):
+        source = packed_clips(clips, order, run.workers, pinned=run.pinned and fabric.device.type == "cuda")
+        for epoch in epochs:
+            for record in _epoch(state, wrapped, wrapped_optimiser, source, fabric, epoch, per_epoch):
                 if journal is not None:
                     journal.write(record)
                     run.told(record)
@@ -156,21 +162,21 @@ def _epoch(
     state: _State,
     model: Callable[[Enclosed], Mapping[str, Tensor]],
     optimiser: Any,
-    source: Iterator[Clip],
+    source: Iterator[PackedClip],
     fabric: Fabric,
     epoch: int,
-    steps: int,
+    count: int,
 ) -> Iterator[StepRecord]:
-    """The `steps` of an epoch that are still to be made, with the next clips of the source; `state` follows."""
+    """The steps of an epoch of `count` clips that are still to be made; `state` follows."""
     config = state.run.config
     torch.set_rng_state(state.random_state)
-    for _ in range(steps):
+    for _ in range((count - state.position.clips) // config.accumulate):
         set_rates(state.optimiser, factor := schedule(state.position.step, epoch, config))
         started, waited = time.perf_counter(), 0.0
         sums: dict[str, float] = {}
         for number in range(config.accumulate):
             asked = time.perf_counter()
-            clip = to_device(next(source), fabric.device)
+            clip = next(source).to(fabric.device)
             waited += time.perf_counter() - asked
             last = number == config.accumulate - 1
             with nullcontext() if last else fabric.no_backward_sync(model):  # type: ignore[arg-type]
@@ -200,60 +206,6 @@ def _epoch(
             waited=waited,
             losses=sums,
         )
-
-
-@dataclass(frozen=True)
-class _Order:
-    """The clips of one process from a position on, epoch after epoch."""
-
-    count: int
-    config: TrainingConfig
-    share: Share
-    start: Position
-
-    def __iter__(self) -> Iterator[Place]:
-        for epoch in range(self.start.epoch, self.config.epochs):
-            done = self.start.clips if epoch == self.start.epoch else 0
-            yield from places(self.count, epoch, self.config.seed, self.share, self.config.accumulate)[done:]
-
-
-def _loader(clips: Clips, order: _Order, workers: int) -> DataLoader[Clip]:
-    """The clips in this order; not batched, for their frames differ in the number of objects.
-
-    One loader serves all epochs, so that its workers are started once and go on while a checkpoint is written.
-    """
-    return DataLoader(
-        clips,  # type: ignore[arg-type]
-        sampler=order,
-        batch_size=None,
-        num_workers=workers,
-        worker_init_fn=_prepare_worker,
-    )
-
-
-def _prepare_worker(number: int) -> None:
-    """A stop concerns the process that trains; its end is the worker's, which is ended by SIGTERM."""
-    import os
-    import signal
-
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for each in (signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
-        signal.signal(each, signal.SIG_IGN)
-    end_with_parent(os.getppid())
-
-
-def to_device(clip: Clip, device: torch.device) -> Clip:
-    """The clip with all its tensors on a device."""
-    return replace(
-        clip,
-        frames=tuple(
-            ClipFrame(
-                {name: value.to(device, non_blocking=True) for name, value in frame.inputs.items()},
-                {name: value.to(device, non_blocking=True) for name, value in frame.truth.items()},
-            )
-            for frame in clip.frames
-        ),
-    )
 
 
 @torch.no_grad()
