@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -76,6 +77,9 @@ def run_command(
     ] = None,
     decoder: DecoderOption = Decoder.OPENCV,
     pictures: Annotated[bool, typer.Option(help="Draw a bird's-eye picture of every frame.")] = True,
+    resume: Annotated[
+        Path | None, typer.Option(help="What a run like this left when it failed: its whole scenes are not run again.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
     """Run frames with state fed back: one JSON a frame, its masks beside it as npz, and a bird's-eye picture.
@@ -98,7 +102,7 @@ def run_command(
     from toolkit.storage.outputs import new_folder
 
     plugins: PluginManager = context.obj
-    inputs = [bundle, *address_paths(frames), *plugins.files]
+    inputs = [bundle, resume, *address_paths(frames), *plugins.files]
     target = claim_folder(output, "results", force=force, inputs=inputs)
     require_precision(precision, (session,), plugins)  # before workers start
     if helpers and (workers > 1 or cluster is not None):
@@ -127,7 +131,7 @@ def run_command(
             helpers=helpers,
             decoder=decoder,
         )
-        record = run_scenes(job, opened, plugins, scenes, target, workers, cluster)
+        record = run_scenes(job, opened, plugins, scenes, target, workers, cluster, resume)
     print_written(output, f"{len(record.frames) - len(record.left_out)} frames")
     require_finite_results(record)
 
@@ -153,11 +157,14 @@ def run_scenes(
     output: FolderOutput,
     workers: int,
     cluster: str | None = None,
+    resume: Path | None = None,
 ) -> RunRecord:
     """Write the results of scenes into the job's folder, and what became of each frame; a line is printed for each.
 
-    If that fails, what was finished becomes a folder beside `output`, in which the job's folder lies.
+    Scenes that an earlier run finished are taken from its folder `resume`. If that fails, what was finished becomes a
+    folder beside `output`, in which the job's folder lies.
     """
+    from toolkit.batch.resumed import FinishedScenes, in_scene_order
     from toolkit.cli.kept_results import keep_finished
     from toolkit.cli.run_job import run_records
     from toolkit.runtime.run_record import RunRecord
@@ -166,11 +173,21 @@ def run_scenes(
     frames: list[FrameRecord] = []
 
     def record() -> RunRecord:
-        return RunRecord(bundle.identity, job.session, tuple(frames), precision, job.refinements, job.decoder.value)
+        return RunRecord(
+            bundle.identity,
+            job.session,
+            tuple(frames),
+            precision,
+            job.refinements,
+            job.decoder.value,
+            job.first_frame,
+        )
 
+    finished = None if resume is None else FinishedScenes.read(resume, record(), pictures=job.pictures)
+    left = [scene for scene in scenes if finished is None or not finished.has(scene)]
     try:
-        with run_records(job, plugins, scenes, workers, cluster) as done:
-            for frame in done:
+        with run_records(job, plugins, left, workers, cluster) if left else nullcontext(()) as done:
+            for frame in in_scene_order(scenes, finished, done, job.folder):
                 frames.append(frame)
                 print_record(frame, bundle.config.tracking)
     except Exception:

@@ -56,7 +56,8 @@ class FrameRecord:
 class RunRecord:
     """Which bundle ran (`Bundle.identity`), in what kind of session and what precision, and its frames in order.
 
-    `refinements` are the options of those that changed the results; `decoder` made pixels of the pictures.
+    `refinements` are the options of those that changed the results; `decoder` made pixels of the pictures, and
+    `first_frame` says what a scene's first ego motion is.
     """
 
     bundle: str
@@ -65,6 +66,7 @@ class RunRecord:
     precision: str = "fp32"
     refinements: tuple[str, ...] = ()
     decoder: str = Decoder.OPENCV.value
+    first_frame: str = "evaluation"
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -73,7 +75,7 @@ class RunRecord:
 
     def write(self, folder: Path) -> None:
         """Write the record into a folder of results."""
-        head = asdict(_Run(self.bundle, self.session, self.precision, self.refinements, self.decoder))
+        head = asdict(_Run(self.bundle, self.session, self.precision, self.refinements, self.decoder, self.first_frame))
         lines = [head, *(asdict(frame) for frame in self.frames)]
         with new_file(folder / RUN_RECORD) as work:
             work.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -89,18 +91,19 @@ class RunRecord:
             head, *frames = [_parsed(line, number) for number, line in enumerate(lines, 1)]
             run = decode(_Run, head, root=_place(1))
             records = tuple(_frame(values, number) for number, values in enumerate(frames, 2))
-        return cls(run.bundle, run.session, records, run.precision, run.refinements, run.decoder)
+        return cls(run.bundle, run.session, records, run.precision, run.refinements, run.decoder, run.first_frame)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The first line. Earlier versions knew no refinements, and one decoder."""
+    """The first line. Earlier versions knew no refinements, one decoder, and did not say how scenes begin."""
 
     bundle: Text
     session: Text
     precision: Text
     refinements: tuple[Text, ...] = ()
     decoder: Text = Decoder.OPENCV.value
+    first_frame: Text = "evaluation"
 
 
 def _parsed(line: bytes, number: int) -> Any:

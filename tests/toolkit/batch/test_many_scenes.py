@@ -151,6 +151,31 @@ def test_a_bad_picture_ends_the_run_in_its_turn(
 
 
 @pytest.mark.slow
+def test_a_run_goes_on_where_another_failed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whole scenes are taken, also what came out of order; the others run, and all is what one run gives."""
+    shutil.copytree(folder / "frames", tmp_path / "frames")
+    shutil.copytree(folder / "bundle", tmp_path / "bundle")
+    picture = next((tmp_path / "frames").rglob("*frame3*.jpg"))
+    whole = picture.read_bytes()
+    picture.write_bytes(b"")
+    assert run_toy(tmp_path, "results") == 2
+    picture.write_bytes(whole)
+    next((tmp_path / "frames").rglob("*frame0*.jpg")).write_bytes(b"")  # which nobody reads any more
+    partial = str(tmp_path / "results-partial")
+    assert run_toy(tmp_path, "results", "--resume", partial) == 0
+    assert contents(tmp_path / "results") == contents(folder / "whole")
+    assert frames_of(tmp_path / "results") == frames_of(folder / "whole")
+    assert run_toy(tmp_path, "again", "--resume", str(tmp_path / "results")) == 0
+    assert contents(tmp_path / "again") == contents(folder / "whole")
+    capsys.readouterr()
+    assert run_toy(tmp_path, "other", "--resume", partial, "--first-frame", "training") == 2
+    assert f"--resume {partial}: its first frame is evaluation, not training; run as then, or anew" in (
+        capsys.readouterr().err.replace("\n", "")
+    )
+    assert run_toy(tmp_path, "results-partial", "--resume", partial, "--force") == 2
+
+
+@pytest.mark.slow
 def test_a_bad_first_frame_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     """Nor does it touch what an earlier run kept; with several workers only whole scenes were finished."""
     shutil.copytree(folder / "frames", tmp_path / "frames")

@@ -14,7 +14,7 @@ from toolkit.errors import InputError
 from toolkit.runtime.run_record import RUN_RECORD, FrameRecord, RunRecord
 
 FRAME = FrameRecord("0001", "monday", 3, 0, 1, "", False, {Stage.NETWORK: 0.5, Stage.WRITE: 0.25})
-RECORD = RunRecord("d" * 64, "cuda", (FRAME,), "fp16", ("--careful",), "nvjpeg")
+RECORD = RunRecord("d" * 64, "cuda", (FRAME,), "fp16", ("--careful",), "nvjpeg", "training")
 
 
 def test_it_reads_back(tmp_path: Path) -> None:
@@ -25,8 +25,10 @@ def test_it_reads_back(tmp_path: Path) -> None:
 def test_one_of_an_earlier_version_has_no_refinements_and_opencvs_pictures(tmp_path: Path) -> None:
     RECORD.write(tmp_path)
     path = tmp_path / RUN_RECORD
-    path.write_text(path.read_text().replace(', "refinements": ["--careful"], "decoder": "nvjpeg"', ""))
-    assert RunRecord.read(tmp_path) == replace(RECORD, refinements=(), decoder="opencv")
+    path.write_text(
+        path.read_text().replace(', "refinements": ["--careful"], "decoder": "nvjpeg", "first_frame": "training"', "")
+    )
+    assert RunRecord.read(tmp_path) == replace(RECORD, refinements=(), decoder="opencv", first_frame="evaluation")
 
 
 def test_a_folder_without_one(tmp_path: Path) -> None:
