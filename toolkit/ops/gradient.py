@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,10 @@ from toolkit.ops.cuda import launch_backward
 from toolkit.ops.spec import CustomOp
 
 Gradients = list[Tensor | None]
+ByKernel = Callable[[Sequence[Tensor | None], Mapping[str, Any], Sequence[Tensor]], Gradients]
+"""Gradients of an op's inputs from these, its attributes, and the gradients of all its outputs."""
+SUFFIX = "_gradient"
+"""Of the operator of an op's gradients."""
 
 
 def register_gradient(op: CustomOp) -> None:
@@ -22,6 +26,7 @@ def register_gradient(op: CustomOp) -> None:
     which must be plain torch then, is computed again, as torch's own checkpointing does. In mixed precision the op is
     computed in FP32, as torch does with other sampling.
     """
+    kernel = None if op.backward is None else _as_operator(op)
 
     def setup_context(
         ctx: Any, inputs: tuple[Any, ...], output: Any, keyword_only_inputs: Mapping[str, Any] | None = None
@@ -32,9 +37,8 @@ def register_gradient(op: CustomOp) -> None:
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         inputs = list(ctx.saved_tensors)
         needed = _needed(op, ctx.needs_input_grad)
-        by_kernel = op.backward is not None and gradients[0].is_cuda
-        if by_kernel and not torch.are_deterministic_algorithms_enabled():
-            found = launch_backward(op, inputs, ctx.attributes, gradients)
+        if kernel is not None and takes_kernel(gradients[0]):
+            found = kernel(inputs, ctx.attributes, gradients)
         else:
             found = recomputed_gradients(op, inputs, ctx.attributes, gradients, needed)
         grouped = iter(op.signature.grouped([x if need else None for x, need in zip(found, needed, strict=True)]))
@@ -44,6 +48,43 @@ def register_gradient(op: CustomOp) -> None:
     op.torch_op.register_autograd(backward, setup_context=setup_context)
     for device in ("cpu", "cuda"):
         op.torch_op.register_autocast(device, torch.float32)
+
+
+def takes_kernel(gradient: Tensor) -> bool:
+    """Whether kernels compute gradients from this one."""
+    return gradient.is_cuda and not torch.are_deterministic_algorithms_enabled()
+
+
+def _as_operator(op: CustomOp) -> ByKernel:
+    """`launch_backward` of an op as a torch operator of its own, so that compilers leave it as it is."""
+    kinds = {"List[int]": "int[]", "List[float]": "float[]"}
+    stated = "".join(f", {kinds.get(kind, kind)} {name}" for name, kind in op.attributes.items())
+    name = op.overload._schema.name + SUFFIX
+
+    def given(inputs: Sequence[Tensor | None]) -> list[bool]:
+        """Which inputs have a gradient."""
+        return [port.has_gradient and x is not None for port, x in zip(op.signature.inputs, inputs, strict=True)]
+
+    def launch(inputs: Sequence[Tensor | None], gradients: Sequence[Tensor], *attributes: Any) -> list[Tensor]:
+        named = dict(zip(op.attributes, attributes, strict=True))
+        found = launch_backward(op, inputs, named, gradients)
+        return [x for x in found if x is not None]
+
+    operator = torch.library.custom_op(
+        name, launch, mutates_args=(), schema=f"(Tensor?[] inputs, Tensor[] gradients{stated}) -> Tensor[]"
+    )
+
+    @operator.register_fake
+    def _(inputs: Sequence[Tensor | None], gradients: Sequence[Tensor], *attributes: Any) -> list[Tensor]:
+        return [x.new_empty(x.shape) for x, has in zip(inputs, given(inputs), strict=True) if x is not None and has]
+
+    def by_kernel(
+        inputs: Sequence[Tensor | None], attributes: Mapping[str, Any], gradients: Sequence[Tensor]
+    ) -> Gradients:
+        found = iter(operator(inputs, gradients, *(attributes[name] for name in op.attributes)))
+        return [next(found) if has else None for has in given(inputs)]
+
+    return by_kernel
 
 
 def recomputed_gradients(

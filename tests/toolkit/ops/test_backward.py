@@ -23,7 +23,7 @@ from toolkit.doctor.check import Status
 from toolkit.doctor.op_trial import PartFault, Trial, called
 from toolkit.doctor.self_test import failed
 from toolkit.errors import InputError
-from toolkit.ops import cuda
+from toolkit.ops import cuda, gradient
 from toolkit.ops.cuda import launch_backward
 from toolkit.ops.gradient import register_gradient
 from toolkit.ops.kernel import Kernel, Launch
@@ -103,6 +103,36 @@ def test_launch_hands_over_inputs_and_gradients_in_their_order(monkeypatch: pyte
         assert actual.tolist() == wanted.tolist()
     assert first is not None
     assert first.dtype == torch.float16
+
+
+def test_a_compiler_leaves_the_kernel_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It traces with tensors that have no memory; the kernel gets those that have, and inputs that are left out."""
+    launched = []
+
+    def launch(
+        op: CustomOp, inputs: list[Tensor | None], attributes: dict[str, Any], gradients: list[Tensor]
+    ) -> list[Tensor | None]:
+        launched.append([None if x is None else x.data_ptr() for x in (*inputs, *gradients)])
+        (first, second, _, height), (left, right), [incoming] = inputs, attributes["weights"], gradients
+        outer = -attributes["scale"] * incoming
+        return [left * height * outer, right * height * outer, None, (left * first + right * second) * outer]
+
+    monkeypatch.setattr(gradient, "takes_kernel", lambda x: True)
+    monkeypatch.setattr(gradient, "launch_backward", launch)
+
+    def blended(first: Tensor, second: Tensor, height: Tensor) -> Tensor:
+        result: Tensor = 2 * BLEND.torch_op([first * 1.0, second], None, [0.25, 0.75], height, 3.0, negate=True)
+        return result
+
+    found = []
+    for function in (blended, torch.compile(blended, backend="aot_eager", fullgraph=True)):
+        leaves = [x.clone().requires_grad_() for x in (*MAPS, HEIGHT)]
+        with torch.enable_grad():
+            function(*leaves).sum().backward()
+        found.append([None if x.grad is None else x.grad.tolist() for x in leaves])
+    assert found[0] == found[1]
+    assert None not in found[0]
+    assert [[x is None for x in pointers] for pointers in launched] == [[False, False, True, False, False]] * 2
 
 
 def fault_of(backward: Kernel, op: CustomOp = BLEND) -> PartFault:
