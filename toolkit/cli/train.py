@@ -54,7 +54,7 @@ def train_command(
     precision: Annotated[Literal["fp32", "tf32", "bf16"], typer.Option(help="What is computed in.")] = "fp32",
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What is computed on.")] = "auto",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile parts of the network first; not tried on a GPU yet.")
+        bool, typer.Option("--compile", help="Compile parts of the network first; no faster so far.")
     ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value of a setting; repeatable.")
@@ -66,7 +66,7 @@ def train_command(
     ] = None,
     cache_gb: Annotated[float, typer.Option(min=0, help="With --cache: the most that may lie in it, in GB.")] = 64.0,
     pinned: Annotated[
-        bool, typer.Option("--pin-memory", help="Clips wait in page-locked memory; not tried on a GPU yet.")
+        bool, typer.Option("--pin-memory", help="Clips wait in page-locked memory, for copies to a GPU.")
     ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps of the optimiser in all.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier run.")] = False,
