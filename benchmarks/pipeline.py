@@ -1,10 +1,11 @@
 """Frames a second that `run` achieves, in turn and with helpers, what each stage takes, and how soon the first comes.
 
 python -m benchmarks.pipeline [BUNDLE FRAMES] [--session cuda --precision fp16] [--frames 80] [--helpers 8]
-    [--stub-ms 5]
+    [--stub-ms 5] [--folder FOLDER]
 
-A bundle with made-up weights and a rendered drive are made if none are given. The first frame is that of the command
-itself, with what a session keeps made (cold) and found (warm); the loop is measured in this process.
+A bundle with made-up weights and a rendered drive are made if none are given, in --folder if they are to stay. The
+first frame is that of the command itself, with what a session keeps made (cold) and found (warm); the loop is measured
+in this process.
 
 With --stub-ms the outputs of the session's first frames are replayed, each after so many milliseconds: what the loop
 would achieve beside a fast network, on any machine.
@@ -78,13 +79,16 @@ def main(
     stub_ms: Annotated[float | None, typer.Option(help="Milliseconds of a network that only replays.")] = None,
     frames: Annotated[int, typer.Option(min=WARM_UP + 1)] = 80,
     helpers: Annotated[int, typer.Option(min=1)] = 8,
+    given_folder: Annotated[
+        Path | None, typer.Option("--folder", help="New folder for what is made, which stays; by default it goes.")
+    ] = None,
 ) -> None:
     """The command's first frame, then the loop without and with pictures, each in turn and with helpers."""
     cv2.setNumThreads(1)
     plugins, console = PluginManager.load(), Console()
     parts = Parts(console, [])
     with tempfile.TemporaryDirectory() as name:
-        folder, started = Path(name), time.perf_counter()
+        folder, started = given_folder or Path(name), time.perf_counter()
         if bundle is None:
             bundle = write_bundle(folder / "bundle", ModelConfig()).path
         if address is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,17 @@ def test_a_sequence_equals_one_launched_kernel_by_kernel(
     expected = results(bundle, TemporalRunner(bundle, LaunchedSession(function, network)), drive)
     assert_equal(results(bundle, TemporalRunner(bundle, session), drive), expected)
     assert len(set(expected[2]["box_ids"][: expected[2]["box_count"].item()])) > 1
+
+
+def test_scenes_at_once_equal_one_alone(session: CudaGraphSession, bundle: Bundle, drive: list[Arrays]) -> None:
+    """Each in a thread, by graphs that run at the same time."""
+    expected = results(bundle, TemporalRunner(bundle, session), drive)
+    beside = session.beside(3)
+    with ThreadPoolExecutor(len(beside)) as pool:
+        for _ in range(3):
+            runs = [pool.submit(results, bundle, TemporalRunner(bundle, each), drive) for each in beside]
+            for run in runs:
+                assert_equal(run.result(), expected)
 
 
 def test_a_second_sequence_starts_from_zeros(session: CudaGraphSession, bundle: Bundle, drive: list[Arrays]) -> None:

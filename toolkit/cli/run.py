@@ -76,6 +76,9 @@ def run_command(
         ),
     ] = None,
     decoder: DecoderOption = Decoder.OPENCV,
+    scenes_at_once: Annotated[
+        int, typer.Option(min=1, max=64, help="Scenes that one process runs at a time, each in a thread, on one GPU.")
+    ] = 1,
     pictures: Annotated[bool, typer.Option(help="Draw a bird's-eye picture of every frame.")] = True,
     resume: Annotated[
         Path | None, typer.Option(help="What a run like this left when it failed: its whole scenes are not run again.")
@@ -110,6 +113,10 @@ def run_command(
             f"--helpers {helpers} is of no use with --workers or --cluster, which run scenes side by side instead; "
             "leave it out"
         )
+    if scenes_at_once > 1 and (workers > 1 or cluster is not None):
+        raise InputError(
+            f"--scenes-at-once {scenes_at_once} and --workers or --cluster are two ways for the same; use one of them"
+        )
     if cluster is not None:
         require_cluster(cluster, workers)
     chosen = Shard.parse(shard) if shard is not None else Shard(0, 1)
@@ -130,6 +137,7 @@ def run_command(
             refinements=asked_refinements(context),
             helpers=helpers,
             decoder=decoder,
+            scenes_at_once=scenes_at_once,
         )
         record = run_scenes(job, opened, plugins, scenes, target, workers, cluster, resume)
     print_written(output, f"{len(record.frames) - len(record.left_out)} frames")

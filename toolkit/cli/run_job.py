@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 
+from toolkit.batch.at_once import scenes_at_once
 from toolkit.batch.cluster import Cluster, cluster_records
 from toolkit.batch.finishing import Finisher, finishing, layers_of
 from toolkit.batch.scenes import Scene
@@ -21,7 +22,8 @@ from toolkit.cli.sessions import open_session, session_kind
 from toolkit.data.decoder import Decoder
 from toolkit.data.device_decoding import DeviceDecoder
 from toolkit.data.ego_motion import FirstFrame
-from toolkit.engines.session import PictureSession
+from toolkit.engines.session import PictureSession, SharedSession
+from toolkit.errors import InputError
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
 from toolkit.runtime.run_record import FrameRecord
@@ -40,6 +42,7 @@ class RunJob:
     `threads` are those of the session, and in a worker those of preprocessing too; `refinements` are options of those
     that are asked for. `helpers` is how many threads decode and how many processes draw beside the network, by default
     as many as there are cores for. `decoder` makes pixels of the pictures.
+    as many as there are cores for. `scenes_at_once` are run by threads of one process.
     """
 
     bundle: Path
@@ -54,6 +57,7 @@ class RunJob:
     refinements: tuple[str, ...] = ()
     helpers: int | None = None
     decoder: Decoder = Decoder.OPENCV
+    scenes_at_once: int = 1
 
     def open(self) -> SceneWriter:
         """What runs the scenes, in a process that has no plugins yet."""
@@ -101,7 +105,11 @@ def run_records(
             writer = job.open_with(plugins)
         # Pictures in a device's own memory, of several frames at a time: no GPU has executed it yet.
         decoders = 0 if job.helpers is None and isinstance(writer.session, PictureSession) else helpers
-        with closing(writer.run(scenes, finish, decoders)) as records:
+        if job.scenes_at_once > 1:
+            records = scenes_at_once(writers_at_once(writer, job, len(scenes)), scenes, finish, decoders)
+        else:
+            records = writer.run(scenes, finish, decoders)
+        with closing(records):
             yield records
 
 
@@ -114,6 +122,20 @@ def open_decoder(decoder: Decoder) -> DeviceDecoder | None:
     from toolkit.engines.gpu.nvjpeg import NvjpegDecoder
 
     return NvjpegDecoder(torch.device("cuda"))
+
+
+def writers_at_once(writer: SceneWriter, job: RunJob, scenes: int) -> list[SceneWriter]:
+    """As many as the job asks for and there are scenes, of sessions that can run beside each other.
+
+    Raises InputError for a session that cannot.
+    """
+    if not isinstance(writer.session, SharedSession):
+        raise InputError(
+            f"--scenes-at-once is of no use with --session {job.session}, which runs one at a time; use --workers"
+        )
+    with step("prepare scenes at once"):
+        sessions = writer.session.beside(min(job.scenes_at_once, scenes))
+    return [replace(writer, session=session) for session in sessions]
 
 
 def helpers_by_default(frames: int) -> int:

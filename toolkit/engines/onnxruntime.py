@@ -45,6 +45,9 @@ class OnnxRuntimeSession:
         self._inputs = {i.name for i in self._session.get_inputs()}
         self._outputs = [o.name for o in self._session.get_outputs()]
 
+    def beside(self, count: int) -> Sequence[OnnxRuntimeSession]:
+        return [self] * count  # ONNX Runtime lets threads share a session
+
     def upload(self, array: np.ndarray) -> np.ndarray:
         return array
 

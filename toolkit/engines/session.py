@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -31,6 +31,14 @@ class Session(Protocol):
 
     def finite(self, tensors: Iterable[Any]) -> bool:
         """Whether these tensors hold neither NaN nor infinity."""
+
+
+@runtime_checkable
+class SharedSession(Session, Protocol):
+    """A session whose network can run for several scenes at once."""
+
+    def beside(self, count: int) -> Sequence[Session]:
+        """So many sessions with this one's network, each of which may be used by a thread of its own."""
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ class TorchSession:
     def of_bundle(cls, bundle: Bundle, plugins: PluginManager, device: str = "cpu") -> TorchSession:
         """Rebuild the network from a bundle. Raises InputError if a submodule's plugin is not loaded or has changed."""
         return cls(load_network(bundle, plugins), device)
+
+    def beside(self, count: int) -> Sequence[TorchSession]:
+        return [self] * count  # a frame leaves nothing behind in it
 
     def upload(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)

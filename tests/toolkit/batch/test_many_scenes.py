@@ -116,6 +116,16 @@ def test_two_workers_give_what_one_gives(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 5])
+def test_scenes_at_once_give_what_one_gives(count: int, folder: Path) -> None:
+    """To the last byte, pictures included; the record has the frames in the same order."""
+    output = f"at once {count}"
+    assert run_toy(folder, output, "--scenes-at-once", str(count), "--helpers", "1") == 0
+    assert contents(folder / output) == contents(folder / "whole")
+    assert frames_of(folder / output) == frames_of(folder / "whole")
+
+
+@pytest.mark.slow
 def test_helpers_give_what_none_give(folder: Path) -> None:
     """To the last byte, pictures included, and across scenes."""
     assert run_toy(folder, "helped", "--helpers", "2") == 0

@@ -15,6 +15,7 @@ class FrameGraph:
     """A function of named tensors of fixed shapes, captured once and replayed from its own input buffers.
 
     Every call overwrites the outputs of the one before; they may be inputs of the next, which is how state is fed back.
+    What it uses is its own, cuBLAS's workspaces included, so that it can run beside another if `function` allows it.
     """
 
     def __init__(
@@ -30,8 +31,12 @@ class FrameGraph:
                 function(self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
+        # torch keeps a workspace for each stream: those of the warm-up would be every graph's, and those of this
+        # capture, which lie in its memory, anybody's.
+        torch._C._cuda_clearCublasWorkspaces()
         with torch.cuda.graph(self._graph):
             self._outputs = function(self._inputs)
+        torch._C._cuda_clearCublasWorkspaces()
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The outputs for these inputs, in buffers that the next call overwrites."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from toolkit.bundle import Bundle
 from toolkit.data.pictures import PICTURES, pictures_spec
-from toolkit.engines.gpu.compiled.network import NetworkFunction, compile_network, compile_parts
+from toolkit.data.probe import probe_frame
+from toolkit.engines.gpu.compiled.network import CompiledNetwork, NetworkFunction, compile_network, compile_parts
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.kept import Warn, bundle_parts
 from toolkit.engines.gpu.nvjpeg import DecodedPictures, OnDevice
@@ -39,9 +41,13 @@ class CudaGraphSession:
 
     name = "cuda"
 
-    def __init__(self, function: NetworkFunction, graph: NetworkGraph) -> None:
-        """`function` computes the network of `graph` on the GPU. Raises InputError without one that torch can use."""
+    def __init__(self, function: NetworkFunction, graph: NetworkGraph, stream: torch.cuda.Stream | None = None) -> None:
+        """`function` computes the network of `graph` on the GPU, on `stream` or else on the caller's current one.
+
+        Raises InputError without a GPU that torch can use.
+        """
         require_gpu()
+        self._network, self._stream = graph, stream
         image, dimensions = graph.config.image, graph.config.dimensions()
         self._function = function
         self._states = [state.source for state in graph.states]
@@ -86,6 +92,24 @@ class CudaGraphSession:
         require_gpu()
         return cls(compile_network(network.to(DEVICE), precision, inductor=inductor), network.graph)
 
+    def beside(self, count: int) -> list[CudaGraphSession]:
+        """So many that can run at the same time, each in a thread: with a stream, a graph and its memory of their own.
+
+        Weights and compiled kernels are this session's. All are captured now, for nothing else may run meanwhile.
+        """
+        sessions = [CudaGraphSession(self._function, self._network, torch.cuda.Stream()) for _ in range(count)]
+        for session in sessions:
+            session._capture()
+        return sessions
+
+    def _capture(self) -> None:
+        config = self._network.config
+        made_up = {name: self.upload(array) for name, array in probe_frame(config, 0, continues=False).items()}
+        dimensions = config.dimensions()
+        states = {s.name: self.zeros(s.resolve(dimensions), s.dtype) for s in self._network.state_inputs}
+        self.run(made_up | states)
+        torch.cuda.synchronize()
+
     def new_pictures(self) -> PictureUpload:
         pictures = self._uploads.pictures(self._picture_shape, self._picture_rows)
         self._pictures[id(pictures.array)] = pictures  # those of a few frames, which are decoded ahead
@@ -97,7 +121,8 @@ class CudaGraphSession:
         return on_device
 
     def upload(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(DEVICE)
+        with self._on_stream():
+            return torch.from_numpy(np.ascontiguousarray(array)).to(DEVICE)
 
     def upload_frame(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         """The inputs, in one copy; pictures of `new_pictures` or `device_pictures` are on their way already."""
@@ -105,19 +130,29 @@ class CudaGraphSession:
         if PICTURES in arrays:
             begun = self._pictures.pop(id(arrays[PICTURES]), None)
             fed[PICTURES] = self.upload(arrays[PICTURES]) if begun is None else begun.tensor()
+        """The inputs, in one copy; pictures in memory of `new_pictures` are on their way already."""
+        with self._on_stream():
+            fed = self._uploads.together({name: array for name, array in arrays.items() if name != PICTURES})
+            if PICTURES in arrays:
+                begun = self._pictures.pop(id(arrays[PICTURES]), None)
+                fed[PICTURES] = self.upload(arrays[PICTURES]) if begun is None else begun.tensor()
         return fed
 
     def prepare(self, pictures: Tensor) -> Tensor:
-        with torch.inference_mode():
+        with torch.inference_mode(), self._on_stream():
             images: Tensor = self._camera_images(pictures)
         return images
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Tensor:
-        return torch.zeros(shape, dtype=getattr(torch, dtype), device=DEVICE)
+        with self._on_stream():
+            return torch.zeros(shape, dtype=getattr(torch, dtype), device=DEVICE)
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        with torch.inference_mode():
-            self._graph = self._graph or FrameGraph(self._frame, inputs)
+        with torch.inference_mode(), self._on_stream():
+            if self._graph is None:
+                if isinstance(self._function, CompiledNetwork):
+                    self._function.renew_counters()
+                self._graph = FrameGraph(self._frame, inputs)
             outputs = dict(self._graph(inputs))
         packed = outputs.pop(PACKED)
         self._download = Download({name: outputs[name] for name in (*self._leaving, LARGEST)}, packed)
@@ -126,13 +161,22 @@ class CudaGraphSession:
         return outputs
 
     def download(self, tensor: Tensor) -> np.ndarray:
-        array: np.ndarray = self._download[tensor] if tensor in self._download else tensor.cpu().numpy()
+        with self._on_stream():
+            array: np.ndarray = self._download[tensor] if tensor in self._download else tensor.cpu().numpy()
         return array
 
     def finite(self, tensors: Iterable[Tensor]) -> bool:
         asked = list(tensors)
+        with self._on_stream():
+            return self._are_finite(asked)
+
+    def _are_finite(self, asked: Sequence[Tensor]) -> bool:
         known = bool(asked) and all(id(tensor) in self._checked for tensor in asked)
         return bool((known and np.isfinite(self._download.arrays[LARGEST]).all()) or all_finite(asked))
+
+    def _on_stream(self) -> AbstractContextManager[object]:
+        """Within the block, work is given to the session's stream."""
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
     def _frame(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the graph holds."""

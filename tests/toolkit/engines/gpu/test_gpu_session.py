@@ -90,6 +90,23 @@ def test_results_are_the_networks(session: CudaGraphSession, network: Network, b
                 np.testing.assert_array_equal(array, wanted[name], err_msg=name)
 
 
+def test_sessions_beside_it_have_their_own_results(
+    session: CudaGraphSession, bundle: Bundle, drive: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them captured before it is given out; frames of scenes in turn do not meet."""
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    first, second = session.beside(2)
+    assert first._graph is not second._graph
+    alone = TemporalRunner(bundle, session).step(drive[0])
+    runners = [TemporalRunner(bundle, each) for each in (first, second)]
+    for frame in drive:
+        plans = [runner.step(frame)["plan"] for runner in runners]
+        np.testing.assert_array_equal(*plans)
+    for each in (first, second):
+        np.testing.assert_array_equal(TemporalRunner(bundle, each).step(drive[0])["plan"], alone["plan"])
+
+
 def test_results_of_a_frame_stay_valid(session: CudaGraphSession, bundle: Bundle, drive: Frames) -> None:
     runner = TemporalRunner(bundle, session)
     plans = [runner.step(frame)["plan"] for frame in drive]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
+from toolkit.engines.gpu.compiled.counters import renew_counters
 from toolkit.engines.gpu.compiled.failures import compiling
 from toolkit.engines.gpu.compiled.rewrite import RewrittenPart, rewrite_network, rewrite_submodule
 from toolkit.engines.gpu.compiled.tf32 import tf32
@@ -37,7 +39,30 @@ class CompiledPart:
         return dict(zip(self.outputs, (outputs,) if isinstance(outputs, Tensor) else outputs, strict=True))
 
 
-def compile_network(network: Network, precision: Precision, *, inductor: bool = True) -> NetworkFunction:
+@dataclass(frozen=True, eq=False)
+class CompiledNetwork:
+    """A function from a network's inputs to all that its submodules produce, by name: the `outputs`.
+
+    `modules` are what the parts were compiled of; they hold the constants.
+    """
+
+    parts: Sequence[CompiledPart]
+    outputs: Sequence[str]
+    modules: Sequence[GraphModule]
+    _captured: list[Tensor] = field(default_factory=list)
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Raises InputError for a part that does not compile, when it has to."""
+        produced = run_side_by_side(self.parts, inputs)
+        return {name: produced[name] for name in self.outputs}
+
+    def renew_counters(self) -> None:
+        """Before a capture: the graph can run beside all that were captured before, which keep their counters."""
+        for module in self.modules:
+            self._captured.extend(renew_counters(module))
+
+
+def compile_network(network: Network, precision: Precision, *, inductor: bool = True) -> CompiledNetwork:
     """A function from the network's inputs to all that its submodules produce, by name.
 
     Submodules are exported where the network's weights are. With `inductor`, torch.compile fuses what is left around
@@ -55,16 +80,10 @@ def compile_submodule(
     return [compile_part(part, inductor=inductor) for part in rewrite_submodule(network, submodule, precision)]
 
 
-def compile_parts(parts: Sequence[RewrittenPart], graph: NetworkGraph, *, inductor: bool = True) -> NetworkFunction:
+def compile_parts(parts: Sequence[RewrittenPart], graph: NetworkGraph, *, inductor: bool = True) -> CompiledNetwork:
     """The network of `graph` by its rewritten parts, as `compile_network` gives it."""
     compiled = [compile_part(part, inductor=inductor) for part in parts]
-    names = [spec.name for spec in graph.outputs]
-
-    def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        produced = run_side_by_side(compiled, inputs)
-        return {name: produced[name] for name in names}
-
-    return run
+    return CompiledNetwork(compiled, [spec.name for spec in graph.outputs], [part.module for part in parts])
 
 
 def compile_part(part: RewrittenPart, *, inductor: bool = True) -> CompiledPart:
