@@ -16,15 +16,17 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated
 
 import cv2
 import numpy as np
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -32,17 +34,22 @@ from rich.table import Table
 from benchmarks.made_up import write_bundle, write_frames
 from benchmarks.replayed_session import ReplayedSession, recorded
 from benchmarks.run_command import timed_run
+from toolkit.batch.at_once import scenes_at_once as run_at_once
 from toolkit.batch.finishing import Finisher, finishing, layers_of
+from toolkit.batch.gpus import gpu_records, visible_gpus
 from toolkit.batch.scenes import Scene, split_scenes
 from toolkit.batch.writer import SceneWriter
 from toolkit.bundle import Bundle
+from toolkit.cli.run_job import RunJob, open_decoder
 from toolkit.cli.sessions import DEFAULT_SESSION, open_session, session_kind
 from toolkit.config.model import ModelConfig
+from toolkit.data.decoder import Decoder
+from toolkit.data.device_decoding import DeviceDecoder
 from toolkit.data.frames import Frame
 from toolkit.data.sources import open_frames
 from toolkit.data.stage_clock import Stage
 from toolkit.engines.gpu.kept import FOLDER_VARIABLE
-from toolkit.engines.session import Session
+from toolkit.engines.session import Session, SharedSession
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
 from toolkit.runtime.run_record import FrameRecord
@@ -55,8 +62,10 @@ WARM_UP = 8
 """Frames that are not counted: those for which helpers and session still start."""
 IN_TURN = 32
 """Most frames of the way without helpers, which is slow."""
-RENDERED_SCENES = 8
-"""Rendered by a process each, for a drive that is cut into scenes of another length."""
+FRAMES_AT_ONCE, FRAMES_ON_GPUS = 160, 2560
+"""For each of several scenes at once, and for all GPUs together."""
+RENDERED_SCENES, RENDERED_KEYFRAMES = 8, 10
+"""Rendered by a process each, for a drive that repeats them and is cut into scenes of another length."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,8 @@ def main(
     stub_ms: Annotated[float | None, typer.Option(help="Milliseconds of a network that only replays.")] = None,
     frames: Annotated[int, typer.Option(min=WARM_UP + 1)] = 80,
     helpers: Annotated[int, typer.Option(min=1)] = 8,
+    scenes_at_once: Annotated[list[int] | None, typer.Option(min=1, help="So many scenes at once; repeatable.")] = None,
+    gpus: Annotated[list[int] | None, typer.Option(min=1, help="On so many GPUs; repeatable.")] = None,
     given_folder: Annotated[
         Path | None, typer.Option("--folder", help="New folder for what is made, which stays; by default it goes.")
     ] = None,
@@ -92,9 +103,10 @@ def main(
         if bundle is None:
             bundle = write_bundle(folder / "bundle", ModelConfig()).path
         if address is None:
-            address = str(write_frames(folder, DriveSettings(RENDERED_SCENES, -(-frames // RENDERED_SCENES))))
+            address = str(write_frames(folder, DriveSettings(RENDERED_SCENES, RENDERED_KEYFRAMES)))
         console.print(f"bundle and frames are there after {time.perf_counter() - started:.0f} s")
-        if stub_ms is None and session_kind(plugins, session).kept is not None:
+        kind = session_kind(plugins, session)
+        if stub_ms is None and kind.kept is not None:
             os.environ[FOLDER_VARIABLE] = str(folder / "kept")  # for what follows in this process too
             options = ["--session", session, "--precision", precision.value, "--helpers", str(helpers), "--no-pictures"]
             for state in ("cold", "warm"):
@@ -112,13 +124,37 @@ def main(
         for pictures in (False, True):
             with parts.part(f"loop, pictures {pictures}"):
                 loops = [
-                    measured(opened, engine, plugins.submodules(), drive(found, count), pictures, used)
+                    measured(opened, [engine], plugins.submodules(), drive(found, count), pictures, used)
                     for used, count in ((0, min(frames, IN_TURN)), (helpers, frames))
                 ]
                 given = "with" if pictures else "without"
                 console.print(loop_table(loops, helpers, f"{title}, {given} pictures, {frames} frames"))
                 parts.tell(f"loop {given} pictures, in turn", f"{loops[0].frames_per_second:.1f} frames/s")
                 parts.tell(f"loop {given} pictures, {helpers} helpers", f"{loops[1].frames_per_second:.1f} frames/s")
+        if stub_ms is None and kind.gpus:
+            with parts.part("nvJPEG"):
+                decoder = open_decoder(Decoder.NVJPEG)
+                rate = measured(
+                    opened, [engine], plugins.submodules(), drive(found, frames), False, helpers, decoder
+                ).frames_per_second
+                parts.tell("loop without pictures, nvjpeg", f"{rate:.1f} frames/s")
+        for count in scenes_at_once or ():
+            with parts.part(f"{count} scenes at once"):
+                assert isinstance(engine, SharedSession)
+                several, each = engine.beside(count), drive(found, FRAMES_AT_ONCE * count)
+                for decoder in (None, open_decoder(Decoder.NVJPEG)) if kind.gpus else (None,):
+                    loop = measured(opened, several, plugins.submodules(), each, False, 2 * helpers, decoder)
+                    given = "" if decoder is None else ", nvjpeg"
+                    parts.tell(f"{count} scenes at once{given}", f"{loop.frames_per_second:.1f} frames/s")
+        for count in gpus or ():
+            with parts.part(f"{count} GPUs"):
+                at_once = max(scenes_at_once or [1])
+                job = partial(
+                    RunJob, bundle, session, precision, "evaluation", pictures=False, plugin_files=(),
+                    disabled_plugins=(), helpers=helpers, decoder=Decoder.NVJPEG, scenes_at_once=at_once,
+                )  # fmt: skip
+                rate = rate_on_gpus(job, drive(found, FRAMES_ON_GPUS), count)
+                parts.tell(f"{count} GPUs, {at_once} scenes at once on each, nvjpeg", f"{rate:.1f} frames/s")
     parts.show(f"{title}, {len(os.sched_getaffinity(0))} cores")
 
 
@@ -162,27 +198,47 @@ def drive(frames: Sequence[Frame], count: int) -> list[Scene]:
 
 def measured(
     bundle: Bundle,
-    session: Session,
+    sessions: Sequence[Session],
     submodules: Sequence[Submodule],
     scenes: Sequence[Scene],
     pictures: bool,
     helpers: int,
+    decoder: DeviceDecoder | None = None,
 ) -> Loop:
-    """Run scenes into a temporary folder."""
+    """Run scenes into a temporary folder, as many at once as there are sessions."""
     records: list[FrameRecord] = []
     moments: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with finishing(Finisher(folder, pictures), layers_of(submodules), helpers) as finish:
-            writer = SceneWriter(bundle, session, submodules, "evaluation", pictures, folder)
+            writers = [
+                SceneWriter(bundle, session, submodules, "evaluation", pictures, folder, decoder=decoder)
+                for session in sessions
+            ]
             busy = time.thread_time()
-            for record in writer.run(scenes, finish, decoders=helpers):
+            if len(writers) > 1:
+                run = run_at_once(writers, scenes, finish, decoders=helpers)
+            else:
+                run = writers[0].run(scenes, finish, decoders=helpers)
+            for record in run:
                 records.append(record)
                 moments.append(time.perf_counter())
             busy = time.thread_time() - busy
     counted = records[WARM_UP:]
     stages = {stage: float(np.mean([record.seconds[stage] for record in counted])) for stage in counted[0].seconds}
     return Loop(len(counted) / (moments[-1] - moments[WARM_UP - 1]), busy / len(records), stages)
+
+
+def rate_on_gpus(job: Callable[..., RunJob], scenes: Sequence[Scene], count: int) -> float:
+    """Frames a second of all together, from the first scene that any of them has done to the end.
+
+    The processes do not start at the same time, so that the frames should take many seconds.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        gpus = visible_gpus(count, torch.cuda.device_count())
+        with gpu_records(job(folder=Path(name)), scenes, gpus) as records:
+            moments = [time.perf_counter() for _ in records]
+    return (len(moments) - SCENE_FRAMES * count) / (moments[-1] - moments[SCENE_FRAMES * count - 1])
 
 
 def loop_table(loops: Sequence[Loop], helpers: int, title: str) -> Table:

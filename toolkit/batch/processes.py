@@ -41,7 +41,7 @@ def process_pool(workers: int, option: str) -> Iterator[ProcessPoolExecutor]:
     """
     others = set(multiprocessing.active_children())
     # Torch and ONNX Runtime have threads by now, which a forked process would lack.
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_main_process)
     try:
         yield executor
         executor.shutdown()
@@ -70,12 +70,12 @@ def interrupts_blocked() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_worker() -> None:
-    """Have the worker end with the main process, even if that is killed."""
-    threading.Thread(target=_end_with_main_process, daemon=True).start()
+def end_with_main_process() -> None:
+    """Have this process end with the main process, even if that is killed."""
+    threading.Thread(target=_end_when_that_does, daemon=True).start()
 
 
-def _end_with_main_process() -> None:
+def _end_when_that_does() -> None:
     main_process = multiprocessing.parent_process()
     assert main_process is not None
     main_process.join()

@@ -11,7 +11,14 @@ import typer
 
 from toolkit.cli.console import plain, print_note, print_warning, print_written, progress, step
 from toolkit.cli.refinements import RefinementCommand, asked_refinements
-from toolkit.cli.sessions import DEFAULT_SESSION, PrecisionOption, SessionOption, require_precision, used_precision
+from toolkit.cli.sessions import (
+    DEFAULT_SESSION,
+    PrecisionOption,
+    SessionOption,
+    require_precision,
+    session_kind,
+    used_precision,
+)
 from toolkit.data.decoder import Decoder
 from toolkit.errors import CheckFailed, InputError
 from toolkit.hookspecs import hookimpl
@@ -79,6 +86,10 @@ def run_command(
     scenes_at_once: Annotated[
         int, typer.Option(min=1, max=64, help="Scenes that one process runs at a time, each in a thread, on one GPU.")
     ] = 1,
+    gpus: Annotated[
+        int,
+        typer.Option(min=1, max=64, help="GPUs, each of which runs every so many-th scene in a process of its own."),
+    ] = 1,
     pictures: Annotated[bool, typer.Option(help="Draw a bird's-eye picture of every frame.")] = True,
     resume: Annotated[
         Path | None, typer.Option(help="What a run like this left when it failed: its whole scenes are not run again.")
@@ -117,6 +128,10 @@ def run_command(
         raise InputError(
             f"--scenes-at-once {scenes_at_once} and --workers or --cluster are two ways for the same; use one of them"
         )
+    if gpus > 1 and (workers > 1 or cluster is not None):
+        raise InputError(f"--gpus {gpus} and --workers or --cluster are two ways for the same; use one of them")
+    if gpus > 1 and not session_kind(plugins, session).gpus:
+        raise InputError(f"--gpus {gpus} is of no use with --session {session}, which runs on none; use --workers")
     if cluster is not None:
         require_cluster(cluster, workers)
     chosen = Shard.parse(shard) if shard is not None else Shard(0, 1)
@@ -138,6 +153,7 @@ def run_command(
             helpers=helpers,
             decoder=decoder,
             scenes_at_once=scenes_at_once,
+            gpus=gpus,
         )
         record = run_scenes(job, opened, plugins, scenes, target, workers, cluster, resume)
     print_written(output, f"{len(record.frames) - len(record.left_out)} frames")

@@ -13,11 +13,12 @@ import cv2
 from toolkit.batch.at_once import scenes_at_once
 from toolkit.batch.cluster import Cluster, cluster_records
 from toolkit.batch.finishing import Finisher, finishing, layers_of
+from toolkit.batch.gpus import gpu_records, visible_gpus
 from toolkit.batch.scenes import Scene
 from toolkit.batch.workers import scene_workers
 from toolkit.batch.writer import SceneWriter
 from toolkit.bundle import Bundle
-from toolkit.cli.console import print_warning, step
+from toolkit.cli.console import print_warning, step, without_progress
 from toolkit.cli.sessions import open_session, session_kind
 from toolkit.data.decoder import Decoder
 from toolkit.data.device_decoding import DeviceDecoder
@@ -58,6 +59,7 @@ class RunJob:
     helpers: int | None = None
     decoder: Decoder = Decoder.OPENCV
     scenes_at_once: int = 1
+    gpus: int = 1
 
     def open(self) -> SceneWriter:
         """What runs the scenes, in a process that has no plugins yet."""
@@ -68,6 +70,14 @@ class RunJob:
             warn=lambda _: None,  # the main process has warned
         )
         return self.open_with(plugins)
+
+    @contextmanager
+    def records(self, scenes: Sequence[Scene]) -> Iterator[Iterator[FrameRecord]]:
+        """A share of the scenes of several GPUs, in a process that has no plugins yet and prints nothing."""
+        cv2.setNumThreads(self.threads or 1)
+        plugins = PluginManager.load(self.plugin_files, disabled=self.disabled_plugins, warn=lambda _: None)
+        with without_progress(True), run_records(replace(self, gpus=1), plugins, scenes, workers=1) as records:
+            yield records
 
     def open_with(self, plugins: PluginManager) -> SceneWriter:
         """What runs the scenes, in this process."""
@@ -91,6 +101,12 @@ def run_records(
         threads = job.threads or 1
         place = Cluster(cluster, workers, cpus=threads, gpus=session_kind(plugins, job.session).gpus)
         with cluster_records(replace(job, threads=threads), scenes, place, job.folder, print_warning) as records:
+            yield records
+        return
+    if job.gpus > 1:
+        gpus = visible_gpus(job.gpus, gpus_here())[: len(scenes)]
+        share = replace(job, helpers=helpers_each(job.gpus) if job.helpers is None else job.helpers)
+        with gpu_records(share, scenes, gpus) as records:
             yield records
         return
     if workers > 1:
@@ -142,6 +158,18 @@ def helpers_by_default(frames: int) -> int:
     """Half of the cores, up to what the fastest network needs, and none that have little to do or share its cores."""
     cores = len(os.sched_getaffinity(0))
     return 0 if cores <= 2 else min(cores // 2, MOST_HELPERS, frames // FRAMES_A_HELPER)
+
+
+def helpers_each(processes: int) -> int:
+    """Of each of several processes that share the cores."""
+    return min(len(os.sched_getaffinity(0)) // (2 * processes), MOST_HELPERS)
+
+
+def gpus_here() -> int:
+    """How many torch sees."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def threads_each(workers: int) -> int | None:

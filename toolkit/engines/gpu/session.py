@@ -126,11 +126,6 @@ class CudaGraphSession:
 
     def upload_frame(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         """The inputs, in one copy; pictures of `new_pictures` or `device_pictures` are on their way already."""
-        fed = self._uploads.together({name: array for name, array in arrays.items() if name != PICTURES})
-        if PICTURES in arrays:
-            begun = self._pictures.pop(id(arrays[PICTURES]), None)
-            fed[PICTURES] = self.upload(arrays[PICTURES]) if begun is None else begun.tensor()
-        """The inputs, in one copy; pictures in memory of `new_pictures` are on their way already."""
         with self._on_stream():
             fed = self._uploads.together({name: array for name, array in arrays.items() if name != PICTURES})
             if PICTURES in arrays:

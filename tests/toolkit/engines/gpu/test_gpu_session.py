@@ -101,8 +101,8 @@ def test_sessions_beside_it_have_their_own_results(
     alone = TemporalRunner(bundle, session).step(drive[0])
     runners = [TemporalRunner(bundle, each) for each in (first, second)]
     for frame in drive:
-        plans = [runner.step(frame)["plan"] for runner in runners]
-        np.testing.assert_array_equal(*plans)
+        one, other = (runner.step(frame)["plan"] for runner in runners)
+        np.testing.assert_array_equal(one, other)
     for each in (first, second):
         np.testing.assert_array_equal(TemporalRunner(bundle, each).step(drive[0])["plan"], alone["plan"])
 
