@@ -89,24 +89,28 @@ def at_once(finisher: Finisher, layers: Sequence[Layer]) -> Finishing:
 
 
 @contextmanager
-def finishing(finisher: Finisher, layers: Sequence[Layer], helpers: int) -> Iterator[Finishing]:
-    """Without `helpers` at once; else in a thread, which waits for the disk, or with pictures in so many processes.
+def finishing(
+    finisher: Finisher, layers: Sequence[Layer], helpers: int, *, processes: bool = False
+) -> Iterator[Finishing]:
+    """Without `helpers` at once; else in a thread, or with pictures or if `processes` are asked for in so many.
+
+    A thread takes turns with the network's host work, which only matters to many frames a second.
 
     At the end of the block, however it ends, nothing writes any more. Raises CheckFailed if a process is ended from
     outside.
     """
     if not helpers:
         yield at_once(finisher, layers)
-    elif finisher.pictures:
-        with process_pool(helpers, "--helpers") as processes:
+    elif finisher.pictures or processes:
+        with process_pool(helpers, "--helpers") as pool:
 
             def send(result: FrameResult) -> Future[Finished]:
                 with interrupts_blocked():
-                    return processes.submit(finisher, result)
+                    return pool.submit(finisher, result)
 
             with interrupts_blocked():
                 for _ in range(helpers):  # they start while the session is loaded
-                    processes.submit(_prepare, finisher)
+                    pool.submit(_prepare, finisher)
             yield Finishing(send, FRAMES_BEHIND_EACH * helpers)
     else:
         thread = ThreadPoolExecutor(1, "write")

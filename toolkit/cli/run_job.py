@@ -116,7 +116,8 @@ def run_records(
     frames = sum(len(scene.frames) for scene in scenes)
     helpers = helpers_by_default(frames) if job.helpers is None else job.helpers
     finisher = Finisher(job.folder, job.pictures, job.plugin_files, job.disabled_plugins)
-    with finishing(finisher, layers_of(plugins.submodules()), min(helpers, frames)) as finish:
+    several = job.scenes_at_once > 1
+    with finishing(finisher, layers_of(plugins.submodules()), min(helpers, frames), processes=several) as finish:
         with step(f"load the {job.session} session"):
             writer = job.open_with(plugins)
         # Pictures in a device's own memory, of several frames at a time: no GPU has executed it yet.
