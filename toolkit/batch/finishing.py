@@ -167,4 +167,5 @@ def layers_of(submodules: Iterable[Submodule]) -> list[Layer]:
 def _prepare(finisher: Finisher) -> None:
     """Do what only a process' first picture would wait for."""
     cv2.setNumThreads(1)
-    _layers(finisher.plugin_files, finisher.disabled_plugins)
+    if finisher.pictures:
+        _layers(finisher.plugin_files, finisher.disabled_plugins)
