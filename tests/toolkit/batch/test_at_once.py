@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.toolkit.toy_bundle import toy_frame
+from tests.toolkit.toy_bundle import toy_frame, write_toy_bundle
 from toolkit.batch.at_once import scenes_at_once
 from toolkit.batch.finishing import Finisher, Finishing, at_once
 from toolkit.batch.scenes import Scene
+from toolkit.batch.writer import SceneWriter
 from toolkit.cli.main import run
+from toolkit.cli.run_job import RunJob, writers_at_once
 from toolkit.errors import InputError
+from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 from toolkit.runtime.run_record import FrameRecord
 
 SCENES = [
@@ -66,6 +70,20 @@ def test_who_wants_no_more_ends_all(nowhere: Finishing) -> None:
     next(records)
     records.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("scene")]
+
+
+def test_a_session_that_runs_one_scene_at_a_time_says_so(tmp_path: Path) -> None:
+    class Alone:
+        """A session that cannot be shared."""
+
+    plugins, bundle = PluginManager.load(), write_toy_bundle(tmp_path / "bundle")
+    writer = SceneWriter(bundle, Alone(), plugins.submodules(), "evaluation", False, tmp_path)  # type: ignore[arg-type]
+    job = RunJob(
+        bundle.path, "tensorrt", Precision.FP32, "evaluation", pictures=False, folder=tmp_path, plugin_files=(),
+        disabled_plugins=(), scenes_at_once=2,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="--scenes-at-once is of no use with --session tensorrt"):
+        writers_at_once(writer, job, 3)
 
 
 def test_workers_are_another_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
