@@ -6,7 +6,7 @@ Every shape is fixed. A dimension is an int or the name of one of `ModelConfig.d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from toolkit.config.size_rules import Shapes, SizeRule
 
 if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
     import torch
 
     from toolkit.config.model import ModelConfig
@@ -206,6 +208,8 @@ class Submodule:
 
     `keep_fp32` are glob patterns of node names, without the submodule's own (``"*box_head*"``; ``"*"`` for all), that
     stay in FP32 when the model's precision is reduced. The GPU session has no such nodes: there ``"*"`` alone counts.
+    `gpu_rewrites` gives passes over the graph that `torch.export` makes of the submodule, for that session: each changes
+    it in place, before the session's own passes do, and returns the number of its changes.
     """
 
     name: str
@@ -231,6 +235,7 @@ class Submodule:
     draw: Layer | None = None
     refinements: tuple[Refinement, ...] = ()
     training: Callable[[], Training] | None = None
+    gpu_rewrites: Callable[[], Sequence[Callable[[GraphModule], int]]] | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from toolkit.errors import InputError
+from toolkit.nn.tap_samples import tap_samples
 from toolkit.ops.cuda import launch_on
 from toolkit.ops.gradient import register_gradient
 from toolkit.ops.kernel import SCALAR_BYTES, SCALARS, Kernel, Launch, Shapes, ceil_div
@@ -33,27 +33,12 @@ def modulated_deformable_convolution(
     (y, x) in pixels; mask [N, D*T, Ho, Wo], already in [0, 1]; weight [O, C/groups, kh, kw] -> [N, O, Ho, Wo].
     Channel c takes the offsets of group c // (C/D). There is no bias: it is an addition behind.
     """
-    batch, channels, height, width = image.shape
+    batch, channels = image.shape[:2]
     outputs, group_channels, kernel_height, kernel_width = weight.shape
     out_height, out_width = mask.shape[2:]
     taps, groups = kernel_height * kernel_width, channels // group_channels
-    offset_groups = mask.shape[1] // taps
-
-    def taps_of(size: int, kernel: int) -> Tensor:
-        """Pixel coordinates [size, kernel] of the taps along one axis, without offsets."""
-        start, step = torch.arange(size, device=image.device), torch.arange(kernel, device=image.device)
-        return (start[:, None] * stride - padding + step * dilation).to(image.dtype)
-
-    moved = offset.reshape(batch * offset_groups, kernel_height, kernel_width, 2, out_height, out_width)
-    y = moved[:, :, :, 0] + taps_of(out_height, kernel_height).T[:, None, :, None]
-    x = moved[:, :, :, 1] + taps_of(out_width, kernel_width).T[None, :, None, :]
-    grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), -1)
-    planes = image.reshape(batch * offset_groups, channels // offset_groups, height, width)
-    sampled = grid_sample(planes, grid.flatten(1, 3), mode="bilinear", padding_mode="zeros", align_corners=False)
-    area = out_height * out_width
-    by_group = sampled.view(batch, offset_groups, channels // offset_groups, taps, area)
-    masked = by_group * mask.reshape(batch, offset_groups, 1, taps, area)
-    columns = masked.view(batch, groups, group_channels * taps, area)
+    samples = tap_samples(image, offset, mask, (kernel_height, kernel_width), stride, padding, dilation)
+    columns = samples.view(batch, groups, group_channels * taps, out_height * out_width)
     filters = weight.reshape(groups, outputs // groups, group_channels * taps)
     return (filters @ columns).view(batch, outputs, out_height, out_width)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from toolkit.config.check import STAGE_STRIDES
@@ -12,6 +12,7 @@ from toolkit.specs import Submodule, TensorSpec, Tolerance
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.fx import GraphModule
 
     from toolkit.config.model import ModelConfig
     from toolkit.training.spec import Training
@@ -53,6 +54,13 @@ def training() -> Training:
     return TRAINING
 
 
+def gpu_rewrites() -> Sequence[Callable[[GraphModule], int]]:
+    """Deformable convolutions become products, whose operators know the session's precisions."""
+    from custom_ops.modulated_deformable_convolution.product import convolve_samples
+
+    return (convolve_samples,)
+
+
 SIZES = (
     rows("image.base_channels", lambda config: config.image.base_channels, "img_backbone.conv1.weight"),
     *map(stage, range(STAGES)),
@@ -78,6 +86,7 @@ SUBMODULE = Submodule(
     build=build,
     training=training,
     sizes=SIZES,
+    gpu_rewrites=gpu_rewrites,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toolkit.engines.gpu.compiled.tiles import attention_tile, product_tile
+from toolkit.engines.gpu.compiled.tiles import attention_tile, product_tile, sampling_tile
 from toolkit.nn.attention import MASKED_LOGIT
 
 
@@ -80,6 +80,34 @@ def launch_attention(
         MASKED=valid is not None, MASKED_ROWS=mask[3] != 0, MASKED_LOGIT=MASKED_LOGIT, PRECISION=precision,
         SPLIT=tile.splits > 1, WIDTH=width, BLOCK_Q=tile.rows, BLOCK_K=tile.summed,
         num_warps=tile.warps, num_stages=tile.stages, **_early(query.device),
+    )  # fmt: skip
+
+
+def launch_sampling(
+    image: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    out: Tensor,
+    kernel: tuple[int, int],
+    stride: int,
+    padding: int,
+    dilation: int,
+) -> None:
+    """Write samples of `image` [batch, height, width, channels] to `out` [batch, taps * channels, height', width'].
+
+    Image and `out` are dense in memory with channels last. `offset` [batch, 2 * taps, height', width'] and `mask`
+    [batch, taps, height', width'] are of any layout, channels a multiple of 32.
+    """
+    from toolkit.engines.gpu.compiled.sampling_kernel import sampling_kernel
+
+    _, height, width, channels = image.shape
+    batch, _, out_height, out_width = mask.shape
+    positions = batch * out_height * out_width
+    tile = sampling_tile(channels)
+    sampling_kernel[(tile.programs(positions, 1),)](
+        image, offset, mask, out, positions, height, width, out_height, out_width, *offset.stride(), *mask.stride(),
+        CHANNELS=channels, STRIDE=stride, PADDING=padding, DILATION=dilation, KERNEL_H=kernel[0], KERNEL_W=kernel[1],
+        TAPS=kernel[0] * kernel[1], BLOCK_M=tile.rows, BLOCK_K=tile.summed, num_warps=tile.warps,
     )  # fmt: skip
 
 

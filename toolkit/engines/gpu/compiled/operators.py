@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.engines.gpu.compiled.launch import launch_attention, launch_product
+from toolkit.engines.gpu.compiled.launch import launch_attention, launch_product, launch_sampling
 from toolkit.nn.attention import mask_logits
+from toolkit.nn.tap_samples import tap_samples
 from toolkit.precision import Precision
 
 REDUCED = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
@@ -162,6 +163,68 @@ def _empty_image(x: Tensor, weight: Tensor, stride: int, padding: int, reduced: 
     dtype = weight.dtype if reduced else torch.float32
     shape = (x.shape[0], outputs, *size)
     return torch.empty(shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)
+
+
+@torch.library.custom_op("uniad_gpu::sample_taps", mutates_args=())
+def sample_taps(
+    image: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    kernel_height: int,
+    kernel_width: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Samples of `image` (bilinear, zeros outside) at offsets from the taps, each times its mask.
+
+    With T = kernel_height * kernel_width taps, all channels of an image sharing their offsets: image [N, C, H, W];
+    offset [N, T*2, Ho, Wo] as (y, x) in pixels and mask [N, T, Ho, Wo], FP32 -> [N, T*C, Ho, Wo] in `dtype`, the
+    channels of a tap together. Images are channels-last in memory. Positions and interpolation are FP32.
+    """
+    size = kernel_height, kernel_width
+    samples = tap_samples(image.float(), offset, mask, size, stride, padding, dilation)[:, 0].transpose(1, 2)
+    out = samples.reshape(len(image), -1, *mask.shape[2:])
+    return out.to(dtype, memory_format=torch.channels_last)
+
+
+@sample_taps.register_fake
+def _(
+    image: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    kernel_height: int,
+    kernel_width: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    return _empty_samples(image, mask, dtype)
+
+
+@sample_taps.register_kernel("cuda")
+def _(
+    image: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    kernel_height: int,
+    kernel_width: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    out = _empty_samples(image, mask, dtype)
+    size = kernel_height, kernel_width
+    launch_sampling(_channels_last(image), offset, mask, out, size, stride, padding, dilation)
+    return out
+
+
+def _empty_samples(image: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    shape = (image.shape[0], mask.shape[1] * image.shape[1], *mask.shape[2:])
+    return torch.empty(shape, dtype=dtype, device=image.device, memory_format=torch.channels_last)
 
 
 @torch.library.custom_op("uniad_gpu::attention", mutates_args=())

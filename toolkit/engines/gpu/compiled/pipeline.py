@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from torch.fx import GraphModule
 
 from toolkit.engines.gpu.compiled.passes.absorb_projections import absorb_projections
@@ -18,6 +20,7 @@ from toolkit.engines.gpu.compiled.passes.share_common import share_common
 from toolkit.engines.gpu.compiled.passes.single_key_attention import drop_single_key_attention
 from toolkit.engines.gpu.compiled.passes.split_linears import split_linears
 from toolkit.engines.gpu.compiled.passes.unroll_small_products import unroll_small_products
+from toolkit.engines.gpu.compiled.passes.store_samples import store_samples
 from toolkit.engines.gpu.compiled.passes.use_attention import use_attention
 from toolkit.engines.gpu.compiled.passes.use_convolution import use_convolution
 from toolkit.engines.gpu.compiled.passes.use_linear import use_linear
@@ -43,17 +46,17 @@ REWRITES = (
 )
 """The same mathematics in fewer and larger steps."""
 
-KERNELS = (use_attention, use_linear, use_convolution)
+KERNELS = (use_attention, use_linear, use_convolution, store_samples)
 """The operators of `toolkit.engines.gpu.compiled.operators` in place of PyTorch's."""
 
 
-def optimize(gm: GraphModule, precision: Precision) -> dict[str, int]:
+def optimize(gm: GraphModule, precision: Precision, own: Sequence[Callable[[GraphModule], int]] = ()) -> dict[str, int]:
     """Rewrite an exported inference graph in place, its results kept but for the precision of its products.
 
-    Returns the rewrites of each pass by name.
+    `own` are passes of the graph's submodule, which come first. Returns the rewrites of each pass by name.
     """
     counts: dict[str, int] = {}
-    for rewrite in REWRITES:
+    for rewrite in (*own, *REWRITES):
         counts[rewrite.__name__] = counts.get(rewrite.__name__, 0) + rewrite(gm)
     counts |= {use.__name__: use(gm, precision) for use in KERNELS}
     gm.recompile()

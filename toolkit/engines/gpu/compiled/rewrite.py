@@ -49,7 +49,7 @@ def rewrite_submodule(network: Network, submodule: Submodule, precision: Precisi
     late, awaited = _latest_inputs(network, submodule), _awaited_outputs(network, submodule)
     with preparing(submodule.name), torch.no_grad(), tf32(False):
         module = export_graph(part, examples)
-        optimize(module, own_precision)
+        optimize(module, own_precision, submodule.gpu_rewrites() if submodule.gpu_rewrites else ())
         parts = split_at(module, submodule.reads, outputs, late, awaited)
     return [RewrittenPart(submodule.name, own_precision, part.module, part.inputs, part.outputs) for part in parts]
 

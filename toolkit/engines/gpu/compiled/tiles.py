@@ -91,3 +91,12 @@ def attention_tile(batch_heads: int, queries: int, keys: int) -> Tile:
     while splits < SPLITS[-1] and programs * splits < ATTENTION_PROGRAMS and keys // (2 * splits) >= SHORTEST_KEYS:
         splits *= 2
     return replace(tile, splits=splits)
+
+
+MOST_CHANNELS = 512
+"""That a program samples at once."""
+
+
+def sampling_tile(channels: int) -> Tile:
+    """The tile of samples of an image: rows are positions, summed elements channels, as many as a power of two."""
+    return Tile(16, 1, min(channels & -channels, MOST_CHANNELS), 4, 1)

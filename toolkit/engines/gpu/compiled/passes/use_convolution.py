@@ -145,7 +145,9 @@ def _cast(gm: GraphModule, image: Node, dtype: torch.dtype) -> Node:
 
 
 def _takes_reduced(gm: GraphModule, user: Node, image: Node) -> bool:
-    """Whether `user` is a convolution of the image, or its sum with one, or hands it on to nothing but those."""
+    """Whether `user` is a convolution of the image, or its sum with one, or samples it for one, or hands it on to nothing
+    but those.
+    """
     if is_call(user, Aten.max_pool2d.default, Aten.contiguous.default, Aten.to.dtype):
         return all(_takes_reduced(gm, next_user, user) for next_user in user.users)
     if is_call(user, Aten.add.Tensor, Aten.add_.Tensor):
@@ -154,7 +156,7 @@ def _takes_reduced(gm: GraphModule, user: Node, image: Node) -> bool:
             for term in user.args
             if isinstance(term, Node)
         )
-    if is_call(user, OURS.conv2d.default, OURS.conv2d_relu.default):
+    if is_call(user, OURS.conv2d.default, OURS.conv2d_relu.default, OURS.sample_taps.default):
         return True
     return is_call(user, Aten.conv2d.default) and _match(gm, user) is not None
 
