@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from toolkit.config.size_rules import Shapes, SizeRule
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule
-
     import torch
+    from torch.fx import GraphModule
 
     from toolkit.config.model import ModelConfig
     from toolkit.runtime.results import FrameResult
@@ -208,7 +207,7 @@ class Submodule:
 
     `keep_fp32` are glob patterns of node names, without the submodule's own (``"*box_head*"``; ``"*"`` for all), that
     stay in FP32 when the model's precision is reduced. The GPU session has no such nodes: there ``"*"`` alone counts.
-    `gpu_rewrites` gives passes over the graph that `torch.export` makes of the submodule, for that session: each changes
+    `gpu_rewrites` gives passes for that session over the graph that `torch.export` makes of the submodule: each changes
     it in place, before the session's own passes do, and returns the number of its changes.
     """
 

@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch.fx import GraphModule, Node
 
-import toolkit.engines.gpu.compiled.operators  # noqa: F401  # of which graphs have one by its name
+from custom_ops.modulated_deformable_convolution.op import MODULATED_DEFORMABLE_CONVOLUTION
 from toolkit.engines.gpu.compiled.passes.graph_edit import (
     Aten,
     add_constant,
@@ -17,9 +17,8 @@ from toolkit.engines.gpu.compiled.passes.graph_edit import (
     replace,
     shape_of,
 )
+from toolkit.engines.gpu.compiled.passes.use_linear import CHANNELS
 
-CHANNELS = 32
-"""Multiples of this many are sampled."""
 MOST_SAMPLES = 2**31 - 1
 """That are addressed."""
 
@@ -30,18 +29,13 @@ def convolve_samples(gm: GraphModule) -> int:
 
     Those stay that have groups, several sets of offsets, a computed weight, or other channels than multiples of 32.
     """
-    return finish(gm, sum(_convolve(gm, node) for node in calls(gm, _target())))
-
-
-def _target() -> torch._ops.OpOverload:
-    from custom_ops.modulated_deformable_convolution.op import MODULATED_DEFORMABLE_CONVOLUTION
-
-    return MODULATED_DEFORMABLE_CONVOLUTION.overload
+    return finish(gm, sum(_convolve(gm, node) for node in calls(gm, MODULATED_DEFORMABLE_CONVOLUTION.overload)))
 
 
 def _convolve(gm: GraphModule, node: Node) -> bool:
     image, offset, mask, filters, stride, padding, dilation = node.args
-    assert isinstance(image, Node) and isinstance(mask, Node)
+    assert isinstance(image, Node)
+    assert isinstance(mask, Node)
     weight = constant_of(gm, filters)
     if weight is None or weight.dtype != torch.float32:
         return False
@@ -52,8 +46,7 @@ def _convolve(gm: GraphModule, node: Node) -> bool:
     if batch * channels * prod(shape_of(mask)[1:]) > MOST_SAMPLES:
         return False
     with gm.graph.inserting_before(node):
-        layout = {"memory_format": torch.channels_last}
-        pixels = gm.graph.call_function(Aten.contiguous.default, (image,), layout)
+        pixels = gm.graph.call_function(Aten.contiguous.default, (image,), {"memory_format": torch.channels_last})
         args = (pixels, offset, mask, height, width, stride, padding, dilation, torch.float32)
         samples = gm.graph.call_function(torch.ops.uniad_gpu.sample_taps.default, args)
         taps = add_constant(gm, weight.permute(0, 2, 3, 1).reshape(outputs, -1, 1, 1))

@@ -14,7 +14,7 @@
 // Macros, besides these: SCALAR (float or __half), THREADS, BLOCKS that a multiprocessor must have registers for,
 // HEADS, CHANNELS per head, LEVELS, LEVEL_POINTS (p0, p1 …), POINTS of the level that has most, SAMPLES of all levels,
 // REFERENCES per query and level, REFERENCE_LEVELS (LEVELS, or 1: the same for all), SHAPES (h0, w0, h1, w1 …), UNROLL,
-// PREFETCH. Locations, softmax and accumulation are FP32 for either SCALAR.
+// PREFETCH, SKIP_NOWHERE. Locations, softmax and accumulation are FP32 for either SCALAR.
 
 #include <cuda_fp16.h>
 #include <cuda_pipeline_primitives.h>
@@ -33,6 +33,7 @@ constexpr unsigned kKeyBytes = HEADS * CHANNELS * sizeof(SCALAR);
 constexpr unsigned kWarp = 0xffffffffu;
 constexpr float kLog2E = 1.44269504f;
 constexpr float kLowest = -3.402823466e38f;
+constexpr float kNowhere = -1000.f;  // x of a reference, in widths of the map: no offset leads back from there
 __device__ constexpr int kShapes[] = {SHAPES};
 __device__ constexpr int kPoints[] = {LEVEL_POINTS};
 
@@ -92,6 +93,19 @@ __device__ void accumulate(float (&sum)[VECTOR], const void* corner, float weigh
   for (int i = 0; i < VECTOR; ++i) sum[i] = fmaf(weight, static_cast<float>(channels.values[i]), sum[i]);
 }
 
+// Write a lane's channels of a query and head, times `scale`.
+__device__ void put(SCALAR* output, const float (&sum)[kChunks][VECTOR], float scale, int group, int lane) {
+#pragma unroll
+  for (int chunk = 0; chunk < kChunks; ++chunk) {
+    const int channel = channel_of(chunk, group, lane);
+    if (channel >= CHANNELS) continue;
+    Pack<VECTOR> pack;
+#pragma unroll
+    for (int i = 0; i < VECTOR; ++i) pack.values[i] = static_cast<SCALAR>(sum[chunk][i] * scale);
+    pack.store(output + channel);
+  }
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     multi_scale_deformable_attention(const SCALAR* __restrict__ value, const SCALAR* __restrict__ reference,
                                      const SCALAR* __restrict__ offsets, const SCALAR* __restrict__ logits,
@@ -133,12 +147,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   if (key < keys) asm volatile("prefetch.global.L2 [%0];" ::"l"(map + key * kKeyBytes));
 #endif
 
+  const SCALAR* row_references = reference + min(batch, reference_batches - 1LL) * reference_stride +
+                                 static_cast<unsigned>(query) * REFERENCE_LEVELS * REFERENCES * 2;
+#if SKIP_NOWHERE
+  // Most queries are nowhere in most maps, as cells that a camera does not see: neither logits nor offsets are read.
+  bool nowhere = true;
+#pragma unroll
+  for (int i = 0; i < REFERENCE_LEVELS * REFERENCES; ++i)
+    nowhere &= static_cast<float>(row_references[2 * i]) < kNowhere;
+  if (__all_sync(kWarp, nowhere)) {
+    const float zeros[kChunks][VECTOR] = {};
+    if (turn < queries) put(output + batch * queries * (HEADS * CHANNELS) + row * CHANNELS, zeros, 0.f, group, lane);
+    return;
+  }
+#endif
+
   // All that a lane needs from memory for its points is asked for at once, without a condition: a lane with no point
   // repeats the last one.
   const SCALAR* row_logits = logits + batch * logits_stride + row * SAMPLES;
   const SCALAR* row_offsets = offsets + batch * offsets_stride + row * SAMPLES * 2;
-  const SCALAR* row_references = reference + min(batch, reference_batches - 1LL) * reference_stride +
-                                 static_cast<unsigned>(query) * REFERENCE_LEVELS * REFERENCES * 2;
   float xs[LEVELS][kPointsPerLane], ys[LEVELS][kPointsPerLane], shares[LEVELS][kPointsPerLane];
   float largest = kLowest, total = 0.f;
 #pragma unroll
@@ -219,14 +246,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 #pragma unroll
   for (int step = LANES / 2; step > 0; step /= 2) total += __shfl_xor_sync(kWarp, total, step, LANES);
   const float scale = __fdividef(1.f, total);
-  if (turn >= queries) return;
-#pragma unroll
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
-    const int channel = channel_of(chunk, group, lane);
-    if (channel >= CHANNELS) continue;
-    Pack<VECTOR> pack;
-#pragma unroll
-    for (int i = 0; i < VECTOR; ++i) pack.values[i] = static_cast<SCALAR>(sum[chunk][i] * scale);
-    pack.store(output + batch * queries * (HEADS * CHANNELS) + row * CHANNELS + channel);
-  }
+  if (turn < queries) put(output + batch * queries * (HEADS * CHANNELS) + row * CHANNELS, sum, scale, group, lane);
 }

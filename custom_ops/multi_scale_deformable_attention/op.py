@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from onnx_ir import Value
     from onnxscript import OpBuilder
 
+NOWHERE = -1e4
+"""Coordinate, in maps, for the references of a query that is to sample nothing, far from where any offset leads: the
+kernel spends nothing on queries that are there with all of them."""
+
 
 @torch.library.custom_op("uniad::multi_scale_deformable_attention", mutates_args=())
 def multi_scale_deformable_attention(
@@ -294,6 +298,7 @@ def launch(
         "UNROLL": shape.unroll,
         "STRIP": shape.strip,
         "PREFETCH": int(shape.prefetch),
+        "SKIP_NOWHERE": int(shape is LARGE and coordinates > 2),
         "STAGED_KEYS": keys if shape is STAGED else 0,
     }
     _, reference_stride, offsets_stride, logits_stride = (stride[0] for stride in strides)

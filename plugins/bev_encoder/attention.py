@@ -22,7 +22,8 @@ class CameraFeatures:
     features: Tensor
     """[cameras, S, C]: the cells of all levels, one level after the other."""
     reference: Tensor
-    """[cameras, Q, D, 2]: the pillar's points as (x, y) in [0, 1] of the image, outside of it when not seen."""
+    """[cameras, Q, D, 2]: the pillar's points as (x, y) in [0, 1] of the image, outside of it when not seen, and far
+    from it when none of them is."""
     visible: Tensor
     """Bool [cameras, Q]: the camera sees any point of the pillar."""
 

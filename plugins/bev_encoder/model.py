@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from custom_ops.multi_scale_deformable_attention.op import NOWHERE
 from plugins.bev_encoder.attention import CameraFeatures, SpatialCrossAttention, TemporalSelfAttention
 from plugins.bev_encoder.geometry import CAN_BUS_SIZE, align_rotation, ego_shift, pillar_points, project
 from toolkit.config.check import LEVEL_EMBEDDINGS
@@ -103,13 +104,15 @@ class BevTransformer(nn.Module):
     ) -> Tensor:
         """Learned queries and positions [bev_cells, C]; the rest as in `BevEncoder` -> BEV [bev_cells, C]."""
         features = self.camera_features(image_features)
+        reference, visible = project(self.pillars, lidar2img, self.image_size)
+        reference = torch.where(visible[..., None, None], reference, NOWHERE)
         out: Tensor = self.encoder(
             embedding + self.can_bus_mlp(can_bus),
             position,
             align_rotation(prev_bev, can_bus, self.rotate_center, self.bev),
             use_previous,
             self.cell_centers + ego_shift(can_bus, self.bev, self.formula),
-            CameraFeatures(features, *project(self.pillars, lidar2img, self.image_size)),
+            CameraFeatures(features, reference, visible),
         )
         return out
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from custom_ops.multi_scale_deformable_attention.op import multi_scale_deformable_attention
+from custom_ops.multi_scale_deformable_attention.op import NOWHERE, multi_scale_deformable_attention
 from custom_ops.multi_scale_deformable_attention.uneven import uneven_deformable_attention
 from tests.gpu.parity import TOLERANCE, assert_parity, padded, shifted, turned
 from toolkit.errors import InputError
@@ -155,6 +155,26 @@ def test_far_outside_the_map_is_zero() -> None:
     for far in (1e3, 1e30, float("inf")):
         attended = multi_scale_deformable_attention(value, reference + far, offsets, logits, list(case.spatial_shapes))
         assert not attended.any()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", ["tiny spatial", "base spatial", "a pillar a level, for all batches"])
+def test_queries_that_are_nowhere(name: str, dtype: torch.dtype) -> None:
+    """As cells that a camera does not see: single ones, and all that a map has."""
+    case = CASES[name]
+    value, reference, offsets, logits = case.inputs(dtype)
+    reference[torch.rand(reference.shape[:2], device="cuda") < 0.3] = NOWHERE
+    reference[-1, case.queries // 2 :] = NOWHERE
+    assert_parity(multi_scale_deformable_attention, (value, reference, offsets, logits), list(case.spatial_shapes))
+
+
+def test_nothing_is_read_of_a_map_in_which_no_query_is() -> None:
+    case = CASES["base spatial"]
+    value, reference, offsets, logits = case.inputs(torch.float32)
+    reference[0], offsets[0], logits[0] = NOWHERE, float("nan"), float("nan")
+    attended = multi_scale_deformable_attention(value, reference, offsets, logits, list(case.spatial_shapes))
+    assert not attended[0].any()
+    assert attended[1:].isfinite().all()
 
 
 def test_sizes_that_disagree() -> None:

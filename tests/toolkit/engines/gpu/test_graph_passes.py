@@ -18,7 +18,7 @@ from toolkit.engines.gpu.compiled.passes.compose_linears import compose_linears
 from toolkit.engines.gpu.compiled.passes.dense_inputs import make_inputs_dense
 from toolkit.engines.gpu.compiled.passes.fold_batch_norm import fold_batch_norm
 from toolkit.engines.gpu.compiled.passes.fold_constants import fold_constants
-from toolkit.engines.gpu.compiled.passes.graph_edit import Aten, calls
+from toolkit.engines.gpu.compiled.passes.graph_edit import Aten, calls, shape_of
 from toolkit.engines.gpu.compiled.passes.merge_linears import merge_linears
 from toolkit.engines.gpu.compiled.passes.rank_topk import LONGEST, rank_topk
 from toolkit.engines.gpu.compiled.passes.remove_noops import remove_noops
@@ -306,3 +306,13 @@ def test_custom_ops_read_dense_inputs() -> None:
     count, gm = rewrite(module, (x(2, 4, 4),), make_inputs_dense)
     assert count == 1
     assert len(calls(gm, Aten.contiguous.default)) == 1
+
+
+def test_an_input_that_is_one_for_all_of_a_batch_is_not_copied_for_each() -> None:
+    turned = Function(lambda m, x: inverse(x.transpose(-1, -2).expand(3, 2, 4, 4)))
+    count, gm = rewrite(turned, (x(2, 4, 4),), make_inputs_dense)
+    assert count == 1
+    (dense,) = calls(gm, Aten.contiguous.default)
+    assert shape_of(dense) == (2, 4, 4)
+    for repeat in (lambda m, x: inverse(x.expand(3, 1, 4, 4)), lambda m, x: inverse(x.expand(2, -1, -1))):
+        assert rewrite(Function(repeat), (x(1, 4, 4),), make_inputs_dense)[0] == 0
