@@ -151,6 +151,15 @@ def test_linears_before_a_relu_stay_apart() -> None:
     assert rewrite(module, (x(3, 4),), merge_linears)[0] == 0
 
 
+def test_linears_that_a_custom_op_reads_for_a_whole_batch_stay_apart() -> None:
+    module = Function(
+        lambda m, x: inverse(m.first(x).unflatten(-1, (3, 3)).expand(2, -1, -1, -1)) + m.second(x).unflatten(-1, (3, 3)),
+        first=nn.Linear(4, 9),
+        second=nn.Linear(4, 9),
+    )
+    assert rewrite(module, (x(3, 4),), merge_linears)[0] == 0
+
+
 def test_linears_merge_up_to_a_width() -> None:
     module = Function(lambda m, x: m.first(x) + m.second(x), first=nn.Linear(4, 1500), second=nn.Linear(4, 1500))
     assert rewrite(module, (x(3, 4),), merge_linears)[0] == 0

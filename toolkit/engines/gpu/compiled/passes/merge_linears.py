@@ -26,6 +26,7 @@ VIEWS = (
     Aten.flatten.using_ints,
     Aten.unflatten.int,
     Aten.unsqueeze.default,
+    Aten.expand.default,
     Aten.squeeze.dim,
     Aten.transpose.int,
 )
