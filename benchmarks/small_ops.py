@@ -5,7 +5,8 @@
 Times are medians of CUDA-graph replays of one launch, with several sets of inputs in rotation. "floor" is the larger of
 the time of a kernel that does nothing and of the fewest bytes to move at 3 TB/s; "copy" is the time that torch takes to
 copy the first input. Deformable convolution is compared with a plain matrix product of its size (its taps already
-sampled), and with torchvision's where that is installed.
+sampled), with torchvision's where that is installed, and with what the GPU session makes of it: samples of an image
+whose channels lie together, "samples", then a product with the filters, "both". There offsets are FP32.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from benchmarks.replay import launch_latency, microseconds, sets_of
 from custom_ops.inverse.op import inverse
 from custom_ops.modulated_deformable_convolution.op import modulated_deformable_convolution
 from custom_ops.rotate.op import rotate
+from toolkit.engines.gpu.compiled.operators import conv2d, sample_taps, weight_parts
+from toolkit.precision import Precision
 
 BYTES_PER_MICROSECOND = 3e6
 IMAGES = {"tiny": (256, 50, 50), "base": (256, 200, 200)}
@@ -63,6 +66,26 @@ def convolve(*inputs: Tensor) -> Tensor:
     return convolved
 
 
+def product_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The same for samples and product: image with channels last, offset, mask, parts of the weight, counters."""
+    image, offset, mask, weight = inputs
+    precision = Precision.FP16 if image.dtype == torch.float16 else Precision.FP32
+    taps = weight.float().permute(0, 2, 3, 1).reshape(len(weight), 1, 1, -1)
+    arrived = torch.zeros(2**16, dtype=torch.int32, device=weight.device)
+    pixels = image.contiguous(memory_format=torch.channels_last)
+    return pixels, offset.float(), mask.float(), weight_parts(taps.contiguous(), precision), arrived
+
+
+def samples(image: Tensor, offset: Tensor, mask: Tensor, *others: Tensor) -> Tensor:
+    sampled: Tensor = sample_taps(image, offset, mask, 3, 3, 1, 1, 1, image.dtype)
+    return sampled
+
+
+def samples_and_product(image: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, arrived: Tensor) -> Tensor:
+    reduced = image.dtype != torch.float32
+    return conv2d(samples(image, offset, mask), weight, None, None, arrived, 1, 0, False, reduced)
+
+
 def copy(first: Tensor, *others: Tensor) -> Tensor:
     return first.clone()
 
@@ -97,8 +120,8 @@ def bound_rows(dtype: torch.dtype, latency: float) -> list[tuple[str, float, flo
     return rows
 
 
-def convolution_rows(dtype: torch.dtype) -> list[tuple[str, float, float, float | None]]:
-    """Name and time of each convolution, then that of the matrix product and of torchvision."""
+def convolution_rows(dtype: torch.dtype) -> list[tuple[str, float, float, float, float, float | None]]:
+    """Name of each convolution; times of the kernel, of samples, these and a product, the product, and torchvision."""
     rows = []
     for name, shape in CONVOLUTIONS.items():
         batch, channels, height, width = shape
@@ -109,7 +132,12 @@ def convolution_rows(dtype: torch.dtype) -> list[tuple[str, float, float, float 
             other = None
             if importlib.util.find_spec("torchvision") is not None:
                 other = microseconds(torchvision_convolve, sets)
-            rows.append((f"{name}, offsets of {spread} pixels", microseconds(convolve, sets), product, other))
+            prepared = [product_inputs(inputs) for inputs in sets]
+            ours = [
+                microseconds(call, given)
+                for call, given in ((convolve, sets), (samples, prepared), (samples_and_product, prepared))
+            ]
+            rows.append((f"{name}, offsets of {spread} pixels", ours[0], ours[1], ours[2], product, other))
     return rows
 
 
@@ -119,13 +147,14 @@ def main() -> None:
     latency = launch_latency()
     title = f"{torch.cuda.get_device_name()}; a launch takes {latency:.2f} µs"
     bound = Table("call", "dtype", "µs", "floor µs", "copy µs", title=title)
-    convolutions = Table("deformable convolution", "dtype", "µs", "matrix product µs", "torchvision µs")
+    columns = ("kernel µs", "samples µs", "both µs", "matrix product µs", "torchvision µs")
+    convolutions = Table("deformable convolution", "dtype", *columns)
     for dtype in (torch.float32, torch.float16):
         for name, *times in bound_rows(dtype, latency):
             bound.add_row(name, str(dtype)[6:], *(f"{time:.1f}" for time in times))
-        for name, time, product, other in convolution_rows(dtype):
-            shown = "not installed" if other is None else f"{other:.0f}"
-            convolutions.add_row(name, str(dtype)[6:], f"{time:.0f}", f"{product:.0f}", shown)
+        for name, *found in convolution_rows(dtype):
+            shown = ("not installed" if time is None else f"{time:.0f}" for time in found)
+            convolutions.add_row(name, str(dtype)[6:], *shown)
     console = Console(width=120)
     console.print(bound)
     console.print(convolutions)

@@ -116,7 +116,5 @@ def test_convolution_as_a_product(name: str, precision: Precision) -> None:
     dtype = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}.get(precision, torch.float32)
     samples = sample_taps(image, offset, mask, *case.geometry, dtype)
     convolved = conv2d(samples, parts, None, None, arrived, 1, 0, False, False)
-    exact = modulated_deformable_convolution._init_fn(
-        *(x.double() for x in (image, offset, mask, weight)), 1, 1, 1
-    )
+    exact = modulated_deformable_convolution._init_fn(*(x.double() for x in (image, offset, mask, weight)), 1, 1, 1)
     assert relative_error(convolved, exact) <= PRODUCTS[precision]

@@ -153,7 +153,9 @@ def test_linears_before_a_relu_stay_apart() -> None:
 
 def test_linears_that_a_custom_op_reads_for_a_whole_batch_stay_apart() -> None:
     module = Function(
-        lambda m, x: inverse(m.first(x).unflatten(-1, (3, 3)).expand(2, -1, -1, -1)) + m.second(x).unflatten(-1, (3, 3)),
+        lambda m, x: (
+            inverse(m.first(x).unflatten(-1, (3, 3)).expand(2, -1, -1, -1)) + m.second(x).unflatten(-1, (3, 3))
+        ),
         first=nn.Linear(4, 9),
         second=nn.Linear(4, 9),
     )
