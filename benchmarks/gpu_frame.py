@@ -1,7 +1,7 @@
 """Time of one frame on a GPU: the eager network, and the cuda session in each precision, beside the goals.
 
     python -m benchmarks.gpu_frame [--precision fp32 --precision fp16 …] [--frames 500] [--eager-frames 50]
-        [--picture-frames 20] [--json gpu_frame.json]
+        [--picture-frames 20] [--config configs/uniad_base_stage2.toml] [--json gpu_frame.json]
 
 One process, one session after the other, each from the start of the same drive, with state fed back. The drive has
 five scenes of 20 frames and goes round; with the pseudo-trained weights 30 to 80 objects are reported in a frame, and
@@ -12,7 +12,8 @@ launch, and the kernels. Frames to warm up are not counted.
 "Transfers" is all else between decoded pictures and results on the host: preprocessing, upload, download, and the check
 of the state. It is measured by `uniad-toolkit benchmark`'s code over made-up JPEG files of the cameras' size.
 
-The reference in eager PyTorch takes 172.7 ms a frame on one H100 (FP32, no TF32): 6,374 kernels, 29.7 ms of work.
+Goals and reference are UniAD-tiny's. The reference in eager PyTorch takes 172.7 ms a frame on one H100 (FP32, no TF32):
+6,374 kernels, 29.7 ms of work.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.gpu_measurement import Frame, Measurement, measure, percentiles
-from benchmarks.gpu_network import bundle_of, pseudo_network
+from benchmarks.gpu_network import bundle_of, config_of, pseudo_network
 from toolkit.benchmarking.environment import environment
 from toolkit.benchmarking.timed import Part
 from toolkit.config.model import ModelConfig
@@ -56,13 +57,14 @@ def main(
     eager_frames: Annotated[int, typer.Option(min=2, help="Frames of the eager network, likewise.")] = 50,
     picture_frames: Annotated[int, typer.Option(min=0, help="Frames to time with pictures; 0 for none.")] = 20,
     output: Annotated[Path | None, typer.Option("--json", help="File to write all figures to.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Of the network; UniAD-tiny's by default.")] = None,
 ) -> None:
     """Time the eager network and the cuda session on the GPU at hand."""
     if not torch.cuda.is_available():
         raise SystemExit("needs a CUDA GPU and a torch built for it")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     console = Console(width=130)
-    network = pseudo_network(ModelConfig())
+    network = pseudo_network(config_of(config))
     bundle = bundle_of(network)
     drive = make_drive(network.graph.config)
     eager = measure(partial(TorchSession, network, "cuda"), bundle, drive, eager_frames, 0, Precision.FP32)

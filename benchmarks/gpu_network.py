@@ -7,11 +7,17 @@ from pathlib import Path
 import torch
 
 from toolkit.bundle import Bundle, SubmoduleRecord
+from toolkit.config.file import load_config
 from toolkit.config.model import ModelConfig
 from toolkit.demo.pseudo_weights import pseudo_motion_anchors, pseudo_trained_weights
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
 from toolkit.wiring import join
+
+
+def config_of(path: Path | None) -> ModelConfig:
+    """The configuration of a file, or UniAD-tiny's."""
+    return ModelConfig() if path is None else load_config(path)
 
 
 def pseudo_network(config: ModelConfig) -> Network:

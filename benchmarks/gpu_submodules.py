@@ -1,6 +1,7 @@
 """Time of the network on a GPU by submodule: each compiled as in the cuda session, but a CUDA graph of its own.
 
-    python -m benchmarks.gpu_submodules [--precision fp32 --precision fp16 …] [--repeats 50] [--json FILE]
+    python -m benchmarks.gpu_submodules [--precision fp32 --precision fp16 …] [--repeats 50] [--config FILE]
+        [--json FILE]
 
 Inputs are those of the fourth frame of the probe drive with the pseudo-trained weights. In the session, submodules that
 do not depend on each other run side by side, and their graph starts once: the sum of these times exceeds the model's.
@@ -22,10 +23,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.gpu_network import pseudo_network
+from benchmarks.gpu_network import config_of, pseudo_network
 from benchmarks.gpu_work import GpuWork, profiled
 from toolkit.benchmarking.environment import environment
-from toolkit.config.model import ModelConfig
 from toolkit.data.probe import probe_frames
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.network import Network
@@ -49,12 +49,13 @@ def main(
     precision: Annotated[list[Precision] | None, typer.Option(help="All by default.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Launches to time.")] = 50,
     output: Annotated[Path | None, typer.Option("--json", help="File to write all figures to.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Of the network; UniAD-tiny's by default.")] = None,
 ) -> None:
     """Time every submodule of the network on the GPU at hand."""
     if not torch.cuda.is_available():
         raise SystemExit("needs a CUDA GPU and a torch built for it")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    network = pseudo_network(ModelConfig()).to("cuda")
+    network = pseudo_network(config_of(config)).to("cuda")
     tensors = last_tensors(network)
     shares = [
         time_submodule(network, submodule, chosen, tensors, repeats)
