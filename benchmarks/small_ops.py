@@ -24,7 +24,7 @@ from benchmarks.replay import launch_latency, microseconds, sets_of
 from custom_ops.inverse.op import inverse
 from custom_ops.modulated_deformable_convolution.op import modulated_deformable_convolution
 from custom_ops.rotate.op import rotate
-from toolkit.engines.gpu.compiled.operators import conv2d, sample_taps, weight_parts
+from toolkit.engines.gpu.compiled.operators import conv2d, conv2d_relu, sample_taps, weight_parts
 from toolkit.precision import Precision
 
 BYTES_PER_MICROSECOND = 3e6
@@ -67,13 +67,16 @@ def convolve(*inputs: Tensor) -> Tensor:
 
 
 def product_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The same for samples and product: image with channels last, offset, mask, parts of the weight, counters."""
+    """For samples and product: image with channels last, offset, mask, the product's weight, counters, bias."""
     image, offset, mask, weight = inputs
-    precision = Precision.FP16 if image.dtype == torch.float16 else Precision.FP32
-    taps = weight.float().permute(0, 2, 3, 1).reshape(len(weight), 1, 1, -1)
+    taps = weight.permute(0, 2, 3, 1).reshape(len(weight), -1, 1, 1)
+    if image.dtype == torch.float32:
+        filters = weight_parts(taps.permute(0, 2, 3, 1).contiguous(), Precision.FP32)
+    else:
+        filters = taps.contiguous(memory_format=torch.channels_last)
     arrived = torch.zeros(2**16, dtype=torch.int32, device=weight.device)
     pixels = image.contiguous(memory_format=torch.channels_last)
-    return pixels, offset.float(), mask.float(), weight_parts(taps.contiguous(), precision), arrived
+    return pixels, offset.float(), mask.float(), filters, arrived, weight.new_zeros(len(weight))
 
 
 def samples(image: Tensor, offset: Tensor, mask: Tensor, *others: Tensor) -> Tensor:
@@ -81,9 +84,16 @@ def samples(image: Tensor, offset: Tensor, mask: Tensor, *others: Tensor) -> Ten
     return sampled
 
 
-def samples_and_product(image: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, arrived: Tensor) -> Tensor:
-    reduced = image.dtype != torch.float32
-    return conv2d(samples(image, offset, mask), weight, None, None, arrived, 1, 0, False, reduced)
+def samples_and_product(image: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, *others: Tensor) -> Tensor:
+    """With a ReLU where cuDNN's product has one."""
+    arrived, bias = others
+    sampled = samples(image, offset, mask)
+    out: Tensor
+    if image.dtype == torch.float32:
+        out = conv2d(sampled, weight, None, None, arrived, 1, 0, False, False)
+    else:
+        out = conv2d_relu(sampled, weight, bias, None, 1, 0)
+    return out
 
 
 def copy(first: Tensor, *others: Tensor) -> Tensor:

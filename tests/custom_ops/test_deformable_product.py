@@ -75,7 +75,16 @@ def test_a_convolution_becomes_samples_and_a_product(precision: Precision) -> No
     assert samples.args[-1] == STORED.get(precision, torch.float32)
     assert samples.args[0].meta["val"].dtype == STORED.get(precision, torch.float32)  # type: ignore[union-attr]
     assert len(calls(gm, OURS.conv2d.default)) == 5
+    assert not calls(gm, OURS.conv2d_relu.default)
     assert not calls(gm, torch.ops.aten.batch_norm.default, torch.ops.aten.relu.default)
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+def test_a_product_over_many_channels_is_cudnns_in_fp16(precision: Precision) -> None:
+    _, gm = optimized(Deformable(256), x(1, 256, 3, 4), precision)
+    (samples,) = calls(gm, OURS.sample_taps.default)
+    assert samples.args[-1] == STORED.get(precision, torch.float32)
+    assert len(calls(gm, OURS.conv2d_relu.default)) == (precision is Precision.FP16)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from custom_ops.modulated_deformable_convolution.op import modulated_deformable_convolution
 from tests.gpu.parity import padded, relative_error, turned
-from toolkit.engines.gpu.compiled.operators import conv2d, sample_taps, weight_parts
+from toolkit.engines.gpu.compiled.operators import conv2d, conv2d_relu, sample_taps, weight_parts
 from toolkit.nn.tap_samples import tap_samples
 from toolkit.precision import Precision
 
@@ -118,3 +118,17 @@ def test_convolution_as_a_product(name: str, precision: Precision) -> None:
     convolved = conv2d(samples, parts, None, None, arrived, 1, 0, False, False)
     exact = modulated_deformable_convolution._init_fn(*(x.double() for x in (image, offset, mask, weight)), 1, 1, 1)
     assert relative_error(convolved, exact) <= PRODUCTS[precision]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["stage three of UniAD-base", "stage four of UniAD-base"])
+def test_convolution_as_a_product_of_cudnn(name: str, dtype: torch.dtype) -> None:
+    case = CASES[name]
+    image, offset, mask = case.inputs()
+    channels = case.image[1]
+    weight = torch.randn(channels, channels, 3, 3, device="cuda") / 48
+    filters = weight.permute(0, 2, 3, 1).reshape(channels, -1, 1, 1).to(dtype, memory_format=torch.channels_last)
+    samples = sample_taps(image, offset, mask, *case.geometry, dtype)
+    convolved = conv2d_relu(samples, filters, torch.zeros(channels, device="cuda", dtype=dtype), None, 1, 0)
+    exact = modulated_deformable_convolution._init_fn(*(x.double() for x in (image, offset, mask, weight)), 1, 1, 1)
+    assert relative_error(convolved, exact.relu()) <= TOLERANCE[dtype]

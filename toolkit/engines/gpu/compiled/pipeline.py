@@ -19,8 +19,8 @@ from toolkit.engines.gpu.compiled.passes.remove_noops import remove_noops
 from toolkit.engines.gpu.compiled.passes.share_common import share_common
 from toolkit.engines.gpu.compiled.passes.single_key_attention import drop_single_key_attention
 from toolkit.engines.gpu.compiled.passes.split_linears import split_linears
-from toolkit.engines.gpu.compiled.passes.unroll_small_products import unroll_small_products
 from toolkit.engines.gpu.compiled.passes.store_samples import store_samples
+from toolkit.engines.gpu.compiled.passes.unroll_small_products import unroll_small_products
 from toolkit.engines.gpu.compiled.passes.use_attention import use_attention
 from toolkit.engines.gpu.compiled.passes.use_convolution import use_convolution
 from toolkit.engines.gpu.compiled.passes.use_linear import use_linear

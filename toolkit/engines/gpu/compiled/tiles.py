@@ -98,5 +98,8 @@ MOST_CHANNELS = 512
 
 
 def sampling_tile(channels: int) -> Tile:
-    """The tile of samples of an image: rows are positions, summed elements channels, as many as a power of two."""
-    return Tile(16, 1, min(channels & -channels, MOST_CHANNELS), 4, 1)
+    """The tile of samples of an image: rows are positions, summed elements channels, as many as a power of two.
+
+    Of nine on an H200, within 10 % of the fastest for both stages of UniAD-base that sample, in FP32 and FP16.
+    """
+    return Tile(4, 1, min(channels & -channels, MOST_CHANNELS), 2, 1)

@@ -26,6 +26,8 @@ from toolkit.engines.gpu.compiled.tiles import product_tile
 from toolkit.precision import Precision
 
 OURS = torch.ops.uniad_gpu
+MANY_CHANNELS = 2048
+"""More than an image has: 1x1 convolutions with so long sums take cuDNN a third of the time of our kernel in FP16."""
 FEW_CHANNELS = 4
 """Of a picture, filled up: so many lie together that those of 8 pixels of a row are one step of the kernel."""
 
@@ -45,7 +47,7 @@ def use_convolution(gm: GraphModule, precision: Precision) -> int:
     """Replace convolutions, each with the sum and ReLU that follow; returns the number replaced.
 
     Between convolutions, images have the type of the weights in FP16 and BF16. There, cuDNN's kernels are the faster
-    ones where pixels share inputs; where they do not, a convolution is a matrix product.
+    ones where pixels share inputs, or sums are long; where they do not, a convolution is a matrix product.
     """
     rewrites = 0
     for node in calls(gm, Aten.conv2d.default):
@@ -101,8 +103,11 @@ def _fused(gm: GraphModule, found: Convolution, bias: Tensor, residual: Node | N
 
 
 def _shares_inputs(found: Convolution) -> bool:
-    """Whether a pixel has several taps, in an image of as many channels as cuDNN's tensor cores take."""
-    return found.weight.shape[2:].numel() > 1 and found.weight.shape[1] >= CHANNELS
+    """Whether a pixel has several taps, in an image of as many channels as cuDNN's tensor cores take, or channels that
+    are samples of several.
+    """
+    _, inputs, *kernel = found.weight.shape
+    return (prod(kernel) > 1 and inputs >= CHANNELS) or inputs > MANY_CHANNELS
 
 
 def _bias_of(gm: GraphModule, found: Convolution) -> Tensor | None:
@@ -145,8 +150,8 @@ def _cast(gm: GraphModule, image: Node, dtype: torch.dtype) -> Node:
 
 
 def _takes_reduced(gm: GraphModule, user: Node, image: Node) -> bool:
-    """Whether `user` is a convolution of the image, or its sum with one, or samples it for one, or hands it on to nothing
-    but those.
+    """Whether `user` is a convolution of the image, or its sum with one, or samples it for one, or hands it on to those
+    alone.
     """
     if is_call(user, Aten.max_pool2d.default, Aten.contiguous.default, Aten.to.dtype):
         return all(_takes_reduced(gm, next_user, user) for next_user in user.users)
