@@ -105,6 +105,7 @@ def test_launch_hands_over_inputs_and_gradients_in_their_order(monkeypatch: pyte
     assert first.dtype == torch.float16
 
 
+@pytest.mark.slow
 def test_a_compiler_leaves_the_kernel_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """It traces with tensors that have no memory; the kernel gets those that have, and inputs that are left out."""
     launched = []
