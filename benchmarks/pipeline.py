@@ -1,11 +1,11 @@
 """Frames a second that `run` achieves, in turn and with helpers, what each stage takes, and how soon the first comes.
 
 python -m benchmarks.pipeline [BUNDLE FRAMES] [--session cuda --precision fp16] [--frames 80] [--helpers 8]
-    [--stub-ms 5] [--folder FOLDER]
+    [--stub-ms 5] [--folder FOLDER] [--scenes-at-once 4 …] [--gpus 2 …]
 
 A bundle with made-up weights and a rendered drive are made if none are given, in --folder if they are to stay. The
 first frame is that of the command itself, with what a session keeps made (cold) and found (warm); the loop is measured
-in this process.
+in this process, as are several scenes at once; GPUs each have a process. Figures are printed as they come.
 
 With --stub-ms the outputs of the session's first frames are replayed, each after so many milliseconds: what the loop
 would achieve beside a fast network, on any machine.
@@ -178,8 +178,9 @@ class Parts:
         self.console.print(f"{name}: {time.perf_counter() - started:.0f} s in all", markup=False)
 
     def tell(self, what: str, figure: str) -> None:
-        """A row of the table."""
+        """A row of the table, printed at once too: the benchmark may be cut short."""
         self.told.append((what, figure))
+        self.console.print(f"{what}: {figure}", markup=False)
 
     def show(self, title: str) -> None:
         """The table of all."""
