@@ -73,7 +73,7 @@ def test_what_ends_one_comes_in_its_turn_and_ends_all(job: Telling, error: type[
 
 @pytest.mark.slow
 def test_results_are_those_of_one_process(tmp_path: Path) -> None:
-    """To the last byte; each with a helper and two scenes at once."""
+    """To the last byte; each with two scenes at once."""
     write_toy_bundle(tmp_path / "bundle")
     write_toy_frames(tmp_path / "frames")
     whole = ["run", str(tmp_path / "bundle"), str(tmp_path / "frames"), "-o", str(tmp_path / "whole")]
@@ -81,7 +81,7 @@ def test_results_are_those_of_one_process(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     job = RunJob(
         tmp_path / "bundle", "torch", Precision.FP32, "evaluation", pictures=False, folder=tmp_path / "two",
-        plugin_files=(), disabled_plugins=(), threads=1, helpers=1, scenes_at_once=2,
+        plugin_files=(), disabled_plugins=(), threads=1, helpers=0, scenes_at_once=2,
     )  # fmt: skip
     scenes = list(split_scenes(read_frame_folder(tmp_path / "frames")))
     with gpu_records(job, scenes, ["0", "1"]) as records:

@@ -190,12 +190,13 @@ def test_a_bad_first_frame_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     """Nor does it touch what an earlier run kept; with several workers only whole scenes were finished."""
     shutil.copytree(folder / "frames", tmp_path / "frames")
     shutil.copytree(folder / "bundle", tmp_path / "bundle")
-    for name, kept in (("frame3", ["results-partial"]), ("frame3", ["results-partial", "results-partial-2"])):
-        picture = next((tmp_path / "frames").rglob(f"*{name}*.jpg"))
-        picture.write_bytes(b"")
-        assert run_toy(tmp_path, "results", "--workers", "2", "--no-pictures") == 2
+    next((tmp_path / "frames").rglob("*frame3*.jpg")).write_bytes(b"")
+    kept = []
+    for name, options, frames in (("results-partial", ("--workers", "2"), 2), ("results-partial-2", (), 3)):
+        assert run_toy(tmp_path, "results", "--no-pictures", *options) == 2
+        kept.append(name)
         assert sorted(path.name for path in tmp_path.glob("results*")) == kept
-        assert frames_of(tmp_path / kept[-1]) == ["frame0", "frame1"]
+        assert frames_of(tmp_path / name) == [f"frame{number}" for number in range(frames)]
     next((tmp_path / "frames").rglob("*frame0*.jpg")).write_bytes(b"")
     assert run_toy(tmp_path, "results", "--no-pictures") == 2
     assert sorted(path.name for path in tmp_path.glob("results*")) == kept
