@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -59,7 +59,7 @@ FIGURES = {
     "plan L2 at 3 s, m": "planning/L2@3s",
     "collisions, %": "planning/obj_box_col@avg",
 }
-"""Columns, and the figures in them."""
+"""Columns, and the figures in them; those that are not known of FP32 are left out."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,19 @@ class Judged:
             rows = [each for each in self.variants if (address, each.name) in self.evaluations]
             if not rows:
                 continue
+            known = self.evaluations[address, self.variants[0].name]
+            columns = {title: name for title, name in FIGURES.items() if value_of(known, name) is not None}
             lines += [
                 "",
-                f"| {address} | layers | {' | '.join(FIGURES)} | metrics' bounds |",
-                "|---" * (len(FIGURES) + 3) + "|",
+                f"| {address} | layers | {' | '.join(columns)} | metrics' bounds |",
+                "|---" * (len(columns) + 3) + "|",
             ]
-            known = self.evaluations[address, self.variants[0].name]
             for each in rows:
                 found = self.evaluations[address, each.name]
                 bounds = "" if each is self.variants[0] else verdict(compare_driving(known, found, metrics))
-                lines.append(f"| {each.name} | {each.layers} | {' | '.join(figures(found))} | {bounds} |")
+                values = (value_of(found, name) for name in columns.values())
+                cells = " | ".join("" if value is None else f"{value:.4g}" for value in values)
+                lines.append(f"| {each.name} | {each.layers} | {cells} | {bounds} |")
         lines += ["", "| gates | error / bound, worst | |", "|---|---|---|"]
         lines += [f"| {each.name} | {worst(each.findings)} | {verdict(each.findings)} |" for each in self.variants[1:]]
         return "\n".join(lines).strip() + "\n"
@@ -210,12 +213,10 @@ def evaluated(variant: Variant, data: str, output: Path, threads: int) -> Evalua
     return read_evaluation(folder / EVALUATION)
 
 
-def figures(evaluation: Evaluation) -> Iterator[str]:
-    """The columns of a row."""
-    known: Mapping[str, float | None] = {name: figure.value for name, figure in evaluation.figures.items()}
-    for name in FIGURES.values():
-        value = known.get(name)
-        yield "" if value is None else f"{value:.4g}"
+def value_of(evaluation: Evaluation, name: str) -> float | None:
+    """A figure; None where there was nothing to judge."""
+    found = evaluation.figures.get(name)
+    return None if found is None else found.value
 
 
 def verdict(findings: tuple[Finding, ...]) -> str:

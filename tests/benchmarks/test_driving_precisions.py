@@ -33,10 +33,10 @@ def test_a_row_for_each_bundle_that_was_evaluated() -> None:
         {(DATA, "FP32"): evaluation(0.5, 1.25), (DATA, "INT8"): evaluation(0.48, None)},
     )
     lines = judged.tables([DATA, "nuscenes:other"], PluginManager.load()).splitlines()
-    assert lines[0].startswith(f"| {DATA} | layers | mAP | NDS |")
+    assert lines[0] == f"| {DATA} | layers | NDS | plan L2 at 3 s, m | metrics' bounds |"
     assert lines[2:4] == [
-        "| FP32 |  |  | 0.5 |  |  |  |  | 1.25 |  |  |",
-        "| INT8 | all 7 |  | 0.48 |  |  |  |  |  |  | fails: detection/NDS 2.00 |",
+        "| FP32 |  | 0.5 | 1.25 |  |",
+        "| INT8 | all 7 | 0.48 |  | fails: detection/NDS 2.00 |",
     ]
     assert lines[-2:] == [
         "| INT8 | objects: 8 of 10 found again (bound 0.1) | fails: objects 2.00 |",
