@@ -207,7 +207,10 @@ def run_scenes(
             job.first_frame,
         )
 
-    finished = None if resume is None else FinishedScenes.read(resume, record(), pictures=job.pictures)
+    finished = None
+    if resume is not None:
+        with step("look at finished scenes"):
+            finished = FinishedScenes.read(resume, record(), scenes, pictures=job.pictures)
     left = [scene for scene in scenes if finished is None or not finished.has(scene)]
     try:
         with run_records(job, plugins, left, workers, cluster) if left else nullcontext(()) as done:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from tests.toolkit.toy_bundle import toy_frame, write_toy_bundle, write_toy_frames
+from toolkit.batch.resumed import FinishedScenes
 from toolkit.batch.scenes import Scene, Shard, split_scenes
 from toolkit.batch.workers import scene_workers
 from toolkit.batch.writer import SceneWriter
@@ -183,6 +184,29 @@ def test_a_run_goes_on_where_another_failed(folder: Path, tmp_path: Path, capsys
         capsys.readouterr().err.replace("\n", "")
     )
     assert run_toy(tmp_path, "results-partial", "--resume", partial, "--force") == 2
+
+
+@pytest.mark.slow
+def test_only_scenes_that_can_be_read_are_finished(folder: Path, tmp_path: Path) -> None:
+    """A link is as good as its file; what is there at first and then not is an error, and no gap in the results."""
+    results, record = tmp_path / "results", RunRecord.read(folder / "whole")
+    scenes = list(split_scenes([toy_frame(number, f"scene{number // 2}") for number in range(6)]))
+    shutil.copytree(folder / "whole", results)
+    (results / "frame0.json").rename(results / "moved")
+    (results / "frame0.json").symlink_to("moved")
+    (results / "frame2.npz").unlink()
+    (results / "frame5.json").write_bytes((results / "frame5.json").read_bytes()[:100])
+    finished = FinishedScenes.read(results, record, scenes, pictures=True)
+    assert [finished.has(scene) for scene in scenes] == [True, False, False]
+    (taken := tmp_path / "taken").mkdir()
+    assert finished.take(scenes[0], taken) == list(record.frames[:2])
+    assert {path.name: path.read_bytes() for path in taken.iterdir()} == {
+        name: data for name, data in contents(folder / "whole").items() if name.startswith(("frame0", "frame1"))
+    }
+    assert not any(path.is_symlink() for path in taken.iterdir())
+    (results / "frame1.npz").unlink()
+    with pytest.raises(InputError, match=r"--resume .*: frame1\.npz was removed meanwhile"):
+        finished.take(scenes[0], tmp_path)
 
 
 @pytest.mark.slow
