@@ -120,11 +120,14 @@ def _remove_now(works: tuple[Path, ...]) -> None:
 
 
 def _mark(folder: Path, kind: str) -> None:
-    """Mark a folder as ours, and give all its files the usual permissions, which not every library does."""
+    """Mark a folder as ours, and give all its files the usual permissions, which not every library does.
+
+    Files that have other names as well are left as they are, for there they belong to somebody else.
+    """
     marker = folder / MARKER
     marker.write_text(f"{kind}\n", encoding="utf-8")
     for file in folder.rglob("*"):
-        if file.is_file():
+        if file.is_file() and file.stat().st_nlink == 1:
             file.chmod(marker.stat().st_mode)
 
 

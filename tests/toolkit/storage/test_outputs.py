@@ -119,6 +119,13 @@ def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "results" / "a.txt").stat().st_mode == (tmp_path / "b.txt").stat().st_mode
 
 
+def test_files_with_another_name_keep_their_permissions(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch(mode=0o400)
+    with new_folder(claim_folder(tmp_path / "results", "results")) as work:
+        (work / "a.txt").hardlink_to(tmp_path / "mine.txt")
+    assert (tmp_path / "mine.txt").stat().st_mode & 0o777 == 0o400
+
+
 def test_failure_with_force_keeps_the_old_folder(tmp_path: Path, earlier: Path) -> None:
     with pytest.raises(Interrupted), new_folder(claim_folder(earlier, "results", force=True)) as work:
         write_half(work / "new.txt")
