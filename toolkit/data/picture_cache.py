@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -47,7 +47,7 @@ class CacheFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             for entry in self.path.glob(f".*{SUFFIX}"):  # what killed processes had not finished
                 remove_remains(self.path / f"{entry.name[1:].partition('.')[0]}{SUFFIX}", SUFFIX)
-            held = {entry.name: entry.stat().st_size for entry in os.scandir(self.path) if entry.name.endswith(SUFFIX)}
+            held = dict(_held(self.path))
         names = dict.fromkeys(map(_name, pictures))
         free = self.most_bytes - sum(size for name, size in held.items() if name not in names)
         each = _HEADER + image.source_height * image.source_width * 3
@@ -80,6 +80,14 @@ class PictureCache:
             stream.write(stamp.tobytes())
             stream.write(np.ascontiguousarray(pixels).data)
         return pixels
+
+
+def _held(folder: Path) -> Iterator[tuple[str, int]]:
+    """The names of pictures in a folder and their bytes, but what another process just finished or removed."""
+    for entry in os.scandir(folder):
+        if entry.name.endswith(SUFFIX):
+            with suppress(FileNotFoundError):
+                yield entry.name, entry.stat().st_size
 
 
 def _read(file: Path, stamp: NDArray[np.int64], shape: tuple[int, int, int]) -> NDArray[np.uint8] | None:

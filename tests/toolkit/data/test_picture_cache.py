@@ -104,6 +104,13 @@ def test_what_killed_processes_left_goes_when_the_folder_is_opened(pictures: lis
     assert list(cache.folder.iterdir()) == [file]
 
 
+def test_what_is_gone_when_it_is_looked_at_is_no_picture(pictures: list[Path], tmp_path: Path) -> None:
+    """Such as what another process has just given its final name, as which a link to nothing stands here."""
+    cache = opened(tmp_path, pictures)
+    (cache.folder / ".0.rgb.node-1.partial.rgb").symlink_to("gone")
+    assert len(opened(tmp_path, pictures, EACH).names) == 1
+
+
 def test_a_folder_that_cannot_be_written_keeps_nothing(pictures: list[Path], tmp_path: Path) -> None:
     cache = opened(tmp_path, pictures)
     cache.folder.rmdir()
