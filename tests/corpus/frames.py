@@ -123,6 +123,7 @@ def wrong_values() -> Iterator[Malformed]:
         yield edited(f"command {command!r}", ("command",), command, '"right", "left", "straight"')
     yield edited("unknown field", ("weather",), "fine", "is unknown; known here are")
     yield frames("half a character", lambda f: change_json(f / "001.json", ("\ud800",), 1), "\\ud800: is unknown")
+    yield edited("half a character in a scene", ("scene",), "\ud800", "expected text, found half a character in")
     yield edited("unknown reading", ("can_bus", "speed"), [0, 0, 0], "is unknown; known here are")
     for image in ("nowhere.jpg", "images", "x" * 5000, "a\0b", "\ud800.jpg"):
         yield edited(f"image {image!r:.12}", (*CAMERA, "image"), image, "give a path relative to the JSON's folder")

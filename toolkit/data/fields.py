@@ -28,6 +28,16 @@ def text_field(value: Any, where: str) -> str:
     return value
 
 
+def name_field(value: Any, where: str) -> str:
+    """The same, of whole characters, so that it can be written to files of text."""
+    name = text_field(value, where)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: expected text, found half a character in {quoted(name)}") from error
+    return name
+
+
 def object_field(
     value: Any, where: str, required: Sequence[str], optional: Sequence[str] | None = ()
 ) -> dict[str, Any]:

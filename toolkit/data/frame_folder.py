@@ -14,7 +14,15 @@ from typing import Any
 import cv2
 
 from toolkit.config.model import CAMERAS
-from toolkit.data.fields import array_field, command_field, intrinsics_field, object_field, pose_field, text_field
+from toolkit.data.fields import (
+    array_field,
+    command_field,
+    intrinsics_field,
+    name_field,
+    object_field,
+    pose_field,
+    text_field,
+)
 from toolkit.data.frames import CameraView, CanReading, Frame, Pose
 from toolkit.errors import InputError
 from toolkit.storage.json_file import read_json
@@ -113,7 +121,7 @@ def _read_frame(path: Path, cameras: Sequence[str]) -> Frame:
     views = object_field(values["cameras"], f"{root}cameras", cameras, optional=None)
     return Frame(
         name=path.stem,
-        scene=text_field(values["scene"], f"{root}scene"),
+        scene=name_field(values["scene"], f"{root}scene"),
         timestamp=_seconds(values["timestamp"], f"{root}timestamp"),
         cameras={name: _camera(views[name], f"{root}cameras.{name}", path.parent) for name in cameras},
         lidar2ego=_pose(values["lidar2ego"], f"{root}lidar2ego"),

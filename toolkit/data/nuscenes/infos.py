@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config.model import CAMERAS
-from toolkit.data.fields import array_field, intrinsics_field, object_field, pose_field, text_field
+from toolkit.data.fields import array_field, intrinsics_field, name_field, object_field, pose_field, text_field
 from toolkit.data.frames import CameraView, CanReading, Command, Frame, Pose
 from toolkit.data.nuscenes.key_frames import KeyFrame, frames_of, image_path, require_images
 from toolkit.errors import InputError, inside
@@ -93,8 +93,8 @@ def _key_frame(info: Any, where: str, cameras: Sequence[str], dataroot: Path | N
     views = object_field(values["cams"], f"{where}.cams", cameras, optional=None)
     can = array_field(values["can_bus"], f"{where}.can_bus", (18,))
     return KeyFrame(
-        token=text_field(values["token"], f"{where}.token"),
-        scene=text_field(values["scene_token"], f"{where}.scene_token"),
+        token=name_field(values["token"], f"{where}.token"),
+        scene=name_field(values["scene_token"], f"{where}.scene_token"),
         microseconds=time_field(values["timestamp"], f"{where}.timestamp"),
         cameras={name: _camera(views[name], f"{where}.cams.{name}", dataroot) for name in cameras},
         lidar2ego=info_pose(values, "lidar2ego", where),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.data.fields import text_field
+from toolkit.data.fields import name_field
 from toolkit.data.nuscenes.devkit import readable
 from toolkit.errors import InputError
 
@@ -24,7 +24,7 @@ def select_scenes(tables: NuScenes, split: str | None, scenes: Sequence[str]) ->
     or if none remains.
     """
     where = tables.table_root
-    records = {text_field(one["name"], f"{where}: scene {i}: name"): one for i, one in enumerate(tables.scene)}
+    records = {name_field(one["name"], f"{where}: scene {i}: name"): one for i, one in enumerate(tables.scene)}
     if split is not None:
         members = _split_scenes(tables, split)
         selected = {name: record for name, record in records.items() if name in members}
