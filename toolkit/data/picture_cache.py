@@ -27,8 +27,8 @@ from toolkit.storage.remains import remove_remains
 
 SUFFIX = ".rgb"
 _STAMP = np.dtype("<i8")
-_HEADER = 2 * _STAMP.itemsize
-"""Size and time of the last change (ns) of the picture that was decoded; its pixels follow."""
+_HEADER = 4 * _STAMP.itemsize
+"""Size and time of the last change (ns) of the picture that was decoded, its height and width; its pixels follow."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ class PictureCache:
         file = self.folder / _name(path)
         if file.name not in self.names:
             return load_image(path, self.image)
-        stamp = _stamp(path)
-        kept = _read(file, stamp, (self.image.source_height, self.image.source_width, 3))
+        shape = (self.image.source_height, self.image.source_width, 3)
+        stamp = np.array([*_state(path), *shape[:2]], _STAMP)
+        kept = _read(file, stamp, shape)
         if kept is not None:
             return kept
         pixels = load_image(path, self.image)
@@ -105,9 +106,9 @@ def _name(path: Path) -> str:
     return hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:32] + SUFFIX
 
 
-def _stamp(path: Path) -> NDArray[np.int64]:
-    """Zeros if it cannot be looked at; whoever reads it says why."""
+def _state(path: Path) -> tuple[int, int]:
+    """Size and time of the last change; zeros if it cannot be looked at: whoever reads it says why."""
     with suppress(OSError):
         state = path.stat()
-        return np.array([state.st_size, state.st_mtime_ns], _STAMP)
-    return np.zeros(2, _STAMP)
+        return state.st_size, state.st_mtime_ns
+    return 0, 0

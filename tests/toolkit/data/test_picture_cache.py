@@ -18,7 +18,7 @@ from toolkit.data.preprocess import load_image
 from toolkit.errors import InputError
 
 IMAGE = replace(ImageConfig(), source_width=48, source_height=32)
-EACH = 16 + 48 * 32 * 3
+EACH = 32 + 48 * 32 * 3
 
 
 def picture(path: Path, seed: int) -> Path:
@@ -60,6 +60,15 @@ def test_a_picture_that_has_changed_is_decoded_again(pictures: list[Path], tmp_p
     assert not np.array_equal(cache.load(pictures[0]), before)
     assert np.array_equal(cache.load(pictures[0]), load_image(pictures[0], IMAGE))
     assert len(list(cache.folder.iterdir())) == 1
+
+
+def test_a_model_of_another_size_does_not_take_it(pictures: list[Path], tmp_path: Path) -> None:
+    """Though it has as many pixels: it is told that the picture does not fit, as it is without a cache."""
+    cache = opened(tmp_path, pictures)
+    cache.load(pictures[0])
+    other = replace(cache, image=replace(IMAGE, source_width=32, source_height=48))
+    with pytest.raises(InputError, match="found 48x32"):
+        other.load(pictures[0])
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"x" * EACH], ids=["empty", "cut", "other"])
