@@ -132,6 +132,8 @@ def test_kept_pictures_train_the_same(
     for place in (drive / "cache", tmp_path / "run/cache"):
         assert run([*arguments, "--force", "--cache", str(place)]) == 2
         assert not place.exists()
+    assert run([*arguments, "--resume", "--cache", str(tmp_path / "run")]) == 2
+    assert run([*arguments, "--force", "--cache", str(tmp_path / "cache"), "--cache-gb", "inf"]) == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -64,7 +65,9 @@ def train_command(
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep decoded pictures there, for all processes and later runs."),
     ] = None,
-    cache_gb: Annotated[float, typer.Option(min=0, help="With --cache: the most that may lie in it, in GB.")] = 64.0,
+    cache_gb: Annotated[
+        float, typer.Option(min=0, max=1e6, help="With --cache: the most that may lie in it, in GB.")
+    ] = 64.0,
     pinned: Annotated[
         bool, typer.Option("--pin-memory", help="Clips wait in page-locked memory, for copies to a GPU.")
     ] = False,
@@ -119,7 +122,8 @@ def train_command(
     # All processes look at the folder before they join; the first makes it after that.
     target = claim_folder(output, KIND, force=force, inputs=inputs) if output is not None and not resume else None
     if cache is not None:
-        keep_apart(FolderOutput(cache.resolve(), None, cache, None), addresses, [target])
+        folder = None if output is None else FolderOutput(Path(os.path.realpath(output)), None, output, KIND)
+        keep_apart(FolderOutput(Path(os.path.realpath(cache)), None, cache, None), addresses, [folder])
     written = None if losses is None else claim_file(losses, inputs=inputs, others=[target])
     if clip is not None or written is not None or against is not None or double:
         if clip is None or written is None or data is not None or output is not None or resume or cache is not None:
