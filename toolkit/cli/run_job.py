@@ -43,7 +43,7 @@ class RunJob:
     `threads` are those of the session, and in a worker those of preprocessing too; `refinements` are options of those
     that are asked for. `helpers` is how many threads decode and how many processes draw beside the network, by default
     as many as there are cores for. `decoder` makes pixels of the pictures.
-    as many as there are cores for. `scenes_at_once` are run by threads of one process.
+    `scenes_at_once` are run by threads of one process, and each of so many `gpus` has a process of its own.
     """
 
     bundle: Path
