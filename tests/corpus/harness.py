@@ -65,6 +65,11 @@ def snapshot(folder: Path) -> list[tuple[Path, int, int]]:
     return sorted((path, s.st_size, s.st_mtime_ns) for path in folder.rglob("*") for s in [path.lstat()])
 
 
+def snapshot_without_kept(folder: Path) -> list[tuple[Path, int, int]]:
+    """The same, but for the frames that a run had finished before an error, which it keeps beside its output."""
+    return [file for file in snapshot(folder) if "out-partial" not in file[0].relative_to(folder).parts]
+
+
 def reset_peak_memory() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 

@@ -11,7 +11,7 @@ import pytest
 from tests.corpus.case import Malformed, Sample
 from tests.corpus.generated import generated
 from tests.corpus.generated_onnx import generated_onnx
-from tests.corpus.harness import check_error, run_bounded, snapshot
+from tests.corpus.harness import check_error, run_bounded, snapshot, snapshot_without_kept
 from tests.corpus.odd_files import odd_files
 
 VARIATIONS = list(chain(generated(), generated_onnx(), odd_files()))
@@ -40,4 +40,4 @@ def test_variation(
         return
     assert ending.status in (1, 2)
     check_error("\n".join(line for line in ending.err.splitlines() if not REMARK.match(line)), case.words)
-    assert snapshot(tmp_path) == files
+    assert snapshot_without_kept(tmp_path) == files

@@ -36,6 +36,7 @@ class Deformable(nn.Module):
 
     def __init__(self, channels: int = 32, *, sets: int = 1, groups: int = 1) -> None:
         super().__init__()
+        torch.manual_seed(0)
         self.before, self.after = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
         self.offset, self.mask = (
             nn.Conv2d(channels, 18 * sets, 3, padding=1),
