@@ -140,7 +140,7 @@ def test_the_command_writes_losses_and_norms(
     [
         (["--clip", "clip.npz"], "--clip and --losses go together"),
         (["--losses", "losses.json"], "--clip and --losses go together"),
-        (["--clip", "clip.npz", "--losses", "l.json", "-o", "run"], "without --data, -o and --resume"),
+        (["--clip", "clip.npz", "--losses", "l.json", "-o", "run"], "without --data, -o, --resume and --cache"),
         (["-o", "run"], "give --data and -o to train, or --clip and --losses"),
     ],
 )

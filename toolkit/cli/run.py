@@ -64,10 +64,16 @@ def run_command(
         typer.Option(metavar="MODE", help="Ego motion at a scene's start, as in UniAD's evaluation or training."),
     ] = "evaluation",
     workers: Annotated[
-        int, typer.Option(min=1, max=1024, help="Processes that run a scene each, with a session of their own.")
+        int,
+        typer.Option(
+            min=1, max=1024, metavar="N", help="Processes that run a scene each, with a session of their own."
+        ),
     ] = 1,
     threads: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="CPU threads of a session; by default workers share the cores.")
+        int | None,
+        typer.Option(
+            min=1, max=1024, metavar="N", help="CPU threads of a session; by default workers share the cores."
+        ),
     ] = None,
     shard: Annotated[
         str | None, typer.Option(help="INDEX/COUNT: every COUNT-th scene from scene INDEX on, such as 0/4 of four.")
@@ -78,17 +84,23 @@ def run_command(
         typer.Option(
             min=0,
             max=64,
+            metavar="N",
             help="Threads that decode ahead, and processes that write and draw (without pictures: a thread); 0: all in "
             "turn. By default half of the cores, 8 at most, one for 8 frames, none on two cores.",
         ),
     ] = None,
     decoder: DecoderOption = Decoder.OPENCV,
     scenes_at_once: Annotated[
-        int, typer.Option(min=1, max=64, help="Scenes that one process runs at a time, each in a thread, on one GPU.")
+        int,
+        typer.Option(
+            min=1, max=64, metavar="N", help="Scenes that one process runs at a time, each in a thread, on one GPU."
+        ),
     ] = 1,
     gpus: Annotated[
         int,
-        typer.Option(min=1, max=64, help="GPUs, each of which runs every so many-th scene in a process of its own."),
+        typer.Option(
+            min=1, max=64, metavar="N", help="GPUs, each of which runs every so many-th scene in a process of its own."
+        ),
     ] = 1,
     pictures: Annotated[bool, typer.Option(help="Draw a bird's-eye picture of every frame.")] = True,
     resume: Annotated[

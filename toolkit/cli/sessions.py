@@ -18,7 +18,10 @@ from toolkit.text import quoted
 
 DEFAULT_SESSION = "onnxruntime"
 SessionOption = Annotated[str, typer.Option(metavar="NAME", help="What runs the network: {sessions}.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="What --session cuda computes products in.")]
+PRECISIONS = ", ".join(precision.value for precision in Precision)
+PrecisionOption = Annotated[
+    Precision, typer.Option(metavar="TYPE", help=f"What --session cuda computes products in: {PRECISIONS}.")
+]
 
 
 def session_kind(plugins: PluginManager, name: str, option: str = "--session") -> SessionKind:
