@@ -120,9 +120,9 @@ def run_records(
     with finishing(finisher, layers_of(plugins.submodules()), min(helpers, frames), processes=several) as finish:
         with step(f"load the {job.session} session"):
             writer = job.open_with(plugins)
-        # Pictures in a device's own memory, of several frames at a time: no GPU has executed it yet.
+        # Pictures in a device's own memory, of several frames at a time: not shown to be faster on a free machine yet.
         decoders = 0 if job.helpers is None and isinstance(writer.session, PictureSession) else helpers
-        if job.scenes_at_once > 1:
+        if several:
             records = scenes_at_once(writers_at_once(writer, job, len(scenes)), scenes, finish, decoders)
         else:
             records = writer.run(scenes, finish, decoders)
