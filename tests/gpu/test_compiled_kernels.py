@@ -176,6 +176,7 @@ def check_convolutions(module: nn.Module, image: Tensor, precision: Precision) -
     gm = torch.export.export(module, (image,), strict=False).module()
     assert isinstance(gm, GraphModule)
     assert use_convolution(gm, precision)
+    gm.recompile()
     actual, again = gm(image), gm(image)
     expected = module.double()(image.double())
     assert (actual.dtype, actual.shape) == (torch.float32, expected.shape)
@@ -273,6 +274,7 @@ def test_a_cuda_graph_of_all_kernels(precision: Precision) -> None:
     gm = torch.export.export(layer, (x(1, 64, 32, 32),), strict=False).module()
     assert isinstance(gm, GraphModule)
     use_convolution(gm, precision)
+    gm.recompile()
     weight, arrived, others = weight_parts(x(256, 2048), precision), counters(), counters()
 
     def function(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
