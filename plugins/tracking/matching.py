@@ -152,9 +152,9 @@ def active_rows(matches: TrackMatches, scores: Tensor, boxes: Tensor, config: Tr
     return rows[: int(inside)]
 
 
-def survives(matches: TrackMatches) -> Tensor:
+def survives(matches: TrackMatches, *, imprecise: bool = False) -> Tensor:
     """[N] bool: rows that are carried into the next frame, without the random part of training.
 
-    Objects that have disappeared stay by the overlap they last had.
+    Objects that have disappeared stay by the overlap they last had. `imprecise`: rows stay whatever their overlap.
     """
-    return matches.carrying & (matches.iou > SURVIVING_IOU)
+    return matches.carrying if imprecise else matches.carrying & (matches.iou > SURVIVING_IOU)

@@ -20,7 +20,7 @@ from toolkit.nn.coordinates import inverse_sigmoid
 from toolkit.nn.initial import last_linear, rare_classes, ring_of_samples, xavier_matrices
 from toolkit.training.spec import Moment, Option, Step, Tensors, Training
 
-DROP, FALSE_POSITIVES = "random_drop", "fp_ratio"
+DROP, FALSE_POSITIVES, IMPRECISE = "random_drop", "fp_ratio", "carry_imprecise"
 POSE = ("timestamp", "l2g_rotation", "l2g_translation")
 PAST_WEIGHT = {1: 0.0, 2: 1.0}
 """By stage: the first one computes paths, and so lets their branches decay, but does not learn them."""
@@ -178,7 +178,8 @@ def leaving_tracks(
 ) -> dict[str, Tensor]:
     """The rows that enter the next frame, and the pose in which they were seen; gradients flow on through them."""
     matches = seen.matches
-    carried = drop(survives(matches).nonzero().squeeze(1), moment.options[DROP])
+    kept = survives(matches, imprecise=bool(moment.options[IMPRECISE]))
+    carried = drop(kept.nonzero().squeeze(1), moment.options[DROP])
     free = (~matches.carrying).nonzero().squeeze(1)
     wrong = false_positives(free, seen.scores, carried, moment.options[FALSE_POSITIVES])
     chosen = torch.cat((carried, wrong))
@@ -233,5 +234,5 @@ TRAINING = Training(
     initialise=initialise,
     prepare=prepare,
     compiled=compiled,
-    options={DROP: 0.1, FALSE_POSITIVES: 0.3},
+    options={DROP: 0.1, FALSE_POSITIVES: 0.3, IMPRECISE: False},
 )

@@ -6,6 +6,7 @@ Of each frame the last decoder layer's classes and boxes are stored. So `loss_cl
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -180,6 +181,12 @@ def test_an_object_that_disappears_leaves_its_track_with_the_overlap_it_had() ->
     assert matches.iou[3].item() == pytest.approx(0.7)
     assert survives(matches).tolist() == [False, True, False, True]
     assert active_rows(matches, torch.ones(4), encode_boxes(box(0, 0)).repeat(4, 1), SMALL).tolist() == [1]
+
+
+def test_tracks_may_be_carried_on_whatever_their_overlap() -> None:
+    matches = dataclasses.replace(match([FREE_ID, FREE_ID, FREE_ID, 9], one_object()), iou=torch.zeros(4))
+    assert not survives(matches).any()
+    assert survives(matches, imprecise=True).tolist() == [False, True, False, True]
 
 
 def test_what_lies_out_of_range_or_hardly_overlaps_is_not_handed_on() -> None:
