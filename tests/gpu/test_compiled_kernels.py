@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 from tests.gpu.parity import padded, relative_error, shifted
 from tests.toolkit.small_network import assert_same_results, drive, small_network
 from toolkit.engines.gpu.compiled.network import compile_network
-from toolkit.engines.gpu.compiled.operators import attention, linear, weight_parts
+from toolkit.engines.gpu.compiled.operators import REDUCED, attention, linear, product, weight_parts
 from toolkit.engines.gpu.compiled.passes.use_convolution import use_convolution
 from toolkit.engines.gpu.compiled.tf32 import tf32
 from toolkit.engines.gpu.frame_graph import FrameGraph
@@ -120,6 +120,20 @@ CONVOLUTIONS = {
 def test_convolutions(case: tuple[nn.Conv2d, tuple[int, ...]], precision: Precision) -> None:
     layer, shape = case
     check_convolutions(layer, x(*shape), precision)
+
+
+@poisoned
+@pytest.mark.parametrize("precision", REDUCED)
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("shape", [(1150, 256), (3, 7, 96)])
+def test_products_of_the_library(shape: tuple[int, ...], relu: bool, precision: Precision) -> None:
+    """Of rows in FP16 or BF16, and so is the result."""
+    dtype = REDUCED[precision]
+    rows, weight, bias = x(*shape).to(dtype), (x(40, shape[-1]) / 8).to(dtype), x(40).to(dtype)
+    actual = product(rows, weight, bias, relu)
+    expected = nn.functional.linear(rows.double(), weight.double(), bias.double())
+    assert (actual.dtype, actual.shape) == (dtype, expected.shape)
+    assert relative_error(actual, expected.relu() if relu else expected) < TOLERANCE[precision]
 
 
 class Bottleneck(nn.Module):

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from toolkit.engines.gpu.compiled.operators import REDUCED
 from toolkit.engines.gpu.compiled.passes.graph_edit import Aten, calls
 from toolkit.engines.gpu.compiled.passes.remove_noops import remove_noops
 from toolkit.engines.gpu.compiled.passes.use_attention import use_attention
 from toolkit.engines.gpu.compiled.passes.use_convolution import use_convolution
-from toolkit.engines.gpu.compiled.passes.use_linear import use_linear
+from toolkit.engines.gpu.compiled.passes.use_linear import LARGE, use_linear
 from toolkit.nn.attention import MASKED_LOGIT, MultiheadAttention, mask_logits
 from toolkit.precision import Precision
 
@@ -111,6 +112,20 @@ def test_programs_that_share_a_sum_have_counters() -> None:
         _, gm = apply(use_linear, nn.Linear(inputs, 7), x(5, inputs))
         (layer,) = calls(gm, OURS.linear.default)
         assert argument(layer, "arrived").meta["val"].shape == (counters,)
+
+
+@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize(("rows", "bias"), [(2048, True), (2047, True), (2048, False)])
+def test_a_large_linear_layer_is_the_librarys_in_fp16_and_bf16(rows: int, bias: bool, precision: Precision) -> None:
+    """With its ReLU; without a bias it stays ours."""
+    module = nn.Sequential(nn.Linear(256, 256, bias=bias), nn.ReLU())
+    count, gm = apply(use_linear, module, x(rows, 256), precision=precision)
+    by_library = calls(gm, OURS.product.default)
+    assert (count, len(by_library)) == (1, rows * 256 * 256 >= LARGE and bias and precision in REDUCED)
+    assert len(calls(gm, OURS.linear.default)) == 1 - len(by_library)
+    for call in by_library:
+        assert argument(call, "relu") is True
+        assert {argument(call, name).meta["val"].dtype for name in ("x", "weight", "bias")} == {REDUCED[precision]}
 
 
 # Convolutions
@@ -239,6 +254,23 @@ def test_a_3x3_convolution_with_relu_is_cudnns_in_fp16_and_bf16(
         given = [argument(call, name) for name in ("x", "weight", "bias", "residual")]
         assert {node.meta["val"].dtype for node in given if node is not None} == {between}
         assert (given[3] is not None) == residual
+
+
+@pytest.mark.parametrize(("precision", "between"), BETWEEN.items())
+@pytest.mark.parametrize("relu", [True, False])
+def test_a_large_1x1_convolution_is_the_librarys_in_fp16_and_bf16(
+    relu: bool, precision: Precision, between: torch.dtype
+) -> None:
+    """Between others; the largest but one is too small."""
+    for inputs, large in ((256, True), (224, False)):
+        module = between_pointwise(nn.Conv2d(inputs, 256, 1), relu=relu)
+        count, gm = apply(use_convolution, module, x(2, 32, 32, 32), precision=precision)
+        assert count == 3
+        by_library = calls(gm, OURS.product.default)
+        assert len(by_library) == (large and between != torch.float32)
+        for call in by_library:
+            assert argument(call, "relu") is relu
+            assert {argument(call, name).meta["val"].dtype for name in ("x", "weight", "bias")} == {between}
 
 
 def test_an_fp32_image_is_rounded_for_cudnn() -> None:

@@ -151,6 +151,29 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, stride: 
     return torch.cudnn_convolution_add_relu(x, weight, residual, 1.0, bias, *sides)
 
 
+@torch.library.custom_op("uniad_gpu::product", mutates_args=())
+def product(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    """A linear layer and ReLU, if wanted, all in FP16 or in BF16: cuBLAS's.
+
+    x [..., inputs], weight [outputs, inputs] -> [..., outputs].
+    """
+    out = functional.linear(x.float(), weight.float(), bias.float())
+    return (out.relu() if relu else out).to(x.dtype)
+
+
+@product.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    return x.new_empty((*x.shape[:-1], len(weight)))
+
+
+@product.register_kernel("cuda")
+def _(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    outputs, inputs = weight.shape
+    multiply = torch._addmm_activation if relu else torch.addmm
+    out: Tensor = multiply(bias, x.reshape(-1, inputs), weight.t())
+    return out.view(*x.shape[:-1], outputs)
+
+
 def _channels_last(image: Tensor) -> Tensor:
     """[N, C, H, W] as [N, H, W, C], contiguous: a view where it lies so in memory."""
     return image.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)

@@ -21,7 +21,7 @@ from toolkit.engines.gpu.compiled.passes.graph_edit import (
     is_call,
     shape_of,
 )
-from toolkit.engines.gpu.compiled.passes.use_linear import CHANNELS, add_counters, only_relu, replace_through
+from toolkit.engines.gpu.compiled.passes.use_linear import CHANNELS, LARGE, add_counters, only_relu, replace_through
 from toolkit.engines.gpu.compiled.tiles import product_tile
 from toolkit.precision import Precision
 
@@ -59,8 +59,11 @@ def use_convolution(gm: GraphModule, precision: Precision) -> int:
         relu = last is not total
         reduced = precision in REDUCED and all(_takes_reduced(gm, user, last) for user in last.users)
         with gm.graph.inserting_before(total):
-            if reduced and relu and _shares_inputs(found) and (bias := _bias_of(gm, found)) is not None:
+            bias = _bias_of(gm, found) if reduced else None
+            if bias is not None and relu and _shares_inputs(found):
                 new = _fused(gm, found, bias, residual, REDUCED[precision])
+            elif bias is not None and residual is None and _by_cublas(found, shape_of(node)):
+                new = _pointwise(gm, found, bias, REDUCED[precision], relu=relu)
             else:
                 new = _product(gm, found, shape_of(node), residual, precision, relu=relu, reduced=reduced)
         replace_through(last, total, new)
@@ -110,6 +113,21 @@ def _shares_inputs(found: Convolution) -> bool:
     return (prod(kernel) > 1 and inputs >= CHANNELS) or inputs > MANY_CHANNELS
 
 
+def _pointwise(gm: GraphModule, found: Convolution, bias: Tensor, dtype: torch.dtype, *, relu: bool) -> Node:
+    """A call of cuBLAS's, with everything in `dtype`."""
+    image = _channels_last(gm, _cast(gm, found.x, dtype))
+    pixels = gm.graph.call_function(Aten.permute.default, (image, [0, 2, 3, 1]))
+    weight = add_constant(gm, found.weight.flatten(1).to(dtype))
+    rows = gm.graph.call_function(OURS.product.default, (pixels, weight, add_constant(gm, bias.to(dtype)), relu))
+    return gm.graph.call_function(Aten.permute.default, (rows, [0, 3, 1, 2]))
+
+
+def _by_cublas(found: Convolution, shape: tuple[int, ...]) -> bool:
+    """Whether a convolution is a matrix product, and that a large one."""
+    plain = found.weight.shape[2:].numel() == 1 and (found.stride, found.padding) == (1, 0)
+    return plain and found.weight.shape[1] >= CHANNELS and prod(shape) * found.weight.shape[1] >= LARGE
+
+
 def _bias_of(gm: GraphModule, found: Convolution) -> Tensor | None:
     """The bias, zeros where there is none; None if it is not a constant."""
     return constant_of(gm, found.bias) if found.bias is not None else found.weight.new_zeros(len(found.weight))
@@ -153,7 +171,7 @@ def _takes_reduced(gm: GraphModule, user: Node, image: Node) -> bool:
     """Whether `user` is a convolution of the image, or its sum with one, or samples it for one, or hands it on to those
     alone.
     """
-    if is_call(user, Aten.max_pool2d.default, Aten.contiguous.default, Aten.to.dtype):
+    if is_call(user, Aten.max_pool2d.default, Aten.contiguous.default, Aten.to.dtype, Aten.permute.default):
         return all(_takes_reduced(gm, next_user, user) for next_user in user.users)
     if is_call(user, Aten.add.Tensor, Aten.add_.Tensor):
         return any(
@@ -161,7 +179,7 @@ def _takes_reduced(gm: GraphModule, user: Node, image: Node) -> bool:
             for term in user.args
             if isinstance(term, Node)
         )
-    if is_call(user, OURS.conv2d.default, OURS.conv2d_relu.default, OURS.sample_taps.default):
+    if is_call(user, OURS.conv2d.default, OURS.conv2d_relu.default, OURS.product.default, OURS.sample_taps.default):
         return True
     return is_call(user, Aten.conv2d.default) and _match(gm, user) is not None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from math import prod
 
 import torch
+from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from toolkit.engines.gpu.compiled.operators import weight_parts
+from toolkit.engines.gpu.compiled.operators import REDUCED, weight_parts
 from toolkit.engines.gpu.compiled.passes.graph_edit import (
     Aten,
     add_constant,
@@ -21,6 +22,9 @@ from toolkit.engines.gpu.compiled.passes.graph_edit import (
 from toolkit.engines.gpu.compiled.tiles import Tile, product_tile
 from toolkit.precision import Precision
 
+OURS = torch.ops.uniad_gpu
+LARGE = 2**27
+"""Multiplications from which on a product of FP16 is faster by cuBLAS than by our kernel."""
 CHANNELS = 32
 """The kernel sums over multiples of this many elements that lie together."""
 
@@ -40,15 +44,27 @@ def use_linear(gm: GraphModule, precision: Precision) -> int:
         outputs, inputs = weight.shape
         last = only_relu(node)
         parts = weight_parts(weight.contiguous(), precision)
-        tile = product_tile(rows, outputs, inputs, inputs, len(parts))
+        bias = node.args[2] if len(node.args) > 2 else None
         with gm.graph.inserting_before(node):
-            arrived = add_counters(gm, tile, tile.programs(rows, outputs), weight.device)
-            bias = node.args[2] if len(node.args) > 2 else None
-            args = (node.args[0], add_constant(gm, parts), bias, arrived, last is not node)
-            new = gm.graph.call_function(torch.ops.uniad_gpu.linear.default, args)
+            known = None if bias is None else constant_of(gm, bias)
+            if precision in REDUCED and known is not None and rows * outputs * inputs >= LARGE:
+                new = _by_library(gm, node, parts[0], known, relu=last is not node)
+            else:
+                tile = product_tile(rows, outputs, inputs, inputs, len(parts))
+                arrived = add_counters(gm, tile, tile.programs(rows, outputs), weight.device)
+                args = (node.args[0], add_constant(gm, parts), bias, arrived, last is not node)
+                new = gm.graph.call_function(OURS.linear.default, args)
         replace_through(last, node, new)
         rewrites += 1
     return finish(gm, rewrites)
+
+
+def _by_library(gm: GraphModule, layer: Node, weight: Tensor, bias: Tensor, *, relu: bool) -> Node:
+    """A call of cuBLAS's in the type of the weight; casts are left to the compiler, which fuses them."""
+    rows = gm.graph.call_function(Aten.to.dtype, (layer.args[0], weight.dtype))
+    constants = add_constant(gm, weight), add_constant(gm, bias.to(weight.dtype))
+    out = gm.graph.call_function(OURS.product.default, (rows, *constants, relu))
+    return gm.graph.call_function(Aten.to.dtype, (out, torch.float32))
 
 
 def add_counters(gm: GraphModule, tile: Tile, blocks: int, device: torch.device) -> Node:
