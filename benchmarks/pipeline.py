@@ -35,12 +35,11 @@ from benchmarks.made_up import write_bundle, write_frames
 from benchmarks.replayed_session import ReplayedSession, recorded
 from benchmarks.run_command import timed_run
 from toolkit.batch.at_once import scenes_at_once as run_at_once
-from toolkit.batch.finishing import Finisher, finishing, layers_of
 from toolkit.batch.gpus import gpu_records, visible_gpus
 from toolkit.batch.scenes import Scene, split_scenes
 from toolkit.batch.writer import SceneWriter
 from toolkit.bundle import Bundle
-from toolkit.cli.run_job import RunJob, open_decoder
+from toolkit.cli.run_job import RunJob, finishing, open_decoder
 from toolkit.cli.sessions import DEFAULT_SESSION, open_session, session_kind
 from toolkit.config.model import ModelConfig
 from toolkit.data.decoder import Decoder
@@ -53,7 +52,6 @@ from toolkit.engines.session import Session, SharedSession
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
 from toolkit.runtime.run_record import FrameRecord
-from toolkit.specs import Submodule
 from toolkit.synthetic.dataset import DriveSettings
 
 SCENE_FRAMES = 40
@@ -124,7 +122,7 @@ def main(
         for pictures in (False, True):
             with parts.part(f"loop, pictures {pictures}"):
                 loops = [
-                    measured(opened, [engine], plugins.submodules(), drive(found, count), pictures, used)
+                    measured(opened, [engine], plugins, drive(found, count), pictures, used)
                     for used, count in ((0, min(frames, IN_TURN)), (helpers, frames))
                 ]
                 given = "with" if pictures else "without"
@@ -135,7 +133,7 @@ def main(
             with parts.part("nvJPEG"):
                 decoder = open_decoder(Decoder.NVJPEG)
                 rate = measured(
-                    opened, [engine], plugins.submodules(), drive(found, frames), False, helpers, decoder
+                    opened, [engine], plugins, drive(found, frames), False, helpers, decoder
                 ).frames_per_second
                 parts.tell("loop without pictures, nvjpeg", f"{rate:.1f} frames/s")
         for count in scenes_at_once or ():
@@ -143,7 +141,7 @@ def main(
                 assert isinstance(engine, SharedSession)
                 several, each = engine.beside(count), drive(found, FRAMES_AT_ONCE * count)
                 for decoder in (None, open_decoder(Decoder.NVJPEG)) if kind.gpus else (None,):
-                    loop = measured(opened, several, plugins.submodules(), each, False, 2 * helpers, decoder)
+                    loop = measured(opened, several, plugins, each, False, 2 * helpers, decoder)
                     given = "" if decoder is None else ", nvjpeg"
                     parts.tell(f"{count} scenes at once{given}", f"{loop.frames_per_second:.1f} frames/s")
         for count in gpus or ():
@@ -200,7 +198,7 @@ def drive(frames: Sequence[Frame], count: int) -> list[Scene]:
 def measured(
     bundle: Bundle,
     sessions: Sequence[Session],
-    submodules: Sequence[Submodule],
+    plugins: PluginManager,
     scenes: Sequence[Scene],
     pictures: bool,
     helpers: int,
@@ -211,9 +209,10 @@ def measured(
     moments: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with finishing(Finisher(folder, pictures), layers_of(submodules), helpers) as finish:
+        job = RunJob(bundle.path, "", Precision.FP32, "evaluation", pictures, folder, (), ())  # sessions are open
+        with finishing(job, plugins, helpers) as finish:
             writers = [
-                SceneWriter(bundle, session, submodules, "evaluation", pictures, folder, decoder=decoder)
+                SceneWriter(bundle, session, plugins.submodules(), "evaluation", pictures, folder, decoder=decoder)
                 for session in sessions
             ]
             busy = time.thread_time()

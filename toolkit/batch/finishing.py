@@ -1,11 +1,11 @@
-"""What remains of a frame when the network is done with it: its files and its picture, beside later frames."""
+"""What remains of a frame when the network is done with it: results, files and a picture, beside later frames."""
 
 from __future__ import annotations
 
 import functools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +16,34 @@ import cv2
 from toolkit.batch.processes import interrupts_blocked, process_pool
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.errors import CheckFailed
-from toolkit.plugin.manager import PluginManager
+from toolkit.runtime.interpreter import FrameOutputs, Interpreter
 from toolkit.runtime.result_writer import write_result
 from toolkit.runtime.results import FrameResult
+from toolkit.runtime.run_record import FrameRecord
 from toolkit.specs import Submodule
-from toolkit.stops import stops_held
 from toolkit.visualize.birds_eye import Layer
 from toolkit.visualize.frame_picture import draw_result, write_picture
 
 Value = TypeVar("Value", covariant=True)
-FRAMES_BEHIND = 4
-"""Results that may wait for the thread that writes them."""
 FRAMES_BEHIND_EACH = 2
-"""Results that may wait for each process: one is drawn, the other on its way."""
+"""Results that may wait for each process: one is written or drawn, the other on its way."""
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """What makes results of outputs, and what submodules draw of them."""
+
+    interpret: Interpreter
+    layers: Sequence[Layer]
+
+
+class Job(Protocol):
+    """What a process is sent: it is pickled, and equal to itself after that."""
+
+    def __hash__(self) -> int: ...
+
+    def open_means(self) -> Means:
+        """What makes results, in a process that has nothing yet."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +60,14 @@ class Finisher:
 
     folder: Path
     pictures: bool
-    plugin_files: tuple[Path, ...] = ()
-    disabled_plugins: tuple[str, ...] = ()
 
-    def __call__(self, result: FrameResult) -> Finished:
-        """In a process that has no plugins yet."""
-        return self.finish(result, _layers(self.plugin_files, self.disabled_plugins) if self.pictures else ())
+    def record(self, outputs: FrameOutputs, means: Means) -> FrameRecord:
+        """Interpret a network's outputs and finish the result. Raises InputError if that is not possible."""
+        clock = StageClock[Stage]()
+        result = means.interpret(outputs)
+        clock.lap(Stage.POSTPROCESS)
+        finished = self.finish(result, means.layers)
+        return FrameRecord.of_result(result, clock.take() | finished.seconds, left_out=finished.left_out)
 
     def finish(self, result: FrameResult, layers: Sequence[Layer]) -> Finished:
         """Write a result and its picture. Raises InputError if that is not possible."""
@@ -68,19 +85,19 @@ class Finisher:
 
 @dataclass(frozen=True, eq=False)
 class Finishing:
-    """Where results are finished: `begin` lets one be, and `behind` so many may wait until the network has to."""
+    """Where frames are finished: `begin` lets one be, and `behind` so many may wait until the network has to."""
 
-    begin: Callable[[FrameResult], Future[Finished]]
+    begin: Callable[[FrameOutputs], Future[FrameRecord]]
     behind: int
 
 
-def at_once(finisher: Finisher, layers: Sequence[Layer]) -> Finishing:
-    """Each result is finished when it is there, and the network waits."""
+def at_once(finisher: Finisher, means: Means) -> Finishing:
+    """Each frame is finished when its outputs are there, and the network waits."""
 
-    def begin(result: FrameResult) -> Future[Finished]:
-        done: Future[Finished] = Future()
+    def begin(outputs: FrameOutputs) -> Future[FrameRecord]:
+        done: Future[FrameRecord] = Future()
         try:
-            done.set_result(finisher.finish(result, layers))
+            done.set_result(finisher.record(outputs, means))
         except Exception as error:  # raised in the frame's turn
             done.set_exception(error)
         return done
@@ -89,36 +106,22 @@ def at_once(finisher: Finisher, layers: Sequence[Layer]) -> Finishing:
 
 
 @contextmanager
-def finishing(
-    finisher: Finisher, layers: Sequence[Layer], helpers: int, *, processes: bool = False
-) -> Iterator[Finishing]:
-    """Without `helpers` at once; else in a thread, or with pictures or if `processes` are asked for in so many.
-
-    A thread takes turns with the network's host work, which only matters to many frames a second.
+def in_processes(finisher: Finisher, job: Job, processes: int) -> Iterator[Finishing]:
+    """Frames are finished by so many processes: threads would take turns with the network's host work.
 
     At the end of the block, however it ends, nothing writes any more. Raises CheckFailed if a process is ended from
     outside.
     """
-    if not helpers:
-        yield at_once(finisher, layers)
-    elif finisher.pictures or processes:
-        with process_pool(helpers, "--helpers") as pool:
+    with process_pool(processes, "--helpers") as pool:
 
-            def send(result: FrameResult) -> Future[Finished]:
-                with interrupts_blocked():
-                    return pool.submit(finisher, result)
-
+        def send(outputs: FrameOutputs) -> Future[FrameRecord]:
             with interrupts_blocked():
-                for _ in range(helpers):  # they start while the session is loaded
-                    pool.submit(_prepare, finisher)
-            yield Finishing(send, FRAMES_BEHIND_EACH * helpers)
-    else:
-        thread = ThreadPoolExecutor(1, "write")
-        try:
-            yield Finishing(lambda result: thread.submit(finisher.finish, result, layers), FRAMES_BEHIND)
-        finally:
-            with stops_held():
-                thread.shutdown(cancel_futures=True)
+                return pool.submit(_record, finisher, job, outputs)
+
+        with interrupts_blocked():
+            for _ in range(processes):  # they start while the session is loaded
+                pool.submit(_prepare, job)
+        yield Finishing(send, FRAMES_BEHIND_EACH * processes)
 
 
 class Outcome(Protocol[Value]):
@@ -153,19 +156,21 @@ def in_order(begun: Iterable[Outcome[Value]], behind: int) -> Generator[Value]:
         raise failure
 
 
-@functools.cache
-def _layers(files: tuple[Path, ...], disabled: tuple[str, ...]) -> list[Layer]:
-    plugins = PluginManager.load(files, disabled=disabled, warn=lambda _: None)  # the main process has warned
-    return layers_of(plugins.submodules())
-
-
 def layers_of(submodules: Iterable[Submodule]) -> list[Layer]:
     """What submodules draw themselves."""
     return [submodule.draw for submodule in submodules if submodule.draw is not None]
 
 
-def _prepare(finisher: Finisher) -> None:
-    """Do what only a process' first picture would wait for."""
+def _record(finisher: Finisher, job: Job, outputs: FrameOutputs) -> FrameRecord:
+    return finisher.record(outputs, _opened(job))
+
+
+@functools.cache
+def _opened(job: Job) -> Means:
+    return job.open_means()
+
+
+def _prepare(job: Job) -> None:
+    """Do what only a process' first frame would wait for."""
     cv2.setNumThreads(1)
-    if finisher.pictures:
-        _layers(finisher.plugin_files, finisher.disabled_plugins)
+    _opened(job)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from toolkit.batch.finishing import Finished, Finisher, Finishing, at_once, in_order, layers_of
+from toolkit.batch.finishing import Finisher, Finishing, Means, at_once, in_order, layers_of
 from toolkit.batch.scenes import Scene
 from toolkit.bundle import Bundle
 from toolkit.data.device_decoding import DeviceDecoder
@@ -17,6 +17,7 @@ from toolkit.data.ego_motion import FirstFrame
 from toolkit.data.sequence import frame_steps
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.session import Session
+from toolkit.runtime.interpreter import Interpreter
 from toolkit.runtime.run_record import FrameRecord
 from toolkit.runtime.sequence import run_steps
 from toolkit.specs import Refinement, Submodule
@@ -47,37 +48,34 @@ class SceneWriter:
         InputError for a bad frame, after all frames before it.
         """
         if finishing is None:
-            finishing = at_once(Finisher(self.folder, self.pictures), layers_of(self.submodules))
+            finishing = at_once(Finisher(self.folder, self.pictures), self.means())
         with closing(self._begun(scenes, finishing, decoders)) as begun:
             yield from in_order(begun, finishing.behind)
 
     def _begun(self, scenes: Iterable[Scene], finishing: Finishing, decoders: int) -> Generator[_Begun]:
         clock = StageClock[Stage]()
         steps = chain.from_iterable(frame_steps(scene.frames, scene.previous) for scene in scenes)
-        with closing(
-            run_steps(
-                self.bundle, self.session, self.submodules, steps, self.first_frame, clock, decoders, self.decoder
-            )
-        ) as results:
-            for result in results:
-                for refinement in self.refinements:
-                    result = refinement.apply(result)
-                clock.lap(Stage.POSTPROCESS)
-                record = FrameRecord.of_result(result, clock.take(), left_out=False)
-                yield _Begun(record, finishing.begin(result))
+        outputs = run_steps(self.bundle, self.session, steps, self.first_frame, clock, decoders, self.decoder)
+        with closing(outputs):
+            for given in outputs:
+                yield _Begun(clock.take(), finishing.begin(given))
                 clock.skip()
+
+    def means(self) -> Means:
+        """What makes results of the network's outputs."""
+        return Means(Interpreter.of(self.bundle, self.submodules, self.refinements), layers_of(self.submodules))
 
 
 @dataclass(frozen=True, eq=False)
 class _Begun:
-    """A frame of which the network is done, and what still becomes of it."""
+    """A frame of which the network is done, after so many `seconds` in each stage, and what still becomes of it."""
 
-    record: FrameRecord
-    finished: Future[Finished]
+    seconds: dict[Stage, float]
+    finished: Future[FrameRecord]
 
     def done(self) -> bool:
         return self.finished.done()
 
     def result(self) -> FrameRecord:
-        finished = self.finished.result()
-        return replace(self.record, left_out=finished.left_out, seconds={**self.record.seconds, **finished.seconds})
+        record = self.finished.result()
+        return replace(record, seconds={**self.seconds, **record.seconds})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import cv2
 
 from toolkit.batch.at_once import scenes_at_once
 from toolkit.batch.cluster import Cluster, cluster_records
-from toolkit.batch.finishing import Finisher, finishing, layers_of
+from toolkit.batch.finishing import Finisher, Finishing, Means, at_once, in_processes, layers_of
 from toolkit.batch.gpus import gpu_records, visible_gpus
 from toolkit.batch.scenes import Scene
 from toolkit.batch.workers import scene_workers
@@ -27,8 +27,9 @@ from toolkit.engines.session import PictureSession, SharedSession
 from toolkit.errors import InputError
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
+from toolkit.runtime.interpreter import Interpreter
 from toolkit.runtime.run_record import FrameRecord
-from toolkit.specs import refinements_of
+from toolkit.specs import Refinement, refinements_of
 
 MOST_HELPERS = 8
 """By default: a frame takes 25 ms of a core to decode and 60 to draw, so that they keep up with any network."""
@@ -64,32 +65,47 @@ class RunJob:
     def open(self) -> SceneWriter:
         """What runs the scenes, in a process that has no plugins yet."""
         cv2.setNumThreads(self.threads or 1)
-        plugins = PluginManager.load(
-            self.plugin_files,
-            disabled=self.disabled_plugins,
-            warn=lambda _: None,  # the main process has warned
-        )
-        return self.open_with(plugins)
+        return self.open_with(self._plugins())
 
     @contextmanager
     def records(self, scenes: Sequence[Scene]) -> Iterator[Iterator[FrameRecord]]:
         """A share of the scenes of several GPUs, in a process that has no plugins yet and prints nothing."""
         cv2.setNumThreads(self.threads or 1)
-        plugins = PluginManager.load(self.plugin_files, disabled=self.disabled_plugins, warn=lambda _: None)
-        with without_progress(True), run_records(replace(self, gpus=1), plugins, scenes, workers=1) as records:
+        job = replace(self, gpus=1)
+        with without_progress(True), run_records(job, self._plugins(), scenes, workers=1) as records:
             yield records
 
     def open_with(self, plugins: PluginManager) -> SceneWriter:
         """What runs the scenes, in this process."""
         bundle = Bundle.read(self.bundle)
         session = open_session(bundle, self.session, plugins, precision=self.precision, threads=self.threads)
-        submodules = plugins.submodules()
-        offered = refinements_of(submodules)
-        refinements = [offered[option] for option in self.refinements]
         decoder = open_decoder(self.decoder)
+        refinements = self._refinements(plugins)
         return SceneWriter(
-            bundle, session, submodules, self.first_frame, self.pictures, self.folder, refinements, decoder
+            bundle, session, plugins.submodules(), self.first_frame, self.pictures, self.folder, refinements, decoder
         )
+
+    def open_means(self) -> Means:
+        """What makes results of outputs, in a process that has no plugins yet."""
+        return self.means_with(self._plugins())
+
+    def means_with(self, plugins: PluginManager) -> Means:
+        """The same, in this process."""
+        submodules = plugins.submodules()
+        interpret = Interpreter.of(Bundle.read(self.bundle), submodules, self._refinements(plugins))
+        return Means(interpret, layers_of(submodules))
+
+    def _plugins(self) -> PluginManager:
+        """Those of a process that has none yet."""
+        return PluginManager.load(
+            self.plugin_files,
+            disabled=self.disabled_plugins,
+            warn=lambda _: None,  # the main process has warned
+        )
+
+    def _refinements(self, plugins: PluginManager) -> list[Refinement]:
+        offered = refinements_of(plugins.submodules())
+        return [offered[option] for option in self.refinements]
 
 
 @contextmanager
@@ -115,9 +131,8 @@ def run_records(
         return
     frames = sum(len(scene.frames) for scene in scenes)
     helpers = helpers_by_default(frames) if job.helpers is None else job.helpers
-    finisher = Finisher(job.folder, job.pictures, job.plugin_files, job.disabled_plugins)
     several = job.scenes_at_once > 1
-    with finishing(finisher, layers_of(plugins.submodules()), min(helpers, frames), processes=several) as finish:
+    with finishing(job, plugins, min(helpers, frames)) as finish:
         with step(f"load the {job.session} session"):
             writer = job.open_with(plugins)
         # Pictures in a device's own memory, of several frames at a time: not shown to be faster on a free machine yet.
@@ -128,6 +143,14 @@ def run_records(
             records = writer.run(scenes, finish, decoders)
         with closing(records):
             yield records
+
+
+def finishing(job: RunJob, plugins: PluginManager, helpers: int) -> AbstractContextManager[Finishing]:
+    """In so many processes; without helpers at once."""
+    finisher = Finisher(job.folder, job.pictures)
+    if not helpers:
+        return nullcontext(at_once(finisher, job.means_with(plugins)))
+    return in_processes(finisher, job, helpers)
 
 
 def open_decoder(decoder: Decoder) -> DeviceDecoder | None:

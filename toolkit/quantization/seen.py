@@ -5,7 +5,7 @@ They are read from typed results (`FrameResult`), so that no tensor needs to be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,13 +14,10 @@ from numpy.typing import NDArray
 from toolkit.bundle import Bundle
 from toolkit.data.frames import Command
 from toolkit.engines.session import Session
+from toolkit.runtime.interpreter import FrameOutputs, Interpreter
 from toolkit.runtime.results import FrameResult, Mask
-from toolkit.runtime.sequence import interpretations_of
-from toolkit.specs import Submodule, Tensors
+from toolkit.specs import Submodule
 from toolkit.verification.observation import Observation, Observer
-
-Reader = Callable[[Tensors], FrameResult]
-"""Typed results from a frame's tensors."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +63,7 @@ class Sight:
     """How to read a bundle's frames, with the postprocessing and the interpretations of these submodules."""
 
     def __init__(self, bundle: Bundle, submodules: Sequence[Submodule]) -> None:
-        names = {record.name for record in bundle.submodules}
-        self._config = bundle.config
-        self._postprocesses = [s.postprocess for s in submodules if s.name in names and s.postprocess is not None]
-        self._interpretations = interpretations_of(bundle, submodules)
+        self._interpret = Interpreter.of(bundle, submodules)
         produced = {spec.name: spec.dtype for spec in bundle.results}
         self._results = list(produced)
         self._states = sorted({s.source for s in bundle.states if produced.get(s.source, "").startswith("float")})
@@ -81,7 +75,8 @@ class Sight:
         broken = tuple(name for name, array in outputs.items() if not np.isfinite(array).all())
         if broken:
             return Seen(continues, broken=broken)
-        result = self._result(outputs)
+        unknown = FrameResult(frame="", scene="", timestamp=0.0, command=Command.STRAIGHT)
+        result = self._interpret(FrameOutputs(unknown, outputs))
         return Seen(
             continues,
             ids=tuple(box.track_id for box in result.boxes),
@@ -91,16 +86,6 @@ class Sight:
             plan=None if result.plan is None else result.plan.points,
             norms={name: float(np.sqrt(np.mean(np.square(outputs[name], dtype=np.float64)))) for name in self._states},
         )
-
-    def _result(self, outputs: Tensors) -> FrameResult:
-        tensors = dict(outputs)
-        for postprocess in self._postprocesses:
-            tensors |= postprocess(tensors, self._config)
-        result = FrameResult(frame="", scene="", timestamp=0.0, command=Command.STRAIGHT)
-        for interpretation in self._interpretations:
-            if tensors.keys() >= set(interpretation.needs):
-                result = interpretation.add(result, tensors, self._config)
-        return result
 
 
 def _grids(result: FrameResult) -> Iterator[tuple[str, Cells]]:

@@ -148,17 +148,18 @@ class FrameResult:
     """Results, by name, of which no submodule says what they are."""
 
 
-def frame_result(
-    tensors: Tensors,
-    frame: Frame,
-    config: ModelConfig,
-    interpretations: Iterable[Interpretation],
-    repairs: Repairs = NO_REPAIRS,
-) -> FrameResult:
-    """Interpret the network's results, host postprocessing included: each part by whoever knows its tensors."""
-    result = FrameResult(
+def unknown_result(frame: Frame, repairs: Repairs = NO_REPAIRS) -> FrameResult:
+    """The result of a frame of which nothing is known yet."""
+    return FrameResult(
         frame=frame.name, scene=frame.scene, timestamp=frame.timestamp, command=frame.command, repairs=repairs
     )
+
+
+def frame_result(
+    tensors: Tensors, unknown: FrameResult, config: ModelConfig, interpretations: Iterable[Interpretation]
+) -> FrameResult:
+    """Interpret the network's results, host postprocessing included: each part by whoever knows its tensors."""
+    result = unknown
     told: set[str] = set()
     for interpretation in interpretations:
         if tensors.keys() >= set(interpretation.needs):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from tests.toolkit.toy_bundle import toy_frame, write_toy_bundle
 from toolkit.batch.at_once import scenes_at_once
-from toolkit.batch.finishing import Finisher, Finishing, at_once
+from toolkit.batch.finishing import Finishing
 from toolkit.batch.scenes import Scene
 from toolkit.batch.writer import SceneWriter
 from toolkit.cli.main import run
@@ -44,8 +45,8 @@ class Writer:
 
 
 @pytest.fixture
-def nowhere(tmp_path: Path) -> Finishing:
-    return at_once(Finisher(tmp_path, pictures=False), ())
+def nowhere() -> Finishing:
+    return Finishing(lambda outputs: Future(), behind=0)
 
 
 def test_frames_come_in_the_order_of_the_scenes_while_several_run(nowhere: Finishing) -> None:

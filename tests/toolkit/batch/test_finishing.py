@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -15,12 +16,35 @@ import numpy as np
 import pytest
 
 from tests.visualize.drives import full_result
-from toolkit.batch.finishing import FRAMES_BEHIND, Finished, Finisher, finishing, in_order
+from toolkit.batch.finishing import FRAMES_BEHIND_EACH, Finisher, Finishing, Means, at_once, in_order, in_processes
+from toolkit.config.model import ModelConfig
 from toolkit.data.stage_clock import Stage
 from toolkit.errors import CheckFailed, InputError
+from toolkit.runtime.interpreter import FrameOutputs, Interpreter
 from toolkit.runtime.results import FrameResult
+from toolkit.runtime.run_record import FrameRecord
+from toolkit.specs import Refinement
 
 RESULTS = [full_result(f"{number:04d}", 0.5 * number) for number in range(4)]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Outputs say nothing more about results, which pass on when `gate` is there, if given."""
+
+    gate: Path | None = None
+
+    def open_means(self) -> Means:
+        return Means(Interpreter(ModelConfig(), (), (), [Refinement("--wait", "", self._passed)]), ())
+
+    def _passed(self, result: FrameResult) -> FrameResult:
+        while self.gate is not None and not self.gate.exists():
+            time.sleep(0.01)
+        return result
+
+
+def begun(finish: Finishing, results: list[FrameResult]) -> Iterator[Future[FrameRecord]]:
+    return (finish.begin(FrameOutputs(result, {})) for result in results)
 
 
 @dataclass
@@ -72,20 +96,12 @@ class TestInOrder:
             next(outcomes)
 
 
-def written(folder: Path, *, pictures: bool, helpers: int, results: list[FrameResult]) -> list[Finished]:
-    """What became of results in the folder."""
-    folder.mkdir()
-    with finishing(Finisher(folder, pictures), (), helpers) as finish:
-        return list(in_order(map(finish.begin, results), finish.behind))
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize(
-    "pictures", [False, pytest.param(True, marks=pytest.mark.slow)]
-)  # processes take seconds to start
+@pytest.mark.slow  # processes take seconds to start
+@pytest.mark.parametrize("pictures", [False, True])
 def test_helpers_write_what_is_written_at_once(tmp_path: Path, pictures: bool) -> None:
     """To the last byte; and neither processes nor threads are left."""
     plan = RESULTS[1].plan
@@ -93,55 +109,59 @@ def test_helpers_write_what_is_written_at_once(tmp_path: Path, pictures: bool) -
     bad = replace(RESULTS[1], plan=replace(plan, points=np.full_like(plan.points, np.nan)))
     results = [RESULTS[0], bad, *RESULTS[2:]]
     threads = set(threading.enumerate())
-    for helpers in (0, 2):
-        finished = written(tmp_path / str(helpers), pictures=pictures, helpers=helpers, results=results)
-        assert [one.left_out for one in finished] == [False, True, False, False]
-        stages = {Stage.WRITE, Stage.DRAW} if pictures else {Stage.WRITE}
-        assert [set(one.seconds) for one in finished] == [stages, set(), stages, stages]
-    assert contents(tmp_path / "2") == contents(tmp_path / "0")
-    assert len(contents(tmp_path / "0")) == 3 * (3 if pictures else 2)
+    for name in ("at once", "processes"):
+        (tmp_path / name).mkdir()
+        finisher = Finisher(tmp_path / name, pictures)
+        with ExitStack() as stack:
+            if name == "processes":
+                finish = stack.enter_context(in_processes(finisher, Job(), 2))
+            else:
+                finish = at_once(finisher, Job().open_means())
+            records = list(in_order(begun(finish, results), finish.behind))
+        assert [record.left_out for record in records] == [False, True, False, False]
+        stages = {Stage.POSTPROCESS, Stage.WRITE, *([Stage.DRAW] if pictures else [])}
+        assert [set(record.seconds) for record in records] == [stages, {Stage.POSTPROCESS}, stages, stages]
+    assert contents(tmp_path / "processes") == contents(tmp_path / "at once")
+    assert len(contents(tmp_path / "at once")) == 3 * (3 if pictures else 2)
     assert multiprocessing.active_children() == []
     assert set(threading.enumerate()) == threads
 
 
-def test_results_wait_in_bounds_for_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = threading.Event()
-    begun: list[str] = []
+@pytest.mark.slow
+def test_results_wait_in_bounds_for_a_slow_disk(tmp_path: Path) -> None:
+    gate, given = tmp_path / "gate", []
 
-    def slowly(result: FrameResult, folder: Path) -> None:
-        free.wait()
+    def begin(finish: Finishing) -> Iterator[Future[FrameRecord]]:
+        for future in begun(finish, [RESULTS[0]] * 20):
+            given.append(future)
+            if len(given) == FRAMES_BEHIND_EACH + 1:
+                threading.Timer(0.1, gate.touch).start()
+            yield future
 
-    def begin(finish: Any) -> Iterator[Future[Finished]]:
-        for number in range(20):
-            begun.append(str(number))
-            if len(begun) == FRAMES_BEHIND + 1:
-                threading.Timer(0.1, free.set).start()
-            yield finish.begin(RESULTS[0])
-
-    monkeypatch.setattr("toolkit.batch.finishing.write_result", slowly)
-    with finishing(Finisher(tmp_path, pictures=False), (), 1) as finish:
+    with in_processes(Finisher(tmp_path, pictures=False), Job(gate), 1) as finish:
         outcomes = in_order(begin(finish), finish.behind)
         next(outcomes)
-        assert len(begun) == FRAMES_BEHIND + 1
+        assert len(given) == FRAMES_BEHIND_EACH + 1
         assert len(list(outcomes)) == 19
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_nothing_that_writes(tmp_path: Path) -> None:
     threads = set(threading.enumerate())
     with ExitStack() as stack:
         stack.enter_context(pytest.raises(KeyboardInterrupt))
-        finish = stack.enter_context(finishing(Finisher(tmp_path, pictures=False), (), 1))
-        for result in RESULTS:
-            finish.begin(result)
+        finish = stack.enter_context(in_processes(Finisher(tmp_path, pictures=False), Job(), 1))
+        list(begun(finish, RESULTS))
         raise KeyboardInterrupt
     assert set(threading.enumerate()) == threads
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_one_line(tmp_path: Path) -> None:
     def run() -> None:
-        with finishing(Finisher(tmp_path, pictures=True), (), 1) as finish:
-            for record in in_order(map(finish.begin, RESULTS), finish.behind):
+        with in_processes(Finisher(tmp_path, pictures=True), Job(), 1) as finish:
+            for record in in_order(begun(finish, RESULTS), finish.behind):
                 assert not record.left_out
                 for child in multiprocessing.active_children():
                     child.kill()

@@ -17,7 +17,7 @@ from toolkit.errors import CheckFailed
 from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.result_reader import read_result
 from toolkit.runtime.result_writer import write_result
-from toolkit.runtime.results import FrameResult, frame_result
+from toolkit.runtime.results import FrameResult, frame_result, unknown_result
 
 CONFIG = ModelConfig()
 ORIGIN = Pose(np.array([1.0, 0, 0, 0]), np.zeros(3))
@@ -30,7 +30,7 @@ INTERPRETATIONS = [s.interpretation for s in PluginManager.load().submodules() i
 
 def interpreted(tensors: dict[str, np.ndarray], config: ModelConfig = CONFIG) -> FrameResult:
     """The frame's result, as the toolkit's submodules say."""
-    return frame_result(tensors, FRAME, config, INTERPRETATIONS)
+    return frame_result(tensors, unknown_result(FRAME), config, INTERPRETATIONS)
 
 
 @pytest.fixture

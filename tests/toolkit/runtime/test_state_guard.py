@@ -23,7 +23,7 @@ from toolkit.reference_interface.replay import replay
 from toolkit.reference_interface.tensors import FRAME
 from toolkit.runtime.repairs import NO_REPAIRS, Repairs
 from toolkit.runtime.result_writer import write_result
-from toolkit.runtime.results import frame_result
+from toolkit.runtime.results import frame_result, unknown_result
 from toolkit.runtime.state_guard import NEXT_ID_LIMIT
 from toolkit.runtime.temporal_runner import TemporalRunner
 
@@ -277,7 +277,7 @@ def test_repairs_are_part_of_the_results(
     boxes: dict[str, Any] = {k: v for k, v in tensors.items() if k.startswith(("box", "dropped"))}
     origin = Pose(np.array([1.0, 0, 0, 0]), np.zeros(3))
     source = Frame("0007", "monday", 3.5, {}, origin, origin, Command.STRAIGHT)
-    result = frame_result(boxes, source, roomy.config, [INTERPRETATION], runner.repairs)
+    result = frame_result(boxes, unknown_result(source, runner.repairs), roomy.config, [INTERPRETATION])
     assert result.repairs.scene_reset
     values = json.loads(write_result(result, tmp_path).read_text())
     assert values["repairs"] == {"poisoned_tracks": 0, "poisoned_states": ["prev_bev"], "ids_restarted": False}
