@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from toolkit.data.pictures import IMAGE, PICTURES
 from toolkit.errors import InputError
 from toolkit.storage.regular_file import open_regular
 
+END = b"\xff\xd9"
+"""Of a JPEG file."""
 MAX_JPEG_BYTES = MAX_JPEG_PIXELS = 2**26
 """Far beyond any camera; a larger image would only exhaust the memory."""
 
@@ -126,7 +129,8 @@ def jpeg_bytes(path: Path) -> bytes:
     """The content of a JPEG file; InputError if it is missing, cut off, or too large to be a picture."""
     try:
         with open_regular(path) as file:
-            data = file.read(MAX_JPEG_BYTES + 1)
+            # Not the most: memory would be set aside for that, while other threads wait.
+            data = file.read(min(os.fstat(file.fileno()).st_size, MAX_JPEG_BYTES) + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path in the frame's JSON") from error
     if len(data) > MAX_JPEG_BYTES:
@@ -134,7 +138,7 @@ def jpeg_bytes(path: Path) -> bytes:
     if not data.startswith(b"\xff\xd8"):
         raise InputError(f"{path}: is not a JPEG file; convert the image to JPEG")
     # The decoder fills up a cut-off picture without complaint: look for the end marker behind the last scan's start.
-    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+    if not data.endswith(END) and data.rfind(END) < data.rfind(b"\xff\xda"):
         raise InputError(f"{path}: the JPEG file is cut off ({len(data)} bytes, no end marker); copy it again")
     height, width = jpeg_size(data)
     if height * width > MAX_JPEG_PIXELS:
