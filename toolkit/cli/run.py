@@ -85,8 +85,8 @@ def run_command(
             min=0,
             max=64,
             metavar="N",
-            help="Threads that decode ahead, and processes that write and draw (without pictures: a thread); 0: all in "
-            "turn. By default half of the cores, 8 at most, one for 8 frames, none on two cores.",
+            help="Threads that decode ahead, and processes that post-process, write and draw; 0: all in turn. "
+            "By default half of the cores, 8 at most, one for 8 frames, none on two cores.",
         ),
     ] = None,
     decoder: DecoderOption = Decoder.OPENCV,
