@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import run_benchmark
 from toolkit.bundle import Bundle
 from toolkit.cli.run_job import open_decoder
 from toolkit.cli.sessions import open_session
@@ -80,4 +81,4 @@ def outputs(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -24,6 +24,7 @@ from typing import Annotated
 import typer
 from onnx import ModelProto
 
+from benchmarks.command import run_benchmark
 from benchmarks.precision import reduced_bundle
 from benchmarks.startup import COMMAND
 from toolkit.bundle import MANIFEST, Bundle
@@ -238,4 +239,4 @@ def say(started: float, what: str) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from benchmarks.command import run_benchmark
 from toolkit.bundle import Bundle
 from toolkit.engines.tensorrt.library import Target
 from toolkit.engines.tensorrt.process import run_build
@@ -65,4 +66,4 @@ def row(sidecar: Sidecar, processor: float) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

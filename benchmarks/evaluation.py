@@ -25,6 +25,7 @@ import typer
 from nuscenes.utils.splits import create_splits_scenes
 from rich.console import Console
 
+from benchmarks.command import run_benchmark
 from benchmarks.ideal_results import ideal_results
 from toolkit.data.nuscenes.annotations import read_ground_truth
 from toolkit.data.sources import comma_separated
@@ -192,4 +193,4 @@ def judge(data: Path, folder: Path, metrics: Sequence[str]) -> tuple[float, floa
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

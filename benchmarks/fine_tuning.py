@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.command import run_benchmark
 from toolkit.bundle import Bundle
 from toolkit.cli.console import print_warning
 from toolkit.config.file import load_config
@@ -156,4 +157,4 @@ def losses(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import run_benchmark
 from toolkit.bundle import Bundle
 from toolkit.data.probe import probe_frames
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
@@ -58,4 +59,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -37,6 +37,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.nn import functional
 
+from benchmarks.command import run_benchmark
 from benchmarks.gpu_network import pseudo_network
 from benchmarks.replay import microseconds
 from toolkit.benchmarking.environment import environment
@@ -315,4 +316,4 @@ def choices() -> dict[str, Callable[[Mapping[str, float]], float]]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -33,6 +33,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import run_benchmark
 from benchmarks.gpu_measurement import Frame, Measurement, measure, percentiles
 from benchmarks.gpu_network import bundle_of, config_of, pseudo_network
 from toolkit.benchmarking.environment import environment
@@ -173,4 +174,4 @@ def figures(measurements: Sequence[Measurement]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -25,6 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import run_benchmark
 from benchmarks.gpu_cases import Case, golden_cases, probe_case
 from benchmarks.gpu_emulation import EmulatedSession
 from toolkit.benchmarking.environment import environment
@@ -187,4 +188,4 @@ def summary(title: str, reports: Sequence[Report]) -> Table:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -24,6 +24,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.command import run_benchmark
 from benchmarks.replay import microseconds
 from toolkit.benchmarking.environment import environment
 from toolkit.engines.gpu.compiled.operators import attention, conv2d, linear, weight_parts
@@ -204,4 +205,4 @@ def table(figures: list[Figures]) -> Table:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

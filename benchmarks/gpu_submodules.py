@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.command import run_benchmark
 from benchmarks.gpu_network import config_of, pseudo_network
 from benchmarks.gpu_work import GpuWork, profiled
 from toolkit.benchmarking.environment import environment
@@ -114,4 +115,4 @@ def share_table(shares: list[Share]) -> Table:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.command import run_benchmark
 from toolkit.benchmarking.timed import Part, TimedPictureSession, UnreportedPictures
 from toolkit.bundle import Bundle
 from toolkit.config.model import ModelConfig
@@ -134,4 +135,4 @@ def percentiles(milliseconds: NDArray[np.float64]) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -18,6 +18,7 @@ import cv2
 import typer
 from rich.console import Console
 
+from benchmarks.command import run_benchmark
 from plugins.map_segmentation.ground_truth import road_map, true_map
 from plugins.map_segmentation.vector_map import RoadMap
 from plugins.motion.ground_truth import agent_paths
@@ -82,4 +83,4 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -17,6 +17,7 @@ import numpy as np
 import typer
 from rich.progress import track
 
+from benchmarks.command import run_benchmark
 from toolkit.bundle import Bundle
 from toolkit.cli.console import console, plain, print_warning
 from toolkit.cli.quantize_tables import gate_table
@@ -69,4 +70,4 @@ def driven(bundle: Bundle, drive: Drive, plugins: PluginManager, threads: int | 
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from safetensors.torch import save_file
 
+from benchmarks.command import run_benchmark
 from benchmarks.gpu_network import bundle_of, pseudo_network
 from toolkit.bundle import WEIGHTS, Bundle
 from toolkit.config.model import ModelConfig
@@ -55,4 +56,4 @@ def write_frames(folder: Path, settings: DriveSettings) -> Path:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -31,6 +31,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import run_benchmark
 from benchmarks.made_up import write_bundle, write_frames
 from benchmarks.replayed_session import ReplayedSession, recorded
 from benchmarks.run_command import timed_run
@@ -254,4 +255,4 @@ def loop_table(loops: Sequence[Loop], helpers: int, title: str) -> Table:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -23,6 +23,7 @@ from onnx import ModelProto
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import run_benchmark
 from toolkit.bounded.limits import Limits
 from toolkit.bounded.process import BoundedProcess
 from toolkit.graph.equivalence import first_run
@@ -100,4 +101,4 @@ def take_turns(sessions: dict[str, Any], inputs: Any, runs: int) -> dict[str, li
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

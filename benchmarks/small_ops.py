@@ -20,11 +20,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.command import run_benchmark
 from benchmarks.replay import launch_latency, microseconds, sets_of
 from custom_ops.inverse.op import inverse
 from custom_ops.modulated_deformable_convolution.op import modulated_deformable_convolution
 from custom_ops.rotate.op import rotate
 from toolkit.engines.gpu.compiled.operators import conv2d, conv2d_relu, sample_taps, weight_parts
+from toolkit.engines.gpu.session import require_gpu
 from toolkit.precision import Precision
 
 BYTES_PER_MICROSECOND = 3e6
@@ -153,6 +155,7 @@ def convolution_rows(dtype: torch.dtype) -> list[tuple[str, float, float, float,
 
 def main() -> None:
     """Print two tables."""
+    require_gpu()
     torch.backends.cuda.matmul.allow_tf32 = False
     latency = launch_latency()
     title = f"{torch.cuda.get_device_name()}; a launch takes {latency:.2f} µs"
@@ -171,4 +174,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

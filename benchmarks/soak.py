@@ -26,6 +26,7 @@ import torch
 import typer
 from rich.console import Console
 
+from benchmarks.command import run_benchmark
 from toolkit.bundle import Bundle
 from toolkit.cli.console import step
 from toolkit.cli.sessions import open_session
@@ -189,4 +190,4 @@ def resident() -> float:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

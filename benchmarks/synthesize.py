@@ -18,6 +18,7 @@ import cv2
 import typer
 from rich.console import Console
 
+from benchmarks.command import run_benchmark
 from toolkit.synthetic.dataset import DriveSettings, synthesize
 
 WANTED = 2.0
@@ -73,4 +74,4 @@ def print_stages(console: Console, stats: pstats.Stats, count: int) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

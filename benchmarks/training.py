@@ -37,6 +37,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import run_benchmark
 from benchmarks.gpu_work import GpuWork, profiled
 from benchmarks.training_operators import count_operators
 from benchmarks.training_parts import Parts, time_parts
@@ -293,4 +294,4 @@ def parts_table(measurement: Measurement) -> Table:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

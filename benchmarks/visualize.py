@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import run_benchmark
 from toolkit.config.model import ModelConfig
 from toolkit.data.sources import open_annotations, open_frames
 from toolkit.plugin.manager import PluginManager
@@ -59,4 +60,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)
