@@ -23,7 +23,7 @@ from toolkit.cli.sessions import open_session, session_kind
 from toolkit.data.decoder import Decoder
 from toolkit.data.device_decoding import DeviceDecoder
 from toolkit.data.ego_motion import FirstFrame
-from toolkit.engines.session import PictureSession, SharedSession
+from toolkit.engines.session import SharedSession
 from toolkit.errors import InputError
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
@@ -135,12 +135,10 @@ def run_records(
     with finishing(job, plugins, min(helpers, frames)) as finish:
         with step(f"load the {job.session} session"):
             writer = job.open_with(plugins)
-        # Pictures in a device's own memory, of several frames at a time: not shown to be faster on a free machine yet.
-        decoders = 0 if job.helpers is None and isinstance(writer.session, PictureSession) else helpers
         if several:
-            records = scenes_at_once(writers_at_once(writer, job, len(scenes)), scenes, finish, decoders)
+            records = scenes_at_once(writers_at_once(writer, job, len(scenes)), scenes, finish, helpers)
         else:
-            records = writer.run(scenes, finish, decoders)
+            records = writer.run(scenes, finish, helpers)
         with closing(records):
             yield records
 

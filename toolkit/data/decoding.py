@@ -29,6 +29,7 @@ from toolkit.errors import inside
 from toolkit.stops import stops_held
 
 Loaded = TypeVar("Loaded")
+LoadedLater = TypeVar("LoadedLater", covariant=True)
 NewPictures = Callable[[], PictureMemory]
 """Makes memory for the pictures of a frame."""
 
@@ -61,17 +62,13 @@ def decoded_frames(
     """
     if not threads:
         for frame in frames:
-            yield _begun(frame, config, pictures, device, _when_asked_for).finished()
+            yield _begun(frame, config, pictures, device, _WhenAskedFor).finished()
         return
     pool = ThreadPoolExecutor(threads, "decode")
-
-    def begin(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
-        return pool.submit(load).result
-
     ahead: deque[_Begun] = deque()
     try:
         for frame in frames:
-            ahead.append(_begun(frame, config, pictures, device, begin))
+            ahead.append(_begun(frame, config, pictures, device, pool.submit))
             if len(ahead) > frames_ahead(threads, config):
                 yield ahead.popleft().finished()
         while ahead:
@@ -95,7 +92,27 @@ class _Picture:
     done: float
 
 
-Load = Callable[[], _Picture]
+class _Pending(Protocol[LoadedLater]):
+    """Something that is being loaded: a future, or what waits like one."""
+
+    def done(self) -> bool:
+        """Whether it is there."""
+
+    def result(self) -> LoadedLater:
+        """What was loaded, when it is there. Raises what went wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class _WhenAskedFor(_Pending[Loaded]):
+    """Loaded when it is waited for."""
+
+    load: Callable[[], Loaded]
+
+    def done(self) -> bool:
+        return False
+
+    def result(self) -> Loaded:
+        return self.load()
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +122,7 @@ class _BegunFrame:
     frame: Frame
     config: ImageConfig
     memory: PictureMemory | None
-    pictures: Mapping[int, Load]
+    pictures: Mapping[int, _Pending[_Picture]]
 
     @classmethod
     def of(cls, frame: Frame, config: ImageConfig, pictures: NewPictures | None, begin: _Begin) -> _BegunFrame:
@@ -121,15 +138,19 @@ class _BegunFrame:
         return cls(frame, config, memory, {camera: begin(partial(load, camera)) for camera in known})
 
     def finished(self) -> DecodedFrame:
-        """Wait for the pictures; the memory is told of each that is there, in the order of the cameras."""
+        """Wait for the pictures; the memory is told of each that is there, in the order of the cameras.
+
+        If all are there already, it is told of none: the session takes them together.
+        """
         views, moments = dict(self.frame.cameras), []
-        for camera, load in self.pictures.items():
+        whole = all(pending.done() for pending in self.pictures.values())
+        for camera, pending in self.pictures.items():
             with inside(f"frame {self.frame.name}"):
-                picture = load()
+                picture = pending.result()
             name = self.config.cameras[camera]
             views[name] = replace(views[name], image=picture.pixels)
             moments += [picture.begun, picture.done]
-            if self.memory is not None:
+            if self.memory is not None and not whole:
                 self.memory.filled(camera)
         seconds = max(moments, default=0.0) - min(moments, default=0.0)
         return DecodedFrame(replace(self.frame, cameras=views), self.memory, seconds)
@@ -137,23 +158,23 @@ class _BegunFrame:
 
 @dataclass(frozen=True, eq=False)
 class _BegunOnDevice:
-    """`load` gives all pictures when they are there."""
+    """All pictures come together."""
 
     frame: Frame
     config: ImageConfig
     memory: NewPictures | None
     device: DeviceDecoding
-    load: Callable[[], DevicePictures]
+    pictures: _Pending[DevicePictures]
 
     def finished(self) -> DecodedFrame:
         """Wait for the pictures, which stay where they are if the session takes them there."""
         with inside(f"frame {self.frame.name}"):
-            loaded = self.load()
+            loaded = self.pictures.result()
         if self.device.keep is not None:
             memory = self.device.keep(loaded.pictures)
             return DecodedFrame(self.frame, memory, loaded.done - loaded.begun)
         frame = brought_to_host(self.frame, self.config, self.device.decoder.on_host(loaded.pictures))
-        finished = _BegunFrame.of(frame, self.config, self.memory, _when_asked_for).finished()
+        finished = _BegunFrame.of(frame, self.config, self.memory, _WhenAskedFor).finished()
         return replace(finished, seconds=finished.seconds + loaded.done - loaded.begun)
 
 
@@ -161,9 +182,9 @@ _Begun = _BegunFrame | _BegunOnDevice
 
 
 class _Begin(Protocol):
-    """Begins to load something, or is ready to; gives what waits for it."""
+    """Begins to load something, or is ready to."""
 
-    def __call__(self, load: Callable[[], Loaded], /) -> Callable[[], Loaded]: ...
+    def __call__(self, load: Callable[[], Loaded], /) -> _Pending[Loaded]: ...
 
 
 def _begun(
@@ -172,9 +193,5 @@ def _begun(
     """A frame whose pictures are being decoded. Those that are arrays already need no device."""
     if device is None or any(not isinstance(image, Path) for image in images_of(frame, config)):
         return _BegunFrame.of(frame, config, pictures, begin)
-    load = begin(partial(decoded_on_device, frame, config, device.decoder))
-    return _BegunOnDevice(frame, config, pictures, device, load)
-
-
-def _when_asked_for(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
-    return load
+    decoded = begin(partial(decoded_on_device, frame, config, device.decoder))
+    return _BegunOnDevice(frame, config, pictures, device, decoded)

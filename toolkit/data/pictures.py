@@ -34,4 +34,7 @@ class PictureMemory(Protocol):
         """[cameras, source height, source width, 3]."""
 
     def filled(self, camera: int) -> None:
-        """The picture of this camera is in its place: the session need not wait for the others to take it."""
+        """The picture of this camera is in its place: the session need not wait for the others to take it.
+
+        Not all are told of: what the session was not told of it takes with the frame's inputs.
+        """
