@@ -16,6 +16,7 @@ import cv2
 from toolkit.batch.processes import interrupts_blocked, process_pool
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.errors import CheckFailed
+from toolkit.freed_memory import keep_freed_memory
 from toolkit.runtime.interpreter import FrameOutputs, Interpreter
 from toolkit.runtime.result_writer import write_result
 from toolkit.runtime.results import FrameResult
@@ -173,4 +174,5 @@ def _opened(job: Job) -> Means:
 def _prepare(job: Job) -> None:
     """Do what only a process' first frame would wait for."""
     cv2.setNumThreads(1)
+    keep_freed_memory()
     _opened(job)
