@@ -124,12 +124,13 @@ class IErrorRecorder:
 class Device:
     """What an engine of the double does, and what TensorRT was asked, in order.
 
-    A call that is `failing` records `failure` first.
+    A call that is `failing` records `failure` first. `loaded` is what a runtime was last given as an engine.
     """
 
     enqueue: Enqueue
     calls: list[str] = field(default_factory=list)
     failing: str = ""
+    loaded: bytes = b""
     failure: str = "Error Code 1: Cuda Runtime (an illegal memory access was encountered)"
 
     def meets(self, call: str, recorder: Any) -> bool:
@@ -204,6 +205,7 @@ class Runtime:
         self.error_recorder: Any = None
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> Engine | None:
+        self.device.loaded = serialized_engine
         held = self.device.meets("deserialize_cuda_engine", self.error_recorder)
         return Engine(self.device, self.error_recorder) if held else None
 

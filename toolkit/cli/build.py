@@ -62,6 +62,9 @@ def build_command(
         Path | None, typer.Option(help="File of timings, used and extended; created when absent (tensorrt).")
     ] = None,
     tf32: Annotated[bool, typer.Option("--tf32", help="Let FP32 products round their factors to 10 bits.")] = False,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Write the engine packed, as a gzip file that --session tensorrt unpacks.")
+    ] = False,
     keep_model: Annotated[Path | None, typer.Option(help="Also write the ONNX model that TensorRT reads.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Engine to write; in the bundle or beside the model.")
@@ -85,6 +88,7 @@ def build_command(
         optimization_level=opt_level,
         timing_cache=timing_cache,
         tf32=tf32,
+        pack=pack,
     )
     build_and_print(source, settings, context.obj, output, keep_model)
 
@@ -128,7 +132,8 @@ def build_and_print(
         sidecar = run_build(request, report)
     for check in sidecar.checks:
         print_line(check)
-    print_written(engine, f"engine of {mebibytes(sidecar.bytes)} MiB for {', '.join(sidecar.capabilities)}")
+    packed = "" if sidecar.unpacked is None else f", packed from {mebibytes(sidecar.unpacked)},"
+    print_written(engine, f"engine of {mebibytes(sidecar.bytes)} MiB{packed} for {', '.join(sidecar.capabilities)}")
     print_written(sidecar_path(engine), "sidecar")
     print_written(log_path(engine), "log")
     if bundle is not None:

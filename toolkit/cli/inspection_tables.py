@@ -100,12 +100,13 @@ def _(report: EngineReport) -> None:
     heading("engine", report.path)
     if not report.intact:
         console.print(Text("the engine differs from the one that its sidecar describes", "red"))
+    packed = "" if engine.unpacked is None else f", packed by gzip from {mebibytes(engine.unpacked)}"
     facts = {
         "built by": f"{engine.target} {engine.version} in {engine.seconds} s, at most {engine.peak_mib} MiB of memory",
         "compute capabilities": engine.capabilities,
         "precision": engine.precision,
         "custom ops": engine.custom_ops,
-        "size": f"{mebibytes(engine.bytes)} MiB",
+        "size": f"{mebibytes(engine.bytes)} MiB{packed}",
         "sha256": engine.sha256,
     }
     table("", (), facts.items())

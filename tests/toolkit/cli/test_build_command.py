@@ -15,6 +15,7 @@ from toolkit.bundle import Bundle
 from toolkit.cli.main import run
 from toolkit.engines.tensorrt import worker
 from toolkit.engines.tensorrt.library import Target, load_tensorrt, version_numbers
+from toolkit.engines.tensorrt.packing import unpack
 from toolkit.engines.tensorrt.request import BuildRequest
 from toolkit.engines.tensorrt.rtx import BINDINGS, LIBRARIES
 from toolkit.engines.tensorrt.settings import BuildSettings
@@ -81,6 +82,23 @@ def test_bundle(written: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         f"tensorrt_rtx --onnx=MODEL.onnx --saveEngine={engine} --skipInference --computeCapabilities=86,120" in printed
     )
+
+
+@pytest.mark.slow
+@needs_tensorrt_rtx
+def test_packed(written: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    """The engine within is the one that TensorRT made; the bundle records the file."""
+    options = ["--target", "tensorrt-rtx", "--compute-capability", "8.9", "--pack"]
+    assert run(["build", str(written.path), *options]) == 0
+    engine = written.path / "tensorrt-rtx-fp32.engine"
+    sidecar = Sidecar.read(engine)
+    sidecar.require_engine(engine)
+    assert sidecar.unpacked is not None
+    assert sidecar.bytes < sidecar.unpacked
+    assert b"Rotate" in unpack(engine.read_bytes(), sidecar.unpacked, engine)
+    (record,) = Bundle.read(written.path).engines
+    assert record.sha256 == sidecar.sha256
+    assert f", packed from {sidecar.unpacked / 2**20:.1f}, for 8.9" in capsys.readouterr().out
 
 
 @pytest.mark.slow

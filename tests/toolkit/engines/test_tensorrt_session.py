@@ -16,6 +16,7 @@ from tests.tensorrt.engine_double import CUDARuntimeError, Device, Stream, doubl
 from toolkit.bundle import Bundle
 from toolkit.engines.tensorrt import gpu as gpu_driver
 from toolkit.engines.tensorrt import session
+from toolkit.engines.tensorrt.packing import pack
 from toolkit.engines.tensorrt.registration import choose_engine, register_engine
 from toolkit.engines.tensorrt.session import TensorRTSession
 from toolkit.engines.tensorrt.sidecar import EngineTensor, RequiredPlugin, Sidecar
@@ -113,6 +114,21 @@ def test_plugins_are_registered_before_the_engine_is_read(built: Bundle, device:
         "deserialize_cuda_engine",
         "create_execution_context",
     ]
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("packed", [False, True])
+def test_tensorrt_gets_the_engine_unpacked(packed: bool, built: Bundle, device: Device) -> None:
+    engine = built.path / ENGINE
+    if packed:
+        engine.write_bytes(pack(b"engine"))
+        sidecar = replace(
+            Sidecar.read(engine), sha256=sha256_file(engine), bytes=engine.stat().st_size, unpacked=len(b"engine")
+        )
+        sidecar.write(engine)
+        assert register_engine(built.path, engine, sidecar)
+    open_session(Bundle.read(built.path))
+    assert device.loaded == b"engine"
 
 
 @pytest.mark.usefixtures("gpu")

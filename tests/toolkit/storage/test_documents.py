@@ -88,6 +88,7 @@ REQUESTS = st.builds(
         workspace=st.none() | WHOLE,
         optimization_level=st.none() | st.integers(0, 5),
         tf32=st.booleans(),
+        pack=st.booleans(),
     ),
     plugin_files=several(PATHS),
     disabled=several(TEXTS),

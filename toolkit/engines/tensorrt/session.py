@@ -14,6 +14,7 @@ from toolkit.bundle import Bundle
 from toolkit.engines.tensorrt.buffers import Buffers
 from toolkit.engines.tensorrt.gpu import compute_capability
 from toolkit.engines.tensorrt.messages import new_logger, new_recorder
+from toolkit.engines.tensorrt.packing import unpack
 from toolkit.engines.tensorrt.registration import choose_engine
 from toolkit.engines.tensorrt.sidecar import EngineTensor, RequiredPlugin, Sidecar
 from toolkit.errors import CheckFailed, InputError
@@ -30,20 +31,27 @@ if TYPE_CHECKING:
 class TensorRTSession:
     """Runs an engine of fixed shapes. What `run` returns is valid until the second next `run`.
 
+    The file `engine` is packed if it says how large it is `unpacked`.
+
     The second frame with the same buffers is captured as a CUDA graph, and later ones launch it, unless something in
     the engine cannot be captured.
     """
 
     name = "tensorrt"
 
-    def __init__(self, trt: ModuleType, cupy: Any, engine: Path, tensors: Sequence[EngineTensor]) -> None:
+    def __init__(
+        self, trt: ModuleType, cupy: Any, engine: Path, tensors: Sequence[EngineTensor], unpacked: int | None = None
+    ) -> None:
         self._cupy = cupy
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._logger = new_logger(trt)
         self._recorder = new_recorder(trt)
         self._runtime: tensorrt.Runtime = trt.Runtime(self._logger)
         self._runtime.error_recorder = self._recorder
-        loaded = self._runtime.deserialize_cuda_engine(engine.read_bytes())
+        data = engine.read_bytes()
+        if unpacked is not None:
+            data = unpack(data, unpacked, engine)
+        loaded = self._runtime.deserialize_cuda_engine(data)
         if loaded is None:
             raise CheckFailed(f"TensorRT cannot load {engine}: {self._reason()}")
         self._engine: tensorrt.ICudaEngine = loaded
@@ -77,7 +85,7 @@ class TensorRTSession:
         sidecar.require_engine(engine)
         require_model(bundle, engine, sidecar)
         register_plugins(trt, required_ops(engine, sidecar.plugins, plugins.custom_ops()))
-        return cls(trt, cupy, engine, sidecar.tensors)
+        return cls(trt, cupy, engine, sidecar.tensors, sidecar.unpacked)
 
     def upload(self, array: np.ndarray) -> Any:
         with self._on_device():

@@ -45,7 +45,8 @@ class BuildSettings:
 
     `keep_fp32` are patterns of nodes that no other precision applies to: of names, op types or submodules. No
     `capabilities` means the GPU at hand. `profiles` has a range for every input with open sizes. `workspace` is in
-    MiB. None leaves a choice to TensorRT. Without `tf32`, FP32 products keep their 24-bit mantissas.
+    MiB. None leaves a choice to TensorRT. Without `tf32`, FP32 products keep their 24-bit mantissas. With `pack` the
+    engine is written as a gzip file.
     `precision` is an `EnginePrecision`.
     """
 
@@ -59,6 +60,7 @@ class BuildSettings:
     optimization_level: int | None = None
     timing_cache: Path | None = None
     tf32: bool = False
+    pack: bool = False
 
     def __post_init__(self) -> None:
         if self.precision is Precision.TF32:

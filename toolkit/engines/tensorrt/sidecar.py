@@ -49,6 +49,7 @@ class Sidecar:
     `onnx` has the digest of every file of the source model, `capabilities` the GPUs that the engine runs on, `layers`
     the layers of the network by kind before the builder fused them, `seconds` and `peak_mib` what the build took,
     `checks` what came of comparing the model that TensorRT read with the source, a sentence each; older ones have none.
+    `unpacked` is the size in bytes of what TensorRT loads, if the file is packed (`packing.py`), and None if it is not.
     """
 
     sha256: str
@@ -66,6 +67,7 @@ class Sidecar:
     peak_mib: int
     toolkit: str
     checks: tuple[str, ...] = ()
+    unpacked: int | None = None
 
     def write(self, engine: Path) -> None:
         """Write the sidecar of an engine file."""

@@ -25,6 +25,7 @@ from toolkit.engines.tensorrt.build import build_engine
 from toolkit.engines.tensorrt.gpu import compute_capability
 from toolkit.engines.tensorrt.library import Target, load_library
 from toolkit.engines.tensorrt.model import model_digests, prepare_model
+from toolkit.engines.tensorrt.packing import pack
 from toolkit.engines.tensorrt.progress import Phase
 from toolkit.engines.tensorrt.request import ENGINE, BuildRequest
 from toolkit.engines.tensorrt.settings import CustomOps
@@ -93,10 +94,10 @@ def build(request: BuildRequest, folder: Path, report: Callable[[list[Phase]], N
     built = build_engine(trt, path, ops, settings, report, gpu=gpu, source=request.model)
     required = required_plugins(path, offered) if settings.custom_ops is CustomOps.PLUGIN else ()
     with writing(request.engine, "output"):
-        engine.write_bytes(built.data)
+        engine.write_bytes(pack(built.data) if settings.pack else built.data)
     Sidecar(
         sha256=sha256_file(engine),
-        bytes=len(built.data),
+        bytes=engine.stat().st_size,
         onnx=digests,
         target=settings.target.value,
         version=trt.__version__,
@@ -110,6 +111,7 @@ def build(request: BuildRequest, folder: Path, report: Callable[[list[Phase]], N
         peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10,
         toolkit=package_version(PACKAGE),
         checks=checks,
+        unpacked=len(built.data) if settings.pack else None,
     ).write(engine)
 
 
