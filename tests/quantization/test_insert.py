@@ -15,7 +15,7 @@ from tests.graph.rewriting import op_types, text_model
 from toolkit.errors import InputError
 from toolkit.graph.equivalence import outputs_of
 from toolkit.graph.provenance import MODEL_KEY, NODE_KEY
-from toolkit.graph.signed_codes import sign_codes
+from toolkit.graph.signed_codes import sign_codes, unclip_codes
 from toolkit.onnxruntime_options import session_options
 from toolkit.quantization.candidates import find_candidates, plain_model, tensors_to_calibrate
 from toolkit.quantization.insert import Quantized, quantize_model
@@ -166,6 +166,31 @@ def test_tensorrt_gets_signed_codes_of_the_same_numbers() -> None:
     assert codes(model) == {TensorProto.INT8}
     onnx.checker.check_model(model, full_check=True)
     assert deviation(RESIDUAL, model) == pytest.approx(before, abs=0.01)
+
+
+def test_a_relu_between_codes_of_one_scale_is_a_clip_of_them(tmp_path: Path) -> None:
+    """To the last bit, and ONNX Runtime makes no floats before the end."""
+    model = quantized(RESIDUAL).model
+    assert op_types(model).count("Clip") == 2
+    assert "Relu" not in op_types(model)
+    loaded = [op for op in loaded_ops(model, tmp_path) if op != "Transpose"]
+    assert loaded == [Q, *["QLinearConv", "Clip"], "QLinearConv", *["QLinearAdd", "Clip"], "QLinearConv", DQ, "Sigmoid"]
+    relus = onnx.ModelProto.FromString(model.SerializeToString())
+    unclip_codes(relus.graph)
+    onnx.checker.check_model(relus, full_check=True)
+    assert op_types(relus).count("Relu") == 2
+    assert {node.name for node in model.graph.node} < {node.name for node in relus.graph.node}
+    x = np.random.default_rng(1).uniform(-2, 2, (1, 32, 10, 10)).astype(np.float32)
+    np.testing.assert_array_equal(*(outputs_of(each, {"x": x})["y"] for each in (model, relus)))
+
+
+def test_a_relu_that_more_than_codes_are_made_of_stays() -> None:
+    """Its result is an output, or its range another than that of what it reads, or floats are read before it."""
+    for text in (
+        CONVOLUTIONS.replace("y) {", "y, float[1, 32, 8, 8] b) {"),
+        CONVOLUTIONS.replace("y) {", "y, float[1, 32, 8, 8] z) {").replace("b = Relu (a)", "b = Relu (a) z = Abs (a)"),
+    ):
+        assert "Relu" in op_types(quantized(text).model)
 
 
 def test_codes_of_others_keep_their_sign() -> None:

@@ -63,13 +63,7 @@ class Calibration:
             method,
             collected.rows,
         )
-        ranges = {}
-        for name, histogram in collected.histograms.items():
-            limit = histogram.limit(method, mode)
-            ranges[name] = TensorRange(
-                histogram.low, histogram.high, limit, histogram.saturated(limit), histogram.outliers
-            )
-        return cls(source, ranges)
+        return cls(source, ranges_from(collected, mode, method))
 
     def write(self, output: FileOutput | Path) -> None:
         """Write it as JSON. Raises InputError if that is not possible."""
@@ -90,6 +84,15 @@ class Calibration:
             if SOURCE not in document:
                 raise Misfit("$", f"field {SOURCE!r} is missing")
             return cls(decode(Source, document[SOURCE], root=f"$.{SOURCE}"), ranges)
+
+
+def ranges_from(collected: Collected, mode: QuantizationMode, method: Method) -> Ranges:
+    """The range of each tensor of which values were counted."""
+    ranges = {}
+    for name, histogram in collected.histograms.items():
+        limit = histogram.limit(method, mode)
+        ranges[name] = TensorRange(histogram.low, histogram.high, limit, histogram.saturated(limit), histogram.outliers)
+    return ranges
 
 
 def reused(path: Path, bundle: Bundle, drive: Drive, mode: QuantizationMode, method: Method) -> Calibration:

@@ -77,6 +77,7 @@ def quantize(graph: gs.Graph, ranges: Ranges, scheme: Scheme) -> Outcome:
         else:
             inserter.quantize(node, candidate)
             changes.append(Change(node.name, f"{scheme.mode.value.upper()} {candidate.layer_class.value}"))
+    inserter.clip_codes()
     return Outcome(tuple(changes), tuple(near_misses))
 
 

@@ -60,6 +60,33 @@ class Inserter:
             node.inputs = rounded
             self._quantize_result(total, found.threshold)
 
+    def clip_codes(self) -> None:
+        """Let each Relu between two pairs of one scale be a Clip of the codes.
+
+        Of INT8 alone. ONNX Runtime has no Relu of codes: it would make floats of them, and codes again.
+        """
+        if self._mode is QuantizationMode.INT8:
+            for node in [node for node in self._graph.nodes if is_standard(node, "Relu")]:
+                self._clip_codes(node)
+
+    def _clip_codes(self, relu: gs.Node) -> None:
+        import onnx_graphsurgeon as gs
+
+        before, after = relu.inputs[0], relu.outputs[0]
+        if id(after) in self._outputs or [len(before.outputs), len(after.outputs)] != [1, 1]:
+            return
+        made, [read] = before.inputs, after.outputs
+        if [node.op for node in (*made, read)] != ["DequantizeLinear", "QuantizeLinear"]:
+            return
+        own, others = ([constant(x) for x in node.inputs[1:]] for node in (made[0], read))
+        if all(a is not None and a.ndim == 0 and a == b for a, b in zip(own, others, strict=True)):
+            codes, _, zero = made[0].inputs
+            [clipped] = read.outputs
+            for node in (made[0], relu, read):
+                node.inputs.clear()
+                node.outputs.clear()
+            self._graph.nodes.append(gs.Node("Clip", relu.name, {}, [codes, zero], [clipped]))
+
     def _activation(self, tensor: gs.Tensor) -> gs.Tensor:
         """A tensor rounded to codes."""
         key = tensor.name, None

@@ -16,7 +16,7 @@ from toolkit.data.frames import Command
 from toolkit.engines.session import Session
 from toolkit.runtime.interpreter import FrameOutputs, Interpreter
 from toolkit.runtime.results import FrameResult, Mask
-from toolkit.specs import Submodule
+from toolkit.specs import Submodule, Tensors
 from toolkit.verification.observation import Observation, Observer
 
 
@@ -75,27 +75,30 @@ class Sight:
         broken = tuple(name for name, array in outputs.items() if not np.isfinite(array).all())
         if broken:
             return Seen(continues, broken=broken)
-        unknown = FrameResult(frame="", scene="", timestamp=0.0, command=Command.STRAIGHT)
-        result = self._interpret(FrameOutputs(unknown, outputs))
+        result = self._result(outputs)
         return Seen(
             continues,
             ids=tuple(box.track_id for box in result.boxes),
             labels=tuple(box.label for box in result.boxes),
             places=np.array([box.center[:2] for box in result.boxes], np.float64).reshape(-1, 2),
-            grids=dict(_grids(result)),
+            grids={name: Cells(int(np.count_nonzero(mask)), mask.size) for name, mask in _masks(result)},
             plan=None if result.plan is None else result.plan.points,
             norms={name: float(np.sqrt(np.mean(np.square(outputs[name], dtype=np.float64)))) for name in self._states},
         )
 
+    def masks(self, frame: Observation) -> dict[str, Mask]:
+        """The grids of a frame whose outputs are finite, cell by cell."""
+        return dict(_masks(self._result({name: frame.outputs[name] for name in self._results})))
 
-def _grids(result: FrameResult) -> Iterator[tuple[str, Cells]]:
+    def _result(self, outputs: Tensors) -> FrameResult:
+        unknown = FrameResult(frame="", scene="", timestamp=0.0, command=Command.STRAIGHT)
+        return self._interpret(FrameOutputs(unknown, outputs))
+
+
+def _masks(result: FrameResult) -> Iterator[tuple[str, Mask]]:
     """The grids of a result, by what they show."""
     if result.map is not None:
-        yield "lanes", _cells(result.map.lanes)
-        yield "drivable area", _cells(result.map.drivable)
+        yield "lanes", result.map.lanes
+        yield "drivable area", result.map.drivable
     if result.occupancy is not None:
-        yield "occupied cells", _cells(result.occupancy.cells)
-
-
-def _cells(mask: Mask) -> Cells:
-    return Cells(int(np.count_nonzero(mask)), mask.size)
+        yield "occupied cells", result.occupancy.cells
