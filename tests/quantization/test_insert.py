@@ -181,7 +181,7 @@ def test_a_relu_between_codes_of_one_scale_is_a_clip_of_them(tmp_path: Path) -> 
     assert op_types(relus).count("Relu") == 2
     assert {node.name for node in model.graph.node} < {node.name for node in relus.graph.node}
     x = np.random.default_rng(1).uniform(-2, 2, (1, 32, 10, 10)).astype(np.float32)
-    np.testing.assert_array_equal(*(outputs_of(each, {"x": x})["y"] for each in (model, relus)))
+    np.testing.assert_array_equal(outputs_of(model, {"x": x})["y"], outputs_of(relus, {"x": x})["y"])
 
 
 def test_a_relu_that_more_than_codes_are_made_of_stays() -> None:
