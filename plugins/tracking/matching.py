@@ -112,8 +112,9 @@ def match_tracks(
     if not len(unclaimed):
         return TrackMatches(*(each.expand(layers, -1) for each in (ids, objects, overlap)))
 
-    costs = on_host(track_cost(logits, boxes, truth.boxes, truth.labels))
-    rows, columns = least_cost(costs[:, free][:, :, unclaimed])
+    # NumPy chooses by one thread. Those of torch wait for each other, longer than it takes where they lack cores.
+    costs = on_host(track_cost(logits, boxes, truth.boxes, truth.labels)).numpy()
+    rows, columns = least_cost(torch.from_numpy(costs[:, free.numpy()[:, None], unclaimed.numpy()]))
     taken, given = free[rows], unclaimed[columns]
     overlaps = overlap.repeat(layers, 1)
     all_ids = ids.repeat(layers, 1).scatter(1, taken, known[given])
