@@ -1,7 +1,7 @@
 """Seconds and memory of a training step: UniAD-tiny's stages in each precision, as a whole and part by part.
 
     python -m benchmarks.training [--config configs/uniad_tiny_stage1.toml …] [--stage 1] [--steps 20]
-        [--precision tf32 …] [--processes 4] [--compile] [--no-parts] [--device cuda] [--json training.json]
+        [--precision tf32 …] [--processes 4] [--compile] [--graphs] [--no-parts] [--device cuda] [--json training.json]
 
 Weights are random. Clips are those of a synthetic drive, made before anything is timed, and handed out again and again
 from memory; how long one takes to make, pictures from disk included, is a row of its own. A step is that of
@@ -10,8 +10,8 @@ a GPU of its own, and every step takes a clip of each.
 
 Parts are timed in further steps of one process, in which the GPU is waited for around each part: their sum is more than
 a step takes. Submodules run "without gradient" for the history of a frame, and where they are frozen. "In modules" is
-time within a submodule's modules, the rest of its row is matching, losses and targets; not known of compiled ones.
-"First steps" are those before the timed ones, all together: with `--compile` they compile.
+time within a submodule's modules, the rest of its row is matching, losses and targets; not known of compiled ones,
+and of graphs. "First steps" are those before the timed ones, all together: with `--compile` they compile.
 
     python -m benchmarks.training --operators [--config …] [--stage …]
 
@@ -51,6 +51,7 @@ from toolkit.training.clips import Place
 from toolkit.training.compilation import compile_parts
 from toolkit.training.config import TrainingConfig, load_training_config
 from toolkit.training.dataset import open_clips
+from toolkit.training.graphs import CudaRecorder, GraphCalls
 from toolkit.training.processes import TrainingPrecision, make_fabric
 from toolkit.training.run import Run, train
 from toolkit.training.settings import default_options
@@ -130,6 +131,7 @@ class Measurement:
     frames: int
     precision: TrainingPrecision
     compiled: bool
+    graphs: bool
     processes: int
     first: tuple[float, ...]
     seconds: tuple[float, ...]
@@ -150,6 +152,7 @@ def main(
     precision: Annotated[list[TrainingPrecision] | None, typer.Option(help="All by default.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="That train together, each on a GPU.")] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile parts of the network, as train does.")] = False,
+    graphs: Annotated[bool, typer.Option("--graphs", help="Parts are launched as a whole, as by train.")] = False,
     by_parts: Annotated[bool, typer.Option("--parts/--no-parts", help="Time the parts of a step as well.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     output: Annotated[Path | None, typer.Option("--json", help="File to write all figures to.")] = None,
@@ -173,7 +176,16 @@ def main(
             torch.set_float32_matmul_precision("highest")
             fabric = make_fabric(chosen, device)
             measured = measure(
-                path.stem, model, training, drive, fabric, chosen, steps, compiled=compiled, by_parts=by_parts
+                path.stem,
+                model,
+                training,
+                drive,
+                fabric,
+                chosen,
+                steps,
+                compiled=compiled,
+                graphs=graphs,
+                by_parts=by_parts,
             )
             if fabric.global_rank == 0:
                 measurements.append(measured)
@@ -195,6 +207,7 @@ def measure(
     steps: int,
     *,
     compiled: bool,
+    graphs: bool,
     by_parts: bool,
 ) -> Measurement:
     """Train for some steps from random weights, then look at one with the profiler and at some part by part."""
@@ -203,6 +216,8 @@ def measure(
     if compiled:
         torch.compiler.reset()
         compile_parts(network)
+    if graphs:
+        network.calls = GraphCalls(CudaRecorder())
     records: list[StepRecord] = []
     if on_gpu:
         torch.cuda.empty_cache()  # what the precision before has left
@@ -213,7 +228,7 @@ def measure(
     peak = torch.cuda.max_memory_reserved() if on_gpu else 0
     parts, work = Parts({}, {}), None
     if fabric.world_size == 1 and by_parts:
-        timed = time_parts(network, drive.clips, training, fabric, within=not compiled)
+        timed = time_parts(network, drive.clips, training, fabric, within=not (compiled or graphs))
         work = profiled(lambda: next(timed))[1] if on_gpu else None
         parts = Parts.median([next(timed) for _ in range(min(steps, 5))])
     return Measurement(
@@ -222,6 +237,7 @@ def measure(
         frames=training.queue_length,
         precision=precision,
         compiled=compiled,
+        graphs=graphs,
         processes=fabric.world_size,
         first=tuple(record.seconds for record in records[:WARM_UP]),
         seconds=tuple(record.seconds for record in records[WARM_UP:]),
@@ -269,7 +285,7 @@ def step_table(measurements: Sequence[Measurement]) -> Table:
         table.add_row(
             each.config,
             str(each.frames),
-            f"{each.precision}, compiled" if each.compiled else each.precision,
+            each.precision + ", compiled" * each.compiled + ", graphs" * each.graphs,
             str(each.processes),
             f"{sum(each.first):.1f}",
             f"{each.median:.3f}",

@@ -118,6 +118,7 @@ def time_parts(
     if within:
         clock.watch(model.network.parts)
     optimiser = make_optimiser(model.named_parameters(), training)
+    parameters = list(model.parameters())
     for clip in cycle(list(map(pack, clips))):
         on_device = clock.timed(UPLOAD, partial(clip.to, fabric.device))
         with torch.enable_grad(), fabric.autocast():
@@ -131,7 +132,7 @@ def time_parts(
         clock.timed(BACKWARD, summed.backward)
 
         def optimise() -> None:
-            clip_gradients(model.parameters(), training.gradient_norm)
+            clip_gradients(parameters, training.gradient_norm)
             optimiser.step()
             optimiser.zero_grad()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from plugins.bev_encoder.model import BevEncoder
 from toolkit.nn.initial import ring_of_samples, xavier_matrices
@@ -18,8 +18,15 @@ def step(module: nn.Module, moment: Moment) -> Step:
     previous = torch.zeros_like(queries) if moment.state is None else moment.state["bev"]
     use_previous = torch.full((1,), int(moment.state is not None), dtype=torch.int32, device=queries.device)
     with torch.set_grad_enabled(torch.is_grad_enabled() and moment.stage == 1):
-        bev, position = module(features, moment.tensors["lidar2img"], moment.tensors["can_bus"], use_previous, previous)
+        where = (moment.tensors["lidar2img"], moment.tensors["can_bus"])
+        bev, position = moment.calls(encoded, module, features, *where, use_previous, previous)
     return Step({"bev": bev, "bev_position": position}, state={"bev": bev})
+
+
+def encoded(module: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """BEV and position, as `BevEncoder` gives them."""
+    outputs: tuple[Tensor, Tensor] = module(*inputs)
+    return outputs
 
 
 def initialise(module: nn.Module) -> None:

@@ -32,8 +32,14 @@ def together(module: nn.Module, moments: Sequence[Moment]) -> Sequence[Step]:
     features: list[Tensor] = []
     for first in range(0, len(images), count):
         batch = images[first : first + count]
-        features += module(torch.cat(batch)).split([len(each) for each in batch])
+        (of_batch,) = moments[0].calls(encoded, module, torch.cat(batch))
+        features += of_batch.split([len(each) for each in batch])
     return [Step({"image_features": each}) for each in features]
+
+
+def encoded(module: nn.Module, images: Tensor) -> tuple[Tensor]:
+    """Features of pictures [N, 3, H, W]."""
+    return (module(images),)
 
 
 def seen(module: nn.Module, moment: Moment) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from plugins.map_segmentation.ground_truth import map_truth
 from plugins.map_segmentation.losses import stuff_class_loss, stuff_mask_loss, thing_losses, thing_mask_loss
@@ -12,11 +13,13 @@ from plugins.map_segmentation.matching import MapTruth, ThingMatches, match_mask
 from plugins.map_segmentation.model import MapSegmentation, PanopticMapHead
 from plugins.map_segmentation.transformer import DecodedQueries
 from toolkit.nn.initial import last_linear, rare_classes, ring_of_samples, xavier_matrices
-from toolkit.training.spec import Moment, Step, Training
+from toolkit.training.spec import Calls, Moment, Step, Training
 
 PREFIX = "map."
 SIZE_LOGIT = -2.0
 """Of a new box's width and height, as shares of the map's."""
+PADDED_THINGS = 64
+"""Matched queries are padded to a multiple of this where few different numbers are wanted."""
 
 
 def step(module: nn.Module, moment: Moment) -> Step:
@@ -29,19 +32,26 @@ def step(module: nn.Module, moment: Moment) -> Step:
     labels, boxes, masks = (moment.truth[f"gt_lane_{name}"] for name in ("labels", "bboxes", "masks"))
     truth = split_truth(labels, boxes.to(bev), masks, head.thing_classes)
 
-    position, content = head.query_embedding.weight.chunk(2, -1)
-    memory, layers = head.transformer(bev, content, position, head.reg_branches)
-    logits = torch.stack([classify(each.states) for classify, each in zip(head.cls_branches, layers, strict=True)])
-    boxes = torch.stack([each.boxes for each in layers])
+    memory, states, boxes, logits = moment.calls(decoded, head, bev)
     matches = match_things(logits, boxes, truth)
     losses = decoder_losses(logits, boxes, matches, truth)
     rows = matches.rows[-1]
-    losses |= thing_losses_of_masks(head, layers[-1], logits[-1], rows, memory, truth)
-    losses |= stuff_losses_of_masks(head, memory, truth)
+    last = DecodedQueries(states[rows], boxes[-1][rows])
+    losses |= thing_losses_of_masks(moment.calls, head, last, logits[-1][rows], memory, truth)
+    losses |= stuff_losses_of_masks(moment.calls, head, memory, truth)
     return Step(
-        {"lane_query": layers[-1].states, "lane_query_position": position},
+        {"lane_query": states, "lane_query_position": head.query_embedding.weight.chunk(2, -1)[0]},
         {PREFIX + name: loss for name, loss in losses.items()},
     )
+
+
+def decoded(head: nn.Module, bev: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of BEV [H*W, C]: memory [H*W, C], the last layer's queries [Q, C], every layer's boxes [L, Q, 4] and logits."""
+    assert isinstance(head, PanopticMapHead)
+    position, content = head.query_embedding.weight.chunk(2, -1)
+    memory, layers = head.transformer(bev, content, position, head.reg_branches)
+    logits = torch.stack([classify(each.states) for classify, each in zip(head.cls_branches, layers, strict=True)])
+    return memory, layers[-1].states, torch.stack([each.boxes for each in layers]), logits
 
 
 def decoder_losses(logits: Tensor, boxes: Tensor, matches: ThingMatches, truth: MapTruth) -> dict[str, Tensor]:
@@ -55,32 +65,48 @@ def decoder_losses(logits: Tensor, boxes: Tensor, matches: ThingMatches, truth: 
 
 
 def thing_losses_of_masks(
-    head: PanopticMapHead, last: DecodedQueries, logits: Tensor, rows: Tensor, memory: Tensor, truth: MapTruth
+    calls: Calls, head: PanopticMapHead, queries: DecodedQueries, logits: Tensor, memory: Tensor, truth: MapTruth
 ) -> dict[str, Tensor]:
-    """Masks of the queries that the last decoder layer has matched, of every block and the final ones.
+    """Masks of the P queries that the last decoder layer has matched, of every block and the final ones.
 
-    logits [Q, classes] of that layer; rows [P] that it has matched.
+    logits [P, classes] of that layer.
     """
-    queries, masks = all_masks(head, head.things_mask_head, last.states[rows], memory)
-    matches = match_masks(logits[rows], last.boxes[rows], masks[-1], truth)
+    count = len(logits)
+    more = calls.padded(count, PADDED_THINGS) - count
+    states = functional.pad(queries.states, (0, 0, 0, more)) if more else queries.states
+    masks, unused_boxes, unused_classes = calls(thing_masks, head, states, memory)
+    masks = masks[:, :count].unflatten(-1, head.spatial_shape)
+    matches = match_masks(logits, queries.boxes, masks[-1], truth)
     *of_blocks, final = thing_mask_loss(masks, matches, truth).unbind()
     losses = {"loss_mask_things": final}
-    for number, (query, loss) in enumerate(zip(queries, of_blocks, strict=True)):
-        # The reference computes classes and boxes of the blocks and weighs them by 0: their branches get a gradient
-        # of zeros, by which the optimiser lets them decay.
-        boxes, classes = (0 * part[number](query).sum() for part in (head.reg_branches2, head.cls_thing_branches))
+    for number, (loss, boxes, classes) in enumerate(
+        zip(of_blocks, unused_boxes.unbind(), unused_classes.unbind(), strict=True)
+    ):
         unused = {"loss_iou_f": boxes, "loss_bbox_f": boxes, "loss_cls_f": classes}
         losses[f"d{number}.loss_mask_things_f"] = loss
         losses |= {f"d{number}.{name}": zero for name, zero in unused.items()}
     return losses
 
 
-def stuff_losses_of_masks(head: PanopticMapHead, memory: Tensor, truth: MapTruth) -> dict[str, Tensor]:
+def thing_masks(head: nn.Module, states: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Masks [blocks + 1, P, H*W] of queries [P, C], each on its own, and two zeros [blocks].
+
+    The reference computes classes and boxes of the blocks and weighs them by 0: their branches get a gradient of zeros,
+    by which the optimiser lets them decay.
+    """
+    assert isinstance(head, PanopticMapHead)
+    queries, masks = all_masks(head.things_mask_head, states, memory)
+    boxes, classes = (
+        0 * torch.stack([branch(query).sum() for branch, query in zip(branches, queries, strict=True)])
+        for branches in (head.reg_branches2, head.cls_thing_branches)
+    )
+    return masks, boxes, classes
+
+
+def stuff_losses_of_masks(calls: Calls, head: PanopticMapHead, memory: Tensor, truth: MapTruth) -> dict[str, Tensor]:
     """Masks of the kinds of stuff, of every block and the final ones, and by every block whether they are there."""
-    query, position = head.stuff_query.weight.chunk(2, -1)
-    queries, masks = all_masks(head, head.stuff_mask_head, query, memory, position)
-    there = torch.stack([classify(x) for classify, x in zip(head.cls_stuff_branches, queries, strict=True)])
-    *of_blocks, final = stuff_mask_loss(masks, truth).unbind()
+    masks, there = calls(stuff_masks, head, memory)
+    *of_blocks, final = stuff_mask_loss(masks.unflatten(-1, head.spatial_shape), truth).unbind()
     losses = {"loss_mask_stuff": final}
     for number, (masked, seen) in enumerate(zip(of_blocks, stuff_class_loss(there, truth).unbind(), strict=True)):
         losses[f"d{number}.loss_mask_stuff_f"] = masked
@@ -88,17 +114,26 @@ def stuff_losses_of_masks(head: PanopticMapHead, memory: Tensor, truth: MapTruth
     return losses
 
 
+def stuff_masks(head: nn.Module, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Masks [blocks + 1, kinds, H*W] of the kinds of stuff, and logits [blocks, kinds, 1] of whether they are there."""
+    assert isinstance(head, PanopticMapHead)
+    query, position = head.stuff_query.weight.chunk(2, -1)
+    queries, masks = all_masks(head.stuff_mask_head, query, memory, position)
+    there = torch.stack([classify(x) for classify, x in zip(head.cls_stuff_branches, queries, strict=True)])
+    return masks, there
+
+
 def all_masks(
-    head: PanopticMapHead, masks: MaskHead, query: Tensor, memory: Tensor, position: Tensor | None = None
+    masks: MaskHead, query: Tensor, memory: Tensor, position: Tensor | None = None
 ) -> tuple[list[Tensor], Tensor]:
-    """Queries [Q, C] of every block, and masks [blocks + 1, Q, H, W] of every block and the final ones."""
+    """Queries [Q, C] of every block, and masks [blocks + 1, Q, H*W] of every block and the final ones."""
     outputs = masks.run_blocks(query, memory, position)
     scores = []
     for block, output in zip(masks.blocks, outputs, strict=True):
         assert isinstance(block, MaskBlock)
         scores.append(block.attn.scores(output.logits))
     scores.append(masks.scores(outputs[-1].query, memory, position))
-    return [output.query for output in outputs], torch.stack(scores).unflatten(-1, head.spatial_shape)
+    return [output.query for output in outputs], torch.stack(scores)
 
 
 def initialise(module: nn.Module) -> None:

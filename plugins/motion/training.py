@@ -13,8 +13,10 @@ from toolkit.nn.initial import ring_of_samples
 from toolkit.training.spec import Moment, Step, Tensors, Training
 
 PREFIX = "motion."
-INPUTS = ("agent_embedding", "agent_center", "agent_yaw", "agent_label", "agent_valid", "lane_query",
-          "lane_query_position")  # fmt: skip
+AGENTS = ("embedding", "center", "yaw", "label", "valid")
+"""What is known of each agent, as the forecast takes it."""
+PADDED_AGENTS = 32
+"""Agents are padded to a multiple of this where few different numbers are wanted."""
 SMOOTHED = "use_nonlinear_optimizer"
 
 
@@ -25,17 +27,45 @@ def step(module: nn.Module, moment: Moment) -> Step:
     assert isinstance(module, Motion)
     head: MotionHead = module.motion_head
     tensors = moment.tensors
-    layers, position = head.decode(tensors["bev"], *(tensors[name] for name in INPUTS))
-    forecast = torch.stack([trajectories(states) for states in layers])
-    log_probabilities = torch.stack([head.log_probabilities(number, states) for number, states in enumerate(layers)])
+    agents = [tensors[f"agent_{name}"] for name in AGENTS]
+    rows = len(agents[0])
+    more = moment.calls.padded(rows - 1, PADDED_AGENTS) - (rows - 1)
+    inputs = (tensors["bev"], *(padded(x, more) for x in agents), tensors["lane_query"], tensors["lane_query_position"])
+    query, position, forecast, log_probabilities = moment.calls(decoded, head, *inputs)
+    query, position = (unpadded(x, more) for x in (query, position))
+    forecast, log_probabilities = (unpadded(x, more, 1) for x in (forecast, log_probabilities))
     targets, known = motion_targets(
         agent_boxes(tensors), tensors["agent_objects"], moment.truth, smoothed=bool(moment.options[SMOOTHED])
     )
     losses = motion_losses(forecast, log_probabilities, targets, known)
     return Step(
-        {"motion_query": layers[-1].query, "agent_position": position},
+        {"motion_query": query, "agent_position": position},
         {PREFIX + name: loss for name, loss in losses.items()},
     )
+
+
+def decoded(head: nn.Module, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries of the last layer [agents, modes, C], positions [agents, C], and trajectories and log-probabilities of
+    all layers, from inputs as of `MotionHead.decode`.
+    """
+    assert isinstance(head, MotionHead)
+    layers, position = head.decode(*inputs)
+    forecast = torch.stack([trajectories(states) for states in layers])
+    log_probabilities = torch.stack([head.log_probabilities(number, states) for number, states in enumerate(layers)])
+    return layers[-1].query, position, forecast, log_probabilities
+
+
+def padded(x: Tensor, more: int) -> Tensor:
+    """x with so many rows of zeros, agents that are not valid, before its last one, the ego."""
+    return torch.cat((x[:-1], x.new_zeros(more, *x.shape[1:]), x[-1:])) if more else x
+
+
+def unpadded(x: Tensor, more: int, axis: int = 0) -> Tensor:
+    """x without them."""
+    if not more:
+        return x
+    rows = x.shape[axis]
+    return torch.cat((x.narrow(axis, 0, rows - more - 1), x.narrow(axis, rows - 1, 1)), axis)
 
 
 def agent_boxes(tensors: Tensors) -> Tensor:

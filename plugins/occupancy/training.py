@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from plugins.occupancy.ground_truth import occupancy_truth
 from plugins.occupancy.losses import instance_targets, known_steps, occupancy_losses, supervised
 from plugins.occupancy.model import Occupancy, OccupancyHead
-from toolkit.training.spec import Moment, Step, Tensors, Training
+from toolkit.training.spec import Calls, Moment, Step, Tensors, Training
 
 PREFIX = "occ."
 NO_OBJECT = -1
 """An id that none has."""
+PADDED_VEHICLES = 32
+"""Vehicles are padded to a multiple of this where few different numbers are wanted."""
 
 
 def step(module: nn.Module, moment: Moment) -> Step:
@@ -26,29 +28,28 @@ def step(module: nn.Module, moment: Moment) -> Step:
         moment.tensors["agent_objects"], truth["gt_labels_3d"], truth["gt_inds"], head.config.vehicle_classes
     )
     if len(agents):
-        query = vehicle_queries(head, moment.tensors, agents)
+        vehicles = of_vehicles(moment.tensors, agents)
     else:
-        query, ids = query_without_vehicle(head, moment.tensors), id_without_vehicle(truth["gt_inds"])
+        vehicles, ids = without_vehicle(moment.tensors), id_without_vehicle(truth["gt_inds"])
     steps = head.config.steps
     losses = occupancy_losses(
-        *predicted(head, moment.tensors["bev"], query),
+        *predicted(moment.calls, head, moment.tensors["bev"], *vehicles),
         instance_targets(truth["gt_instance"][0, :steps], ids),
         known_steps(truth["gt_occ_img_is_valid"][0], steps),
     )
     return Step(losses={PREFIX + name: loss for name, loss in losses.items()})
 
 
-def vehicle_queries(head: OccupancyHead, tensors: Tensors, agents: Tensor) -> Tensor:
-    """[M, C], of agents [M] int64. Where they are is not learnt from occupancy."""
-    return head.instance_query(
-        tensors["motion_query"][agents], tensors["agent_embedding"][agents], tensors["agent_position"][agents].detach()
-    )
+def of_vehicles(tensors: Tensors, agents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Motion queries, embeddings and positions of agents [M] int64. Where they are is not learnt from occupancy."""
+    modes, embedding, position = (tensors[name] for name in ("motion_query", "agent_embedding", "agent_position"))
+    return modes[agents], embedding[agents], position[agents].detach()
 
 
-def query_without_vehicle(head: OccupancyHead, tensors: Tensors) -> Tensor:
-    """[1, C]: as the reference, which fuses zeros, so that every parameter always has a gradient."""
+def without_vehicle(tensors: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+    """Zeros of one: as the reference, which fuses these, so that every parameter always has a gradient."""
     modes, agent = (torch.zeros_like(tensors[name][:1]) for name in ("motion_query", "agent_embedding"))
-    return head.instance_query(modes, agent, agent)
+    return modes, agent, agent
 
 
 def id_without_vehicle(ids: Tensor) -> Tensor:
@@ -56,14 +57,26 @@ def id_without_vehicle(ids: Tensor) -> Tensor:
     return ids[-1:] if len(ids) else ids.new_tensor([NO_OBJECT])
 
 
-def predicted(head: OccupancyHead, bev: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+def predicted(calls: Calls, head: OccupancyHead, bev: Tensor, *vehicles: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of the cells of each instance, and of the masks by which its pixels attend to it: [M, T, H, W] each.
 
-    bev [cells, C]; query [M, C].
+    bev [cells, C]; motion queries [M, modes, C], embeddings and positions [M, C] of the vehicles.
     """
-    instances = head.queries_of_steps(query)
+    count = len(vehicles[0])
+    more = calls.padded(count, PADDED_VEHICLES) - count
+    rows = [torch.cat((x, x.new_zeros(more, *x.shape[1:]))) if more else x for x in vehicles]
+    logits, attended = calls(instances_of, head, bev, *rows, torch.arange(count + more, device=bev.device) < count)
+    return logits[:count], attended[:count]
+
+
+def instances_of(
+    head: nn.Module, bev: Tensor, modes: Tensor, embedding: Tensor, position: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`predicted` of the rows that are valid, bool [M]; none attend to others."""
+    assert isinstance(head, OccupancyHead)
+    instances = head.queries_of_steps(head.instance_query(modes, embedding, position))
     masks = head.temporal_mlp_for_mask(instances)
-    carried = head.carry(head.base_state(bev), instances, masks, query.new_ones(len(query), dtype=torch.bool))
+    carried = head.carry(head.base_state(bev), instances, masks, valid)
     attended = torch.stack([step.logits.transpose(0, 1).unflatten(1, step.size) for step in carried])
     states = torch.cat([step.state for step in carried])
     return head.instance_logits(states, masks), head.on_grid(attended).transpose(0, 1)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from plugins.tracking.boxes import decode_boxes, gravity_centers
 from plugins.tracking.decoder import PAST_STEPS, DetectionHead, TrackDecoder
@@ -18,12 +19,14 @@ from plugins.tracking.randomness import drop, false_positives
 from plugins.tracking.state import FREE_ID, LidarPose, moved_reference
 from toolkit.nn.coordinates import inverse_sigmoid
 from toolkit.nn.initial import last_linear, rare_classes, ring_of_samples, xavier_matrices
-from toolkit.training.spec import Moment, Option, Step, Tensors, Training
+from toolkit.training.spec import Calls, Moment, Option, Step, Tensors, Training
 
 DROP, FALSE_POSITIVES, IMPRECISE = "random_drop", "fp_ratio", "carry_imprecise"
 POSE = ("timestamp", "l2g_rotation", "l2g_translation")
 PAST_WEIGHT = {1: 0.0, 2: 1.0}
 """By stage: the first one computes paths, and so lets their branches decay, but does not learn them."""
+PADDED_TRACKS = 128
+"""Rows besides the fresh queries are padded to a multiple of this where few different numbers are wanted."""
 
 
 class TrainedLayers(NamedTuple):
@@ -69,7 +72,7 @@ def step(module: nn.Module, moment: Moment) -> Step:
     tracking = module.config.tracking
     truth = truth_of(moment.truth, moment.tensors["bev"].dtype)
     tracks = entering_tracks(module, moment)
-    layers = decode(module.pts_bbox_head, tracks, moment.tensors["bev"])
+    layers = decode(moment.calls, module, tracks, moment.tensors["bev"])
     # All layers match from what the frame before left; what the last one finds lives on.
     matches = match_tracks(tracks.id, tracks.iou, layers.logits, layers.boxes, truth, tracking)
     of_layers = {
@@ -125,16 +128,29 @@ def pose_in(tensors: Tensors) -> LidarPose:
     return LidarPose(*(tensors[name] for name in POSE))
 
 
-def decode(head: DetectionHead, tracks: Entering, bev: Tensor) -> TrainedLayers:
+def decode(calls: Calls, module: Tracking, tracks: Entering, bev: Tensor) -> TrainedLayers:
     """All decoder layers with all their branches."""
-    layers = head.decode(tracks.query, tracks.reference, bev, None)
+    head, rows, queries = module.pts_bbox_head, len(tracks.query), module.config.tracking.queries
+    more = calls.padded(rows - queries, PADDED_TRACKS) - (rows - queries)
+    if not more:
+        return TrainedLayers(*calls(all_layers, head, tracks.query, tracks.reference, bev))
+    query, reference = (functional.pad(x, (0, 0, 0, more)) for x in (tracks.query, tracks.reference))
+    valid = torch.arange(rows + more, device=bev.device) < rows
+    state, refined, *of_layers = calls(all_layers, head, query, reference, bev, valid)
+    return TrainedLayers(state[:rows], refined[:rows], *(x[:, :rows] for x in of_layers))
+
+
+def all_layers(head: nn.Module, query: Tensor, reference: Tensor, bev: Tensor, *valid: Tensor) -> tuple[Tensor, ...]:
+    """`TrainedLayers` of query [N, 2C], reference [N, 3] in logit space, bev [H*W, C], and which rows are valid."""
+    assert isinstance(head, DetectionHead)
+    layers = head.decode(query, reference, bev, *(valid or (None,)))
     states = [layer.state for layer in layers]
     logits, paths = (
         torch.stack([branch(state) for branch, state in zip(branches, states, strict=True)])
         for branches in (head.cls_branches, head.past_traj_reg_branches)
     )
     boxes = torch.stack([layer.box for layer in layers])
-    return TrainedLayers(states[-1], layers[-1].reference, boxes, logits, paths.unflatten(-1, (PAST_STEPS, 2)))
+    return states[-1], layers[-1].reference, boxes, logits, paths.unflatten(-1, (PAST_STEPS, 2))
 
 
 @torch.no_grad()

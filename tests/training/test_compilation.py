@@ -120,6 +120,17 @@ def test_it_is_not_for_quantized_networks(arguments: list[str], capsys: pytest.C
 
 
 def test_a_clip_is_compared_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--clip", "a.npz", "--losses", str(tmp_path / "l.json"), "--compile"]
-    assert run(["train", str(tmp_path / "a.toml"), *words]) == 2
-    assert "--clip and --losses compute the network as it is; leave out --compile and" in capsys.readouterr().err
+    for option in ("--compile", "--graphs"):
+        words = ["--clip", "a.npz", "--losses", str(tmp_path / "l.json"), option]
+        assert run(["train", str(tmp_path / "a.toml"), *words]) == 2
+        error = capsys.readouterr().err
+        assert "--clip and --losses compute the network as it is; leave out --compile, --graphs and" in error
+
+
+def test_graphs_need_a_gpu_and_are_not_for_what_is_compiled(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*arguments, "--graphs", "--device", "cpu"]) == 2
+    assert "--graphs is of CUDA graphs, and there is no NVIDIA GPU here" in capsys.readouterr().err
+    assert run([*arguments, "--graphs", "--compile"]) == 2
+    assert "--compile has not been tried with --graphs" in capsys.readouterr().err

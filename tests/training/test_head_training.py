@@ -144,7 +144,8 @@ def test_occupancy_is_that_of_the_golden_clip(
     with default_type(stage2_clip.dtype):
         module = build_submodule(OCCUPANCY).train()
     queries = stage2_clip.outputs["occ.ins_query"][0]
-    monkeypatch.setattr(training, "vehicle_queries", lambda *_: queries)
+    monkeypatch.setattr(training, "of_vehicles", lambda *_: [queries] * 3)
+    monkeypatch.setattr(module.occ_head, "instance_query", lambda *_: queries)
     last = {name: stage2_clip.truth[f"{name}.2"] for name in ("gt_labels_3d", "gt_inds")}
     objects = torch.tensor(stage2_clip.assignments["occ_matched_gt_idx"][0])
     tensors = {"agent_objects": objects, "bev": stage2_clip.outputs["bev_embed_last"].squeeze(1)}

@@ -57,6 +57,7 @@ def train_command(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile parts of the network first; no faster so far.")
     ] = False,
+    graphs: Annotated[bool, typer.Option("--graphs", help="On a GPU: launch parts of the network as a whole.")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value of a setting; repeatable.")
     ] = None,
@@ -97,6 +98,7 @@ def train_command(
     from toolkit.training.compilation import compile_parts
     from toolkit.training.config import load_training_config
     from toolkit.training.dataset import open_clips
+    from toolkit.training.graphs import CudaRecorder, GraphCalls
     from toolkit.training.journal import CURVES_FILE
     from toolkit.training.judging import FOLDER, Examination
     from toolkit.training.processes import TrainingPrecision, make_fabric
@@ -128,8 +130,10 @@ def train_command(
     if clip is not None or written is not None or against is not None or double:
         if clip is None or written is None or data is not None or output is not None or resume or cache is not None:
             raise InputError("--clip and --losses go together, without --data, -o, --resume and --cache")
-        if compiled or quantize is not None:
-            raise InputError("--clip and --losses compute the network as it is; leave out --compile and --quantize")
+        if compiled or graphs or quantize is not None:
+            raise InputError(
+                "--clip and --losses compute the network as it is; leave out --compile, --graphs and --quantize"
+            )
         pairs = settings or ()
         write_clip_losses(config, stage, pairs, clip, init, files, written, plugins, against=against, double=double)
         return
@@ -139,13 +143,16 @@ def train_command(
         raise InputError("--evaluate-every needs --evaluate with the frames to judge the network on")
     if resume and (init is not None or force):
         raise InputError("--resume goes on with the run as it is; leave out --init and --force")
-    if compiled and quantize is not None:
-        raise InputError("--compile has not been tried with --quantize; leave one of them out")
+    chosen = {"--compile": compiled, "--graphs": graphs, "--quantize": quantize is not None}
+    if len(both := [name for name, given in chosen.items() if given]) > 1:
+        raise InputError(f"{both[0]} has not been tried with {both[1]}; leave one of them out")
     model, training = load_config(config), load_training_config(config, stage)
     submodules = stage_submodules(plugins.submodules(), training.stage)
     training, options = with_settings(training, default_options(submodules), settings or ())
     assets = {key: each.read(file, model) for key, (each, file) in files.items()}
     fabric = make_fabric(TrainingPrecision(precision), device)
+    if graphs and fabric.device.type != "cuda":
+        raise InputError("--graphs is of CUDA graphs, and there is no NVIDIA GPU here; leave it out")
     quantized = None if quantize is None else read_quantized(quantize, plugins)
     identity = None if quantized is None else quantized.bundle.identity
     run_settings = settings_of(model, training, options, precision, fabric.world_size, identity)
@@ -195,6 +202,8 @@ def train_command(
             count = compile_parts(network)
             if fabric.global_rank == 0:
                 print_note(f"{count} modules are compiled in the first steps, which takes minutes")
+        if graphs:
+            network.calls = GraphCalls(CudaRecorder())
         examination = None if evaluate is None else Examination.open(evaluate, model, plugins)
 
         def judge(checkpoint: Path) -> None:
@@ -224,6 +233,7 @@ def _train(run: Run, network: ClipModel, clips: Clips, fabric: Fabric, start: Ru
     import torch
 
     from toolkit.training.compilation import is_failed_compilation
+    from toolkit.training.graphs import NotRecorded
     from toolkit.training.processes import is_dead_process
     from toolkit.training.run import train
 
@@ -234,6 +244,8 @@ def _train(run: Run, network: ClipModel, clips: Clips, fabric: Fabric, start: Ru
             "the GPU has too little memory for a clip; take --precision bf16, fewer frames (--set queue_length=3) or "
             f"another config, and go on with --resume where that is the same ({one_line(error):.100})"
         ) from error
+    except NotRecorded as error:
+        raise InputError(f"--graphs: torch cannot make a graph of {one_line(error):.300}; leave it out") from error
     except RuntimeError as error:
         if is_failed_compilation(error):
             raise InputError(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from toolkit.network import Network
 from toolkit.specs import Submodule
 from toolkit.training.clip import Clip, ClipFrame
-from toolkit.training.spec import Moment, Option, Step, Tensors, Training, is_trained
+from toolkit.training.spec import Calls, Direct, Moment, Option, Step, Tensors, Training, is_trained
 
 
 class ClipModel(nn.Module):
@@ -30,6 +30,7 @@ class ClipModel(nn.Module):
         within: AbstractContextManager[object] | None = None,
     ) -> None:
         super().__init__()
+        self.calls: Calls = Direct()
         self.network, self.stage, self.options = network, stage, options
         self._within = nullcontext() if within is None else within
         self.trained: dict[str, Training] = {
@@ -61,6 +62,7 @@ class ClipModel(nn.Module):
             return self._losses(clip)
 
     def _losses(self, clip: Clip) -> dict[str, Tensor]:
+        self.calls.begin()
         losses: dict[str, Tensor] = {}
         states: dict[str, Tensors | None] = {}
         histories: dict[str, Tensors | None] = {}
@@ -114,7 +116,9 @@ class ClipModel(nn.Module):
             training = self.trained[submodule.name]
             part, options = self.network.parts[submodule.name], self.options.get(submodule.name, {})
             moments = [
-                Moment(frame.inputs, frame.truth, None, index, index == len(frames) - 1, self.stage, options)
+                Moment(
+                    frame.inputs, frame.truth, None, index, index == len(frames) - 1, self.stage, options, self.calls
+                )
                 for index, frame in enumerate(frames)
             ]
             if training.together is None or _learns_statistics(part):
@@ -169,7 +173,8 @@ class ClipModel(nn.Module):
         if submodule.name not in self.trained:
             with torch.no_grad():
                 return Step(self.network.run_submodule(submodule, tensors))
-        moment = Moment(tensors, truth, state, index, last, self.stage, self.options.get(submodule.name, {}))
+        options = self.options.get(submodule.name, {})
+        moment = Moment(tensors, truth, state, index, last, self.stage, options, self.calls)
         return self.trained[submodule.name].step(self.network.parts[submodule.name], moment)
 
 
@@ -180,14 +185,17 @@ def _learns_statistics(part: nn.Module) -> bool:
 
 @contextmanager
 def evaluated(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Modules of training mode are in evaluation mode; only their flags change, for that is done for every frame."""
+    """Modules of training mode are in evaluation mode; only their flags change, for that is done for every frame.
+
+    They change in the modules' own dictionaries: `Module.__setattr__` looks for parameters, hundreds of times a frame.
+    """
     for module in modules:
-        module.training = False
+        vars(module)["training"] = False
     try:
         yield
     finally:
         for module in modules:
-            module.training = True
+            vars(module)["training"] = True
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:

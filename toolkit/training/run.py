@@ -170,6 +170,7 @@ def _epoch(
     """The steps of an epoch of `count` clips that are still to be made; `state` follows."""
     config = state.run.config
     torch.set_rng_state(state.random_state)
+    parameters = list(state.model.parameters())
     for _ in range((count - state.position.clips) // config.accumulate):
         set_rates(state.optimiser, factor := schedule(state.position.step, epoch, config))
         started, waited = time.perf_counter(), 0.0
@@ -189,7 +190,7 @@ def _epoch(
                 fabric.backward(total(losses) / config.accumulate)
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value / config.accumulate
-        norm = clip_gradients(state.model.parameters(), config.gradient_norm)
+        norm = clip_gradients(parameters, config.gradient_norm)
         with stops_held():
             optimiser.step()
             optimiser.zero_grad()

@@ -33,6 +33,38 @@ class FrameTruth(Protocol):
     def __call__(self, scene: AnnotatedScene, index: int, *, last: bool) -> Mapping[str, NDArray[Any]] | Gap: ...
 
 
+Function = Callable[..., tuple[Tensor, ...]]
+"""Plain tensor code of a module and tensors; what it does goes by their shapes alone, never by values."""
+
+
+class Calls(Protocol):
+    """How a submodule's step runs what takes many small operators; see `toolkit.training.graphs`."""
+
+    def __call__(self, function: Function, module: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What `function(module, *inputs)` gives. Of parameters it may read those of the module alone."""
+        ...
+
+    def padded(self, count: int, step: int) -> int:
+        """How many rows to call with instead of so many, that there be few different numbers: at least `count`."""
+        ...
+
+    def begin(self) -> None:
+        """A clip begins; what was given for the one before is needed no more."""
+        ...
+
+
+class Direct:
+    """Calls functions as they are."""
+
+    def __call__(self, function: Function, module: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return function(module, *inputs)
+
+    def padded(self, count: int, step: int) -> int:
+        return count
+
+    def begin(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Moment:
     """A frame of a clip as a submodule meets it in training."""
@@ -50,6 +82,8 @@ class Moment:
     stage: int
     options: Mapping[str, Option]
     """The submodule's `Training.options`, as the user changed them."""
+    calls: Calls = field(default_factory=Direct)
+    """What runs the network's larger parts."""
 
 
 @dataclass(frozen=True)
