@@ -17,6 +17,7 @@ from toolkit.data.ego_motion import FirstFrame
 from toolkit.data.sequence import frame_steps
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.session import Session
+from toolkit.freed_memory import keep_freed_memory
 from toolkit.runtime.interpreter import Interpreter
 from toolkit.runtime.run_record import FrameRecord
 from toolkit.runtime.sequence import run_steps
@@ -47,6 +48,7 @@ class SceneWriter:
         Results are finished by `finishing`, or else at once, and so many `decoders` decode pictures ahead. Raises
         InputError for a bad frame, after all frames before it.
         """
+        keep_freed_memory()
         if finishing is None:
             finishing = at_once(Finisher(self.folder, self.pictures), self.means())
         with closing(self._begun(scenes, finishing, decoders)) as begun:

@@ -26,7 +26,6 @@ from toolkit.data.frames import Frame
 from toolkit.data.pictures import PictureMemory
 from toolkit.data.preprocess import load_image
 from toolkit.errors import inside
-from toolkit.freed_memory import keep_freed_memory
 from toolkit.stops import stops_held
 
 Loaded = TypeVar("Loaded")
@@ -65,7 +64,6 @@ def decoded_frames(
         for frame in frames:
             yield _begun(frame, config, pictures, device, _WhenAskedFor).finished()
         return
-    keep_freed_memory()
     pool = ThreadPoolExecutor(threads, "decode")
     ahead: deque[_Begun] = deque()
     try:

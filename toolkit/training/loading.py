@@ -10,6 +10,7 @@ from itertools import islice
 
 from torch.utils.data import DataLoader
 
+from toolkit.freed_memory import keep_freed_memory
 from toolkit.stops import end_with_parent
 from toolkit.training.clips import Clips, Place
 from toolkit.training.packing import PackedClip, pack
@@ -51,6 +52,7 @@ def packed_clips(clips: Clips, order: Order, workers: int, *, pinned: bool) -> I
 
 def _prepare_worker(number: int) -> None:
     """A stop concerns the process that trains; its end is the worker's, which is ended by SIGTERM."""
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for each in (signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
         signal.signal(each, signal.SIG_IGN)
