@@ -47,6 +47,7 @@ setup(
         "plugins": ["py.typed"],
         "custom_ops": ["py.typed", "*/*.cu"],
         "toolkit.data": ["*.json"],
+        "toolkit.demo": ["mini/*"],
         "toolkit.engines.gpu": ["*.cu"],
         "toolkit.ops.template": ["*.cu", "*.toml"],
         "toolkit.report": ["templates/*"],

@@ -90,7 +90,7 @@ LONG = (
     WritingCommand("build-sample", "build {sample}/bundle --target tensorrt-rtx -o bundle.engine", needs=(BINDINGS,)),
     WritingCommand("demo", "demo -o out --force"),
 )
-"""With processes beside, and on the whole network, reduced in size but for the demo's: hours."""
+"""With processes beside, and on the whole network, reduced in size: hours."""
 COMMANDS = (*QUICK, *SLOW, *(LONG if os.environ.get("UNIAD_ALL_FAULTS") else ()))
 PLUGIN = """
 from tests.toolkit.conftest import ODOMETRY, PLANNER

@@ -63,7 +63,7 @@ def test_it_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"toolkit", "plugins", "custom_ops", "configs"}
     assert not [name for name in names if "__pycache__" in name or "/tests/" in name]
-    assert "toolkit/py.typed" in names
+    assert {"toolkit/py.typed", "toolkit/demo/mini/checkpoint.safetensors"} <= set(names)
 
 
 def test_version(wheel: Path, installed: Run) -> None:

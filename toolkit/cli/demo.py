@@ -22,13 +22,18 @@ def demo_command(
     context: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("demo"),
     model: Annotated[
-        Variant, typer.Option(help="UniAD-tiny, or UniAD-base with smaller pictures and fewer cells.")
-    ] = Variant.TINY,
+        Variant,
+        typer.Option(
+            help="A small trained network; UniAD-tiny; or UniAD-base with smaller pictures and fewer cells. "
+            "The latter two have random weights."
+        ),
+    ] = Variant.MINI,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
-    """Make pseudo-trained weights and a synthetic drive, convert, run on ONNX Runtime, evaluate, film and report.
+    """Make a synthetic drive, convert a checkpoint, run it on ONNX Runtime, evaluate, film and report.
 
-    The weights are random: what the pictures show is the machinery at work, not perception.
+    The small network was trained on this very drive, of a town that is made up: pictures show that it perceives what it
+    has learnt, not how it would do elsewhere. Of networks with random weights they show the machinery at work.
 
     Example: [bold]uniad-toolkit demo -o demo[/]
     """
@@ -40,7 +45,7 @@ def demo_command(
         print_written(path, what)
     console.print(f"\n{summary.frames} frames, {summary.boxes} boxes; convert your own checkpoint next:")
     checkpoint = (
-        "CHECKPOINT.pth" if model is Variant.TINY else "uniad_base_e2e.pth --config configs/uniad_base_stage2.toml"
+        "uniad_base_e2e.pth --config configs/uniad_base_stage2.toml" if model is Variant.BASE else "CHECKPOINT.pth"
     )
     console.print(
         f"  uniad-toolkit convert {checkpoint} --motion-anchors motion_anchor_infos_mode6.pkl -o bundle",

@@ -1,4 +1,4 @@
-"""The demonstration: every step of the main job on made-up weights and a made-up drive."""
+"""The demonstration: every step of the main job on a made-up drive, without any download."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toolkit.data.frame_folder import read_frame_folder
 from toolkit.data.frames import Frame
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.demo.demonstration import demonstration
-from toolkit.demo.pseudo_weights import ASSET, CHECKPOINT, write_pseudo_weights
+from toolkit.demo.pseudo_weights import ASSET
 from toolkit.demo.variant import Variant
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
 from toolkit.errors import InputError
@@ -54,7 +54,7 @@ def run_demo(
     output: Path,
     plugins: PluginManager,
     *,
-    variant: Variant = Variant.TINY,
+    variant: Variant = Variant.MINI,
     force: bool,
     progress: Progress,
     warn: Callable[[str], None],
@@ -67,8 +67,8 @@ def run_demo(
     chosen = demonstration(variant)
     config = chosen.config
     with new_folder(claim_folder(output, "demo", force=force, inputs=plugins.files)) as folder:
-        with progress("make pseudo-trained weights"):
-            checkpoint, anchors = write_pseudo_weights(folder, plugins.submodules(), config)
+        with progress(f"write {chosen.source}"):
+            checkpoint, anchors = chosen.weights(folder, plugins.submodules(), config)
         with progress("drive through a made-up town"):
             write_drive(folder / "dataroot", folder / "frames", chosen.drive)
         bundle = convert(
@@ -79,7 +79,7 @@ def run_demo(
             assets={ASSET: np.load(anchors)},
             progress=progress,
         )
-        frames = read_frame_folder(folder / "frames", config.image.cameras)
+        frames = read_frame_folder(folder / "frames", config.image.cameras)[: chosen.frames]
         (folder / "results").mkdir()
         with progress(f"run {len(frames)} frames on ONNX Runtime and draw them"):
             pictures = _run(bundle, plugins.submodules(), frames, folder / "results")
@@ -92,7 +92,7 @@ def run_demo(
             report = collect_report(bundle, plugins.submodules(), results=folder / "results", evaluation=evaluation)
             write_report(report, folder / "report.html")
     written = {
-        "checkpoint": CHECKPOINT,
+        "checkpoint": checkpoint.name,
         "drive, a nuScenes dataset": "dataroot",
         "its frames": "frames",
         "bundle": "bundle",

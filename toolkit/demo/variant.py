@@ -4,9 +4,11 @@ from enum import StrEnum
 
 
 class Variant(StrEnum):
-    """A published network."""
+    """A network, and where its weights come from."""
 
+    MINI = "mini"
+    """A small network of the same architecture with trained weights, which lie in this package."""
     TINY = "tiny"
-    """UniAD-tiny."""
+    """UniAD-tiny with pseudo-trained weights."""
     BASE = "base"
-    """UniAD-base over fewer pixels and cells, so that a machine of usual size takes minutes."""
+    """UniAD-base with pseudo-trained weights, over fewer pixels and cells, so that a usual machine takes minutes."""
