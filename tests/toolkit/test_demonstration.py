@@ -85,7 +85,7 @@ def test_weights_of_mini_are_stored_in_half_their_size(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_mini_perceives_the_drive_that_it_has_learnt(tmp_path: Path) -> None:
-    """The whole demonstration, judged by what is known about the drive; bounds are those that the training had to reach."""
+    """The whole demonstration, judged by what is known about its drive; bounds are those of its training."""
     pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
     assert run(["demo", "-o", str(tmp_path / "demo")]) == 0
     assert (tmp_path / "demo/report.html").exists()
