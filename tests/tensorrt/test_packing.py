@@ -32,7 +32,7 @@ def test_it_is_a_gzip_file_of_no_date(tmp_path: Path) -> None:
     assert pack(ENGINE)[4:8] == bytes(4)
 
 
-@pytest.mark.parametrize("size", [len(ENGINE) - 1, len(ENGINE) + 1, 0, -1])
+@pytest.mark.parametrize("size", [len(ENGINE) - 1, len(ENGINE) + 1, 0, -1, 2**63 - 1])
 def test_another_size_is_refused(size: int) -> None:
     with pytest.raises(InputError, match=r"m\.engine is not packed as its sidecar says; copy both again, or build"):
         unpack(pack(ENGINE), size, PATH)
