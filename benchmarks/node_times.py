@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from benchmarks.command import run_benchmark
 from toolkit.bundle import Bundle
 from toolkit.cli.console import print_warning
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
@@ -88,4 +89,4 @@ def least(events: Sequence[dict[str, Any]], submodules: set[str]) -> Times:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -19,6 +19,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from benchmarks.command import run_benchmark
 from benchmarks.driving_precisions import say, verdict
 from benchmarks.precision import reduced_bundle
 from toolkit.bundle import Bundle
@@ -155,4 +156,4 @@ def is_state(finding: Finding) -> bool:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_benchmark(main)

@@ -8,15 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import decoders, pipeline, small_ops
+from benchmarks import decoders, node_times, pipeline, replayed_precisions, small_ops
 from benchmarks.command import run_benchmark
 
 
-@pytest.mark.parametrize("main", [decoders.main, pipeline.main])
+@pytest.mark.parametrize(
+    ("main", "options"),
+    [
+        (decoders.main, ["--session", "torch"]),
+        (pipeline.main, ["--session", "torch"]),
+        (node_times.main, []),
+        (replayed_precisions.main, []),
+    ],
+)
 def test_a_folder_that_is_no_bundle(
-    main: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    main: Callable[..., None],
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["benchmark", str(tmp_path), str(tmp_path), "--session", "torch"])
+    monkeypatch.setattr(sys, "argv", ["benchmark", str(tmp_path), str(tmp_path), *options])
     with pytest.raises(SystemExit) as ended:
         run_benchmark(main)
     assert ended.value.code == 2
