@@ -167,7 +167,8 @@ class Refinement:
     """A change to a frame's result that is made on the host, if it is asked for.
 
     `option` is how `run` and `evaluate` are asked, such as ``"--my-refinement"``; `meaning` is its help. `apply` gets a
-    result and returns it changed, or as it is where it lacks what is needed.
+    result and returns it changed, or as it is where it lacks what is needed. It goes by that frame alone: frames are
+    shared out among processes.
     """
 
     option: str

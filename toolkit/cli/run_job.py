@@ -42,8 +42,8 @@ class RunJob:
     """How to run scenes, in values that another process understands.
 
     `threads` are those of the session, and in a worker those of preprocessing too; `refinements` are options of those
-    that are asked for. `helpers` is how many threads decode and how many processes draw beside the network, by default
-    as many as there are cores for. `decoder` makes pixels of the pictures.
+    that are asked for. `helpers` is how many threads decode, and how many processes post-process, write and draw beside
+    the network, by default as many as there are cores for. `decoder` makes pixels of the pictures.
     `scenes_at_once` are run by threads of one process, and each of so many `gpus` has a process of its own.
     """
 
