@@ -233,16 +233,18 @@ def _train(run: Run, network: ClipModel, clips: Clips, fabric: Fabric, start: Ru
     import torch
 
     from toolkit.training.compilation import is_failed_compilation
-    from toolkit.training.graphs import NotRecorded
+    from toolkit.training.graphs import GraphCalls, NotRecorded
     from toolkit.training.processes import is_dead_process
     from toolkit.training.run import train
 
     try:
         return train(run, network, clips, fabric, start)
     except torch.OutOfMemoryError as error:
+        graphs = "leave out --graphs, " if isinstance(network.calls, GraphCalls) else ""
         raise InputError(
-            "the GPU has too little memory for a clip; take --precision bf16, fewer frames (--set queue_length=3) or "
-            f"another config, and go on with --resume where that is the same ({one_line(error):.100})"
+            f"the GPU has too little memory for a clip; {graphs}take --precision bf16, fewer frames (--set "
+            "queue_length=3) or another config, and go on with --resume where that is the same "
+            f"({one_line(error):.100})"
         ) from error
     except NotRecorded as error:
         raise InputError(f"--graphs: torch cannot make a graph of {one_line(error):.300}; leave it out") from error
