@@ -13,7 +13,9 @@ from pathlib import Path
 
 import torch
 
+from toolkit.config.file import load_config
 from toolkit.demo.trained import ANCHORS, CHECKPOINT, MODEL
+from toolkit.errors import InputError
 from toolkit.weights.checkpoint import load_checkpoint
 from toolkit.weights.weight_files import write_safetensors
 
@@ -30,15 +32,21 @@ def main(checkpoint: Path, model: Path, anchors: Path) -> None:
     infinite = [key for key, value in packed.items() if not value.isfinite().all()]
     if infinite:
         raise SystemExit(f"{infinite[0]} is beyond the range of FP16")
-    FOLDER.mkdir(exist_ok=True)
-    write_safetensors(FOLDER / CHECKPOINT, {key: value.contiguous() for key, value in packed.items()})
-    shutil.copyfile(model, FOLDER / MODEL)
-    shutil.copyfile(anchors, FOLDER / ANCHORS)
-    size = (FOLDER / CHECKPOINT).stat().st_size
-    print(f"{FOLDER}: {sum(value.numel() for value in packed.values()):,} numbers, {size / 1e6:.1f} MB")
+    size = sum(value.nbytes for value in packed.values())
     if size > MOST_BYTES:
         raise SystemExit(f"{size / 1e6:.1f} MB are more than {MOST_BYTES / 1e6:.0f}")
+    load_config(model)
+    FOLDER.mkdir(exist_ok=True)
+    write_safetensors(FOLDER / CHECKPOINT, {key: value.contiguous() for key, value in packed.items()})
+    shutil.copyfile(anchors, FOLDER / ANCHORS)
+    shutil.copyfile(model, FOLDER / MODEL)
+    print(f"{FOLDER}: {sum(value.numel() for value in packed.values()):,} numbers, {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    if len(sys.argv) != 4:
+        raise SystemExit(__doc__)
+    try:
+        main(*map(Path, sys.argv[1:]))
+    except (InputError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
