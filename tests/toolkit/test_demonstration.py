@@ -16,10 +16,12 @@ from toolkit.config.check import check_values
 from toolkit.config.file import load_config
 from toolkit.config.model import ModelConfig
 from toolkit.conversion.prepare import gather_weights
+from toolkit.demo import demo
 from toolkit.demo.demonstration import demonstration
 from toolkit.demo.pseudo_weights import ASSET
 from toolkit.demo.trained import copy_trained_weights
 from toolkit.demo.variant import Variant
+from toolkit.errors import InputError
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
 from toolkit.synthetic.sensors.rig import scaled_cameras
@@ -55,6 +57,24 @@ def test_base_has_fewer_pixels_and_cells_alone() -> None:
     assert (config.image.stage_blocks, config.bev.layers, config.map.attention_levels) == ((3, 4, 23, 3), 6, 4)
     assert config.bev.rotate_center == (config.bev.width / 2, config.bev.height / 2)
     assert config.occupancy.cell_metres * config.bev.width == 100
+
+
+def test_plugin_files_are_shown_with_weights_that_are_made_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """UniAD-tiny, as trained weights are of the built-in network; unless another is asked for."""
+
+    def shown(*_: object, variant: Variant, **__: object) -> None:
+        raise InputError(f"shows {variant}")
+
+    monkeypatch.setattr(demo, "run_demo", shown)
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("")
+    for given, variant in {(): "mini", ("--plugin", str(plugin)): "tiny"}.items():
+        assert run(["demo", *given]) == 2
+        assert f"shows {variant}" in capsys.readouterr().err
+    assert run(["demo", "--plugin", str(plugin), "--model", "mini"]) == 2
+    assert "shows mini" in capsys.readouterr().err
 
 
 def test_mini_is_the_configured_network_over_pictures_of_its_size() -> None:

@@ -22,12 +22,12 @@ def demo_command(
     context: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("demo"),
     model: Annotated[
-        Variant,
+        Variant | None,
         typer.Option(
-            help="A small trained network; UniAD-tiny; or UniAD-base with smaller pictures and fewer cells. "
-            "The latter two have random weights."
+            help="A small trained network, by default; UniAD-tiny, by default with plugin files; or UniAD-base with "
+            "smaller pictures and fewer cells. The latter two have random weights."
         ),
-    ] = Variant.MINI,
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
 ) -> None:
     """Make a synthetic drive, convert a checkpoint, run it on ONNX Runtime, evaluate, film and report.
@@ -39,6 +39,8 @@ def demo_command(
     """
     from toolkit.demo.demo import run_demo
 
+    # Trained weights are those of the built-in network; random ones are made for whatever plugins make of it.
+    model = model or (Variant.TINY if context.obj.files else Variant.MINI)
     summary = run_demo(output, context.obj, variant=model, force=force, progress=step, warn=print_warning)
     console.print()
     for what, path in summary.written.items():

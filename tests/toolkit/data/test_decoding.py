@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from toolkit.data.decoding import decoded_frames, frames_ahead
 from toolkit.data.frame_folder import read_frame_folder, write_frame
 from toolkit.data.frames import Frame
 from toolkit.data.preprocess import load_image
-from toolkit.errors import InputError
+from toolkit.errors import InputError, inside
 
 IMAGE = CONFIG.image
 THREADS = 3
@@ -65,15 +66,24 @@ def test_pictures_are_those_decoded_in_turn(frames: list[Frame], in_memory: bool
 
 def test_memory_is_told_of_pictures_that_are_waited_for(frames: list[Frame], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each as it comes; of a frame that is there already a session takes all together."""
-    free, loaded = threading.Event(), threading.Semaphore(0)
+    waited_for, begun = threading.Event(), list[Future[Any]]()
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Future[Any]:
+            begun.append(super().submit(*arguments, **options))
+            return begun[-1]
 
     def decoded(*arguments: Any) -> NDArray[np.uint8]:
-        free.wait()
-        picture = load_image(*arguments)
-        loaded.release()
-        return picture
+        waited_for.wait()
+        return load_image(*arguments)
 
+    def inside_first(place: str) -> AbstractContextManager[None]:
+        waited_for.set()
+        return inside(place)
+
+    monkeypatch.setattr(decoding, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(decoding, "load_image", decoded)
+    monkeypatch.setattr(decoding, "inside", inside_first)
     made: list[Memory] = []
 
     def pictures() -> Memory:
@@ -81,11 +91,8 @@ def test_memory_is_told_of_pictures_that_are_waited_for(frames: list[Frame], mon
         return made[-1]
 
     ahead = decoded_frames(frames[:2], IMAGE, pictures, THREADS)
-    threading.Timer(0.1, free.set).start()
     next(ahead)
-    for _ in range(2 * len(IMAGE.cameras)):
-        assert loaded.acquire(timeout=10)
-    time.sleep(0.1)  # for the last one's thread to say so
+    wait(begun)
     next(ahead)
     assert [memory.cameras for memory in made] == [list(range(6)), []]
 
