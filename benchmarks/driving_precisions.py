@@ -15,12 +15,13 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from onnx import ModelProto
 
@@ -36,7 +37,7 @@ from toolkit.evaluation.judge import select_metrics
 from toolkit.graph.model_file import read_model, write_model
 from toolkit.graph.precision.policy import FP16
 from toolkit.plugin.manager import PluginManager
-from toolkit.quantization.calibration import collect
+from toolkit.quantization.calibration import Collected, collect
 from toolkit.quantization.calibration_file import Calibration
 from toolkit.quantization.candidates import find_candidates, plain_model, tensors_to_calibrate
 from toolkit.quantization.drive import Drive, open_drive
@@ -61,6 +62,15 @@ FIGURES = {
     "collisions, %": "planning/obj_box_col@avg",
 }
 """Columns, and the figures in them; those that are not known of FP32 are left out."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A bundle's plain model, how all layers that `quantize` may take are quantized, and the values that they saw."""
+
+    plain: ModelProto
+    scheme: Scheme
+    collected: Collected
 
 
 @dataclass(frozen=True)
@@ -158,14 +168,10 @@ def variants(
         half = stored(original, read_model(reduced.onnx), output / "fp16")
     yield Variant("FP16", half, "", judge(expected, seen(half)))
 
-    plain = plain_model(read_model(original.onnx), ops)
-    scheme = Scheme(QuantizationMode.INT8, policy=FP16.with_exceptions(submodules))
-    candidates = [c for c in find_candidates(plain, ops) if c.layer_class in scheme.classes]
-    with written(plain, original, output) as prepared:
-        collected = collect(prepared, tensors_to_calibrate(candidates), calibrated, threads=threads)
+    given = calibrate(original, calibrated, output, plugins, threads)
     for mode in QuantizationMode:
-        ranges = Calibration.of(original, calibrated, collected, mode, Method.MSE)
-        made = quantize_model(plain, ranges.ranges, replace(scheme, mode=mode), ops)
+        ranges = Calibration.of(original, calibrated, given.collected, mode, Method.MSE)
+        made = quantize_model(given.plain, ranges.ranges, replace(given.scheme, mode=mode), ops)
         name, total = mode.value.upper(), len(made.nodes)
         whole = stored(original, made.model, output / mode.value)
         findings = judge(expected, seen(whole))
@@ -184,6 +190,18 @@ def variants(
                 continue
             chosen = describe(original, chosen_in, record)
             yield Variant(f"{name}, as chosen", chosen, f"{len(record.layers)} of {total}", record.gates)
+
+
+def calibrate(
+    bundle: Bundle, frames: Iterable[Mapping[str, np.ndarray]], folder: Path, plugins: PluginManager, threads: int
+) -> Calibrated:
+    """Run frames in order through a bundle, state fed back; `folder` is for what lasts no longer than that."""
+    submodules, ops = plugins.submodules(), plugins.custom_ops()
+    plain = plain_model(read_model(bundle.onnx), ops)
+    scheme = Scheme(QuantizationMode.INT8, policy=FP16.with_exceptions(submodules))
+    candidates = [c for c in find_candidates(plain, ops) if c.layer_class in scheme.classes]
+    with written(plain, bundle, folder) as prepared:
+        return Calibrated(plain, scheme, collect(prepared, tensors_to_calibrate(candidates), frames, threads=threads))
 
 
 def stored(bundle: Bundle, model: ModelProto, folder: Path) -> Bundle:

@@ -20,21 +20,18 @@ import numpy as np
 import typer
 
 from benchmarks.command import run_benchmark
-from benchmarks.driving_precisions import say, verdict
+from benchmarks.driving_precisions import calibrate, say, verdict
 from benchmarks.precision import reduced_bundle
 from toolkit.bundle import Bundle
 from toolkit.cli.console import print_warning
 from toolkit.engines.onnxruntime import OnnxRuntimeSession
-from toolkit.graph.model_file import read_model
 from toolkit.graph.precision.policy import FP16
 from toolkit.plugin.manager import PluginManager
-from toolkit.quantization.calibration import collect
 from toolkit.quantization.calibration_file import ranges_from
-from toolkit.quantization.candidates import find_candidates, plain_model, tensors_to_calibrate
 from toolkit.quantization.gates import Finding, judge
 from toolkit.quantization.insert import quantize_model
 from toolkit.quantization.methods import Method
-from toolkit.quantization.scheme import QuantizationMode, Scheme
+from toolkit.quantization.scheme import QuantizationMode
 from toolkit.quantization.seen import Seen, Sight
 from toolkit.quantization.trials import written
 from toolkit.runtime.results import Mask
@@ -85,20 +82,18 @@ def main(
 def compared(bundle: Bundle, frames: Frames, folder: Path, threads: int, keep: Sequence[str]) -> Iterator[Row]:
     """A row for each precision, with 8 bits in all layers and, if any are to be kept, without these."""
     plugins = PluginManager.load()
-    submodules, ops = plugins.submodules(), plugins.custom_ops()
+    submodules = plugins.submodules()
     expected = driven(bundle, frames, submodules, threads)
     reduced = reduced_bundle(bundle, FP16, folder, rounded=False)
     yield row("FP16", "", expected, driven(reduced, frames, submodules, threads))
 
-    plain = plain_model(read_model(bundle.onnx), ops)
-    scheme = Scheme(QuantizationMode.INT8, policy=FP16.with_exceptions(submodules))
-    candidates = [c for c in find_candidates(plain, ops) if c.layer_class in scheme.classes]
-    with written(plain, bundle, folder) as prepared:
-        collected = collect(prepared, tensors_to_calibrate(candidates), frames, threads=threads)
+    given = calibrate(bundle, frames, folder, plugins, threads)
     for mode in QuantizationMode:
-        ranges = ranges_from(collected, mode, Method.MSE)
+        ranges = ranges_from(given.collected, mode, Method.MSE)
         for patterns in dict.fromkeys(((), tuple(keep))):
-            made = quantize_model(plain, ranges, replace(scheme, mode=mode, keep=patterns), ops)
+            made = quantize_model(
+                given.plain, ranges, replace(given.scheme, mode=mode, keep=patterns), plugins.custom_ops()
+            )
             with written(made.model, bundle, folder) as quantized:
                 again = driven(quantized, frames, submodules, threads)
             yield row(mode.value.upper(), str(len(made.nodes)), expected, again)
