@@ -17,6 +17,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 folder=$1
 processes=${PROCESSES:-1}
 drive=(--keyframes "${KEYFRAMES:-40}" --image-scale 0.25)
+[ -z "${STAGE1:-}" ] || STAGE1=$(realpath -e "$STAGE1")
 mkdir -p "$folder"
 cd "$folder"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from multiprocessing import active_children
+
 import pytest
 import torch
 from torch import Tensor
@@ -60,3 +62,13 @@ def test_epochs_follow_each_other_from_where_a_run_goes_on(workers: int) -> None
     order = Order(range(1, 3), lambda epoch: [Place(epoch, index) for index in (2, 0, 1)], 2)
     names = [packed.name for packed in packed_clips(NumberedClips(), order, workers, pinned=False)]
     assert names == ["1.1", "2.2", "2.0", "2.1"]
+
+
+def test_processes_end_when_the_clips_are_closed() -> None:
+    order = Order(range(1), lambda epoch: [Place(epoch, index) for index in range(5)], 0)
+    before = active_children()
+    source = packed_clips(NumberedClips(), order, 2, pinned=False)
+    assert next(source).name == "0.0"
+    assert len(active_children()) == len(before) + 2
+    source.close()
+    assert len(active_children()) == len(before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -32,8 +32,8 @@ class Order:
         return islice((place for epoch in self.epochs for place in self.places(epoch)), self.seen, None)
 
 
-def packed_clips(clips: Clips, order: Order, workers: int, *, pinned: bool) -> Iterator[PackedClip]:
-    """The clips in this order, made by so many processes, or here without any.
+def packed_clips(clips: Clips, order: Order, workers: int, *, pinned: bool) -> Generator[PackedClip, None, None]:
+    """The clips in this order, made by so many processes, or here without any; to be closed, which ends the processes.
 
     They are not batched, for their frames differ in the number of objects. A thread puts those that are to be `pinned`
     into page-locked memory.
@@ -47,7 +47,12 @@ def packed_clips(clips: Clips, order: Order, workers: int, *, pinned: bool) -> I
         worker_init_fn=_prepare_worker,
         pin_memory=pinned,
     )
-    return iter(loader)
+    return _each(iter(loader))
+
+
+def _each(clips: Iterator[PackedClip]) -> Generator[PackedClip, None, None]:
+    """Of an iterator that ends its processes when it is let go of."""
+    yield from clips
 
 
 def _prepare_worker(number: int) -> None:

@@ -79,8 +79,8 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
     order = Order(
         epochs, lambda epoch: places(len(clips), epoch, config.seed, share, config.accumulate), position.clips
     )
+    source = packed_clips(clips, order, run.workers, pinned=run.pinned and fabric.device.type == "cuda")
     try:
-        source = packed_clips(clips, order, run.workers, pinned=run.pinned and fabric.device.type == "cuda")
         for epoch in epochs:
             for record in _epoch(state, wrapped, wrapped_optimiser, source, fabric, epoch, per_epoch):
                 if journal is not None:
@@ -108,6 +108,8 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
                 f"a process that makes clips has ended, perhaps for want of memory ({one_line(stop):.150}); "
                 f"{checkpoint} is of the last step. Go on with --resume, and fewer --workers"
             ) from stop
+    finally:
+        source.close()  # else workers that are still there when Python ends are reported as lost
     return checkpoint
 
 
