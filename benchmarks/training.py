@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,6 +57,7 @@ from toolkit.training.processes import TrainingPrecision, make_fabric
 from toolkit.training.run import Run, train
 from toolkit.training.settings import default_options
 from toolkit.training.start import stage_submodules, start_network
+from toolkit.training.update import GraphedUpdate, MakeUpdate, PlainUpdate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -216,19 +218,23 @@ def measure(
     if compiled:
         torch.compiler.reset()
         compile_parts(network)
+    make_update: MakeUpdate = PlainUpdate
     if graphs:
-        network.calls = GraphCalls(CudaRecorder())
+        recorder = CudaRecorder()
+        network.calls = GraphCalls(recorder)
+        make_update = partial(GraphedUpdate, capture=recorder.capture)
     records: list[StepRecord] = []
     if on_gpu:
         torch.cuda.empty_cache()  # what the precision before has left
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
         count = (WARM_UP + steps) * fabric.world_size * training.accumulate
-        train(Run(Path(folder), training, told=records.append), network, Repeated(drive.clips, count), fabric)
+        run = Run(Path(folder), training, told=records.append, make_update=make_update)
+        train(run, network, Repeated(drive.clips, count), fabric)
     peak = torch.cuda.max_memory_reserved() if on_gpu else 0
     parts, work = Parts({}, {}), None
     if fabric.world_size == 1 and by_parts:
-        timed = time_parts(network, drive.clips, training, fabric, within=not (compiled or graphs))
+        timed = time_parts(network, drive.clips, training, fabric, make_update, within=not (compiled or graphs))
         work = profiled(lambda: next(timed))[1] if on_gpu else None
         parts = Parts.median([next(timed) for _ in range(min(steps, 5))])
     return Measurement(

@@ -16,10 +16,11 @@ from torch import nn
 from toolkit.training.clip import Clip
 from toolkit.training.clip_model import ClipModel, total
 from toolkit.training.config import TrainingConfig
-from toolkit.training.optimiser import clip_gradients, make_optimiser
+from toolkit.training.optimiser import make_optimiser
 from toolkit.training.packing import pack
 from toolkit.training.run import figures
 from toolkit.training.spec import Training
+from toolkit.training.update import MakeUpdate, PlainUpdate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -107,7 +108,13 @@ class Clock:
 
 
 def time_parts(
-    model: ClipModel, clips: Sequence[Clip], training: TrainingConfig, fabric: Fabric, *, within: bool
+    model: ClipModel,
+    clips: Sequence[Clip],
+    training: TrainingConfig,
+    fabric: Fabric,
+    make_update: MakeUpdate = PlainUpdate,
+    *,
+    within: bool,
 ) -> Iterator[Parts]:
     """Step after step, as `train` does them in one process; the model is of no use for anything else then.
 
@@ -117,8 +124,7 @@ def time_parts(
     model.trained = {name: clock.training(name, trained) for name, trained in model.trained.items()}
     if within:
         clock.watch(model.network.parts)
-    optimiser = make_optimiser(model.named_parameters(), training)
-    parameters = list(model.parameters())
+    update = make_update(make_optimiser(model.named_parameters(), training), training.gradient_norm)
     for clip in cycle(list(map(pack, clips))):
         on_device = clock.timed(UPLOAD, partial(clip.to, fabric.device))
         with torch.enable_grad(), fabric.autocast():
@@ -130,11 +136,5 @@ def time_parts(
         forward = sum(seconds for name, seconds in clock.seconds.items() if name != UPLOAD)
         clock.seconds[OTHER] = whole - forward
         clock.timed(BACKWARD, summed.backward)
-
-        def optimise() -> None:
-            clip_gradients(parameters, training.gradient_norm)
-            optimiser.step()
-            optimiser.zero_grad()
-
-        clock.timed(OPTIMISER, optimise)
+        clock.timed(OPTIMISER, update)
         yield clock.take()

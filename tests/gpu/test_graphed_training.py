@@ -11,6 +11,7 @@ pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
 from benchmarks.training import Drive, new_network
 from plugins.tracking import matching
 from tests.training.test_compilation import MODEL
+from tests.training.test_update import require_same
 from toolkit.training.clip_model import ClipModel, total, without_randomness
 from toolkit.training.config import TrainingConfig
 from toolkit.training.graphs import CudaRecorder, GraphCalls
@@ -71,6 +72,10 @@ def test_dropout_is_drawn_anew_by_every_replay() -> None:
     assert calls.count == 1
     for one, other in ((0, 1), (1, 2), (0, 2)):
         assert 300 < (drawn[one] != drawn[other]).sum() < 700
+
+
+def test_steps_of_the_optimiser_are_those_without() -> None:
+    require_same(CudaRecorder().capture, "cuda")
 
 
 def _dropped(layer: torch.nn.Module, x: Tensor) -> tuple[Tensor]:

@@ -14,6 +14,18 @@ def record_on_the_cpu(runs: Sequence[Run]) -> list[Recorded]:
     return [_recorded(run) for run in runs]
 
 
+def capture_on_the_cpu(run: Run) -> Recorded:
+    """A capture, see `toolkit.training.graphs.Capture`, of a run that gives one number."""
+    output = torch.zeros(())
+
+    def replay() -> None:
+        (number,) = run()
+        assert number is not None
+        output.copy_(number)
+
+    return Recorded((output,), replay)
+
+
 def _recorded(run: Run) -> Recorded:
     outputs = run()
 

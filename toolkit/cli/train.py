@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -115,6 +116,7 @@ def train_command(
     )
     from toolkit.training.settings import default_options, with_settings
     from toolkit.training.start import stage_submodules, start_network
+    from toolkit.training.update import GraphedUpdate, MakeUpdate, PlainUpdate
 
     plugins = context.obj
     files = asset_files(context, asset or ())
@@ -202,8 +204,11 @@ def train_command(
             count = compile_parts(network)
             if fabric.global_rank == 0:
                 print_note(f"{count} modules are compiled in the first steps, which takes minutes")
+        make_update: MakeUpdate = PlainUpdate
         if graphs:
-            network.calls = GraphCalls(CudaRecorder())
+            recorder = CudaRecorder()
+            network.calls = GraphCalls(recorder)
+            make_update = partial(GraphedUpdate, capture=recorder.capture)
         examination = None if evaluate is None else Examination.open(evaluate, model, plugins)
 
         def judge(checkpoint: Path) -> None:
@@ -220,7 +225,7 @@ def train_command(
                 judge(checkpoint)
 
         with _shown(steps_in_all(len(clips), training, fabric.world_size)) as told:
-            run = Run(output, training, workers, pinned, steps, told, epoch_ended)
+            run = Run(output, training, workers, pinned, steps, told, epoch_ended, make_update)
             last = _train(run, network, clips, fabric, checkpoint)
         if fabric.global_rank == 0:
             judge(last)

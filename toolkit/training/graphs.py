@@ -41,6 +41,8 @@ class Recorded(NamedTuple):
 
 Recorder = Callable[[Sequence[Run]], list[Recorded]]
 """Records runs that are always replayed in this order, and may go by what the one before left in memory."""
+Capture = Callable[[Run], Recorded]
+"""Records a run that has run before, and does not run it. Raises NotRecorded."""
 
 
 class CudaRecorder:
@@ -60,14 +62,23 @@ class CudaRecorder:
                     run()
         torch.cuda.current_stream().wait_stream(self._stream)
         pool = torch.cuda.graph_pool_handle()
-        recorded = []
-        for run in runs:
-            graph = torch.cuda.CUDAGraph()
-            # Other threads, such as those that watch over connections, may go on meanwhile.
-            with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
-                outputs = run()
-            recorded.append(Recorded(outputs, graph.replay))
-        return recorded
+        return [self._captured(run, pool) for run in runs]
+
+    def capture(self, run: Run) -> Recorded:
+        """See `Capture`."""
+        try:
+            return self._captured(run, torch.cuda.graph_pool_handle())
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise NotRecorded(f"a step of the optimiser: {one_line(error):.200}") from error
+
+    def _captured(self, run: Run, pool: Any) -> Recorded:
+        graph = torch.cuda.CUDAGraph()
+        # Other threads, such as those that watch over connections, may go on meanwhile.
+        with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
+            outputs = run()
+        return Recorded(outputs, graph.replay)
 
 
 class GraphCalls:
@@ -222,7 +233,7 @@ class _Part:
     @torch.no_grad()
     def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The outputs, in memory that the next replay overwrites."""
-        _copy(self._inputs, inputs)
+        copy_all(self._inputs, inputs)
         self._forward.replay()
         return self._outputs
 
@@ -236,7 +247,7 @@ class _Part:
         for own, x in zip(self._incoming, given, strict=True):
             if x is None:
                 own.zero_()
-        _copy([own for own, _ in pairs], [x for _, x in pairs])
+        copy_all([own for own, _ in pairs], [x for _, x in pairs])
         self._backward.replay()
         self._owner.concern(self._numbers)
         found = iter(self._backward.outputs)
@@ -313,7 +324,7 @@ class _Constants(TorchFunctionMode):
         return self._kept[key]
 
 
-def _copy(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     """Copy tensors, those of one type by one kernel."""
     for dtype in {x.dtype for x in targets}:
         pairs = [(own, x) for own, x in zip(targets, sources, strict=True) if own.dtype is dtype]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,12 @@ from toolkit.training.clips import Clips, Share, places
 from toolkit.training.config import TrainingConfig
 from toolkit.training.journal import Journal, StepRecord
 from toolkit.training.loading import Order, packed_clips
-from toolkit.training.optimiser import clip_gradients, make_optimiser, schedule, set_rates
+from toolkit.training.optimiser import make_optimiser, schedule, set_rates
 from toolkit.training.packing import PackedClip
 from toolkit.training.resuming import require_reached, restore, saved_weights
 from toolkit.training.run_checkpoint import EPOCH_FILE, STOPPED_FILE, Position, RunCheckpoint, save_checkpoint
 from toolkit.training.spec import is_trained
+from toolkit.training.update import MakeUpdate, PlainUpdate, Update
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -42,6 +43,7 @@ class Run:
 
     After `steps` of the optimiser in all it ends, as if it had been stopped; None for no such end. `told` hears of
     every step, and `epoch_ended` of every epoch's checkpoint and how many epochs there were, both in the first process.
+    `make_update` is of what steps the optimiser.
     """
 
     folder: Path
@@ -51,6 +53,7 @@ class Run:
     steps: int | None = None
     told: Callable[[StepRecord], None] = lambda record: None
     epoch_ended: Callable[[Path, int], None] = lambda path, epoch: None
+    make_update: MakeUpdate = PlainUpdate
 
 
 @torch.enable_grad()
@@ -71,6 +74,7 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
     if start is not None:
         require_reached(start, per_epoch, config)
         restore(start, model, optimiser)
+    update = run.make_update(wrapped_optimiser, config.gradient_norm)
     journal = Journal(run.folder, position.step) if share.rank == 0 else None
     random_state = torch.get_rng_state() if start is None else start.random_state
     state = _State(run, model, optimiser, position, random_state)
@@ -82,7 +86,7 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
     source = packed_clips(clips, order, run.workers, pinned=run.pinned and fabric.device.type == "cuda")
     try:
         for epoch in epochs:
-            for record in _epoch(state, wrapped, wrapped_optimiser, source, fabric, epoch, per_epoch):
+            for record in _epoch(state, wrapped, update, source, fabric, epoch, per_epoch):
                 if journal is not None:
                     journal.write(record)
                     run.told(record)
@@ -163,7 +167,7 @@ class _State:
 def _epoch(
     state: _State,
     model: Callable[[Enclosed], Mapping[str, Tensor]],
-    optimiser: Any,
+    update: Update,
     source: Iterator[PackedClip],
     fabric: Fabric,
     epoch: int,
@@ -172,7 +176,6 @@ def _epoch(
     """The steps of an epoch of `count` clips that are still to be made; `state` follows."""
     config = state.run.config
     torch.set_rng_state(state.random_state)
-    parameters = list(state.model.parameters())
     for _ in range((count - state.position.clips) // config.accumulate):
         set_rates(state.optimiser, factor := schedule(state.position.step, epoch, config))
         started, waited = time.perf_counter(), 0.0
@@ -192,10 +195,8 @@ def _epoch(
                 fabric.backward(total(losses) / config.accumulate)
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value / config.accumulate
-        norm = clip_gradients(parameters, config.gradient_norm)
         with stops_held():
-            optimiser.step()
-            optimiser.zero_grad()
+            norm = update()
             seen = state.position.clips + config.accumulate
             state.position = replace(state.position, step=state.position.step + 1, clips=seen)
             state.random_state = torch.get_rng_state()
