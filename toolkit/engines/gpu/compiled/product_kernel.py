@@ -10,6 +10,12 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 KEPT_BITS = tl.constexpr(0xFFFFE000)
 HALF = tl.constexpr(0x1000)
 
+# FP32 factors as two of FP16, which has as many bits of mantissa as TF32, but few of exponent.
+PAIR_SCALE = tl.constexpr(64.0)  # both factors are multiplied by it: FP16 then reaches from 2e-13 to 1023
+LOW_SCALE = tl.constexpr(2048.0)  # low parts, 11 bits smaller, by this in addition
+SMALLER = tl.constexpr(2.0**-24)  # the scale of another try, where a factor of `x` was too large
+LEAST_SCALE = tl.constexpr(2.0**-114)  # with which the largest of FP32 fits
+
 
 @triton.jit
 def product_kernel(
@@ -64,7 +70,6 @@ def product_kernel(
     weight_tile = weight + n[None, :] * length + k[:, None]
     in_rows, in_columns = m < rows, n < columns
 
-    total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     steps = length // BLOCK_K
     first, last = 0, steps
     if SPLIT:
@@ -73,28 +78,30 @@ def product_kernel(
     if EARLY:
         gdc_wait()
         gdc_launch_dependents()
-    for step in range(first, last):
-        offset = step * BLOCK_K
-        inside = in_rows
-        shift = offset
-        if KERNEL_H * KERNEL_W > 1:
-            tap = offset // channels
-            row, column = tap // KERNEL_W, tap % KERNEL_W
-            inside &= (top + row >= 0) & (top + row < height) & (left + column >= 0) & (left + column < width)
-            shift = (row * width + column) * pitch + offset - tap * channels
-        a = tl.load(x_tile + shift, mask=inside[:, None], other=0.0)
-        b = tl.load(weight_tile + offset, mask=in_columns[None, :], other=0.0)
-        if PARTS == 2:
-            b_low = tl.load(weight_tile + columns * length + offset, mask=in_columns[None, :], other=0.0)
-            a_high = rounded(a)
-            # Tensor cores truncate what they add to a sum, so the long sum is not theirs.
-            part_sum = tl.dot(a - a_high, b, input_precision="tf32")
-            part_sum = tl.dot(a_high, b_low, part_sum, input_precision="tf32")
-            total += tl.dot(a_high, b, part_sum, input_precision="tf32")
-        elif weight.dtype.element_ty == tl.float32:
-            total = tl.dot(rounded(a), b, total, input_precision="tf32")
-        else:
-            total = tl.dot(a.to(b.dtype), b, total)
+    total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    if PARTS == 2:
+        scale = 1.0
+        total = sum_of_pairs(
+            x_tile, weight_tile, first, last, top, left, in_rows, in_columns, columns, channels, pitch, height, width,
+            PAIR_SCALE, KERNEL_H, KERNEL_W, BLOCK_M, BLOCK_N, BLOCK_K,
+        )  # fmt: skip
+        while overflowed(total) & (scale > LEAST_SCALE):
+            scale *= SMALLER
+            total = sum_of_pairs(
+                x_tile, weight_tile, first, last, top, left, in_rows, in_columns, columns, channels, pitch, height,
+                width, scale * PAIR_SCALE, KERNEL_H, KERNEL_W, BLOCK_M, BLOCK_N, BLOCK_K,
+            )  # fmt: skip
+        total /= scale * (PAIR_SCALE * PAIR_SCALE)
+    else:
+        for step in range(first, last):
+            offset = step * BLOCK_K
+            shift, inside = tap_of(offset, top, left, in_rows, channels, pitch, height, width, KERNEL_H, KERNEL_W)
+            a = tl.load(x_tile + shift, mask=inside[:, None], other=0.0)
+            b = tl.load(weight_tile + offset, mask=in_columns[None, :], other=0.0)
+            if weight.dtype.element_ty == tl.float32:
+                total = tl.dot(rounded(a), b, total, input_precision="tf32")
+            else:
+                total = tl.dot(a.to(b.dtype), b, total)
 
     at = m[:, None] * columns + n[None, :]
     valid = in_rows[:, None] & in_columns[None, :]
@@ -114,6 +121,64 @@ def product_kernel(
     if RELU:
         total = tl.maximum(total, 0.0)
     tl.store(out + at, total, mask=valid)
+
+
+@triton.jit
+def sum_of_pairs(
+    x_tile,
+    weight_tile,
+    first,
+    last,
+    top,
+    left,
+    in_rows,
+    in_columns,
+    columns,
+    channels,
+    pitch,
+    height,
+    width,
+    scale,
+    KERNEL_H: tl.constexpr,
+    KERNEL_W: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """The sum of a block over its steps, times `scale` and the weight's scale, by pairs of FP16."""
+    length = KERNEL_H * KERNEL_W * channels
+    total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for step in range(first, last):
+        offset = step * BLOCK_K
+        shift, inside = tap_of(offset, top, left, in_rows, channels, pitch, height, width, KERNEL_H, KERNEL_W)
+        a = tl.load(x_tile + shift, mask=inside[:, None], other=0.0) * scale
+        b = tl.load(weight_tile + offset, mask=in_columns[None, :], other=0.0)
+        b_low = tl.load(weight_tile + columns * length + offset, mask=in_columns[None, :], other=0.0)
+        a_high = a.to(tl.float16)
+        a_low = ((a - a_high.to(tl.float32)) * LOW_SCALE).to(tl.float16)
+        # Tensor cores truncate what they add to a sum, so the long sum is not theirs.
+        part_sum = tl.dot(a_low, b)
+        part_sum = tl.dot(a_high, b_low, part_sum) * (1 / LOW_SCALE)
+        total += tl.dot(a_high, b, part_sum)
+    return total
+
+
+@triton.jit
+def overflowed(total):
+    """Whether an element is not finite."""
+    return tl.max(tl.where(tl.abs(total) < float("inf"), 0, 1)) > 0
+
+
+@triton.jit
+def tap_of(offset, top, left, in_rows, channels, pitch, height, width, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr):
+    """Where the elements of a step lie behind those of a pixel's first tap, and which pixels have them."""
+    shift, inside = offset, in_rows
+    if KERNEL_H * KERNEL_W > 1:
+        tap = offset // channels
+        row, column = tap // KERNEL_W, tap % KERNEL_W
+        inside = in_rows & (top + row >= 0) & (top + row < height) & (left + column >= 0) & (left + column < width)
+        shift = (row * width + column) * pitch + offset - tap * channels
+    return shift, inside
 
 
 @triton.jit

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.nn import functional
 
-from toolkit.engines.gpu.compiled.operators import REDUCED, weight_parts
+from toolkit.engines.gpu.compiled.operators import REDUCED, fits, weight_parts
 from toolkit.engines.gpu.compiled.passes.graph_edit import (
     Aten,
     add_constant,
@@ -52,7 +52,7 @@ def use_convolution(gm: GraphModule, precision: Precision) -> int:
     rewrites = 0
     for node in calls(gm, Aten.conv2d.default):
         found = _match(gm, node)
-        if found is None:
+        if found is None or not fits(found.weight, precision):
             continue
         total, residual = _sum_after(node)
         last = only_relu(total)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from toolkit.engines.gpu.compiled.operators import REDUCED, weight_parts
+from toolkit.engines.gpu.compiled.operators import REDUCED, fits, weight_parts
 from toolkit.engines.gpu.compiled.passes.graph_edit import (
     Aten,
     add_constant,
@@ -33,13 +33,15 @@ def use_linear(gm: GraphModule, precision: Precision) -> int:
     """Replace linear layers, each with the ReLU that alone reads it; returns the number replaced.
 
     Layers of a single row stay: a product with a vector is a library's, or fused with its neighbours. So do those whose
-    weights are not FP32.
+    weights are not FP32, or too large for the parts that products take of them.
     """
     rewrites = 0
     for node in calls(gm, Aten.linear.default):
         weight = constant_of(gm, node.args[1])
         rows = prod(shape_of(node)[:-1])
         if weight is None or weight.dtype != torch.float32 or weight.shape[1] % CHANNELS or rows == 1:
+            continue
+        if not fits(weight, precision):
             continue
         outputs, inputs = weight.shape
         last = only_relu(node)
