@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,7 +42,7 @@ class Pose:
         """From a rotation matrix [3, 3]; of the two equivalent quaternions the one with w ≥ 0."""
         return cls(_quaternion(np.asarray(rotation, np.float64)), np.asarray(translation, np.float64))
 
-    @property
+    @cached_property
     def rotation(self) -> Float64Array:
         """The rotation matrix [3, 3]."""
         w, x, y, z = self.quaternion / np.linalg.norm(self.quaternion)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -36,6 +37,11 @@ class StageClock(Generic[Name]):
     def add(self, stage: Name, seconds: float) -> None:
         """A stage took so long elsewhere, beside what the clock measures."""
         self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+
+    def give(self, seconds: Mapping[Name, float]) -> None:
+        """Add what `take` took."""
+        for stage, passed in seconds.items():
+            self.add(stage, passed)
 
     def skip(self) -> None:
         """What passed since the last lap belongs to no stage."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,12 @@ class TemporalRunner:
         self._guard = StateGuard(bundle, session) if guarded else None
         self._device = session if isinstance(session, PictureSession) else None
         self._dimensions = bundle.config.dimensions()
+        pictures = pictures_spec(bundle.config.image)
+        self._with_pictures = tuple(pictures if spec.name == IMAGE else spec for spec in bundle.frame_inputs)
+        known = (*bundle.frame_inputs, pictures, *bundle.state_inputs)
+        self._shapes = {spec.name: spec.resolve(self._dimensions) for spec in known}
         self._state: dict[str, Any] | None = None
+        self._launched: dict[str, Any] = {}
         self._reported = [spec.name for spec in reported_results(bundle.results, bundle.states)]
 
     def start(self, state: Mapping[str, np.ndarray]) -> None:
@@ -49,27 +54,38 @@ class TemporalRunner:
     def step(self, frame: Mapping[str, np.ndarray], outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
         """The named `outputs` of one frame as numpy arrays; by default all results but state and those on request.
 
-        `frame` has an array for every frame input. Raises InputError for a missing or mis-shaped one.
+        `frame` has an array for every frame input. Raises InputError for a missing or mis-shaped one. It is `prepare`,
+        `launch` and `results`; whoever calls these can prepare a frame while the session runs the one before it.
         """
+        self.launch(self.prepare(frame))
+        return self.results(outputs)
+
+    def prepare(self, frame: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """A frame's inputs in the session's memory, whatever becomes of the frame before. Raises as `step` does."""
         specs = self._frame_specs(frame)
         self._check(specs, frame)
-        inputs = {spec.name: frame[spec.name] for spec in specs}
-        if (self._state is None or self.repairs.scene_reset) and "use_previous" in inputs:
-            inputs["use_previous"] = np.zeros_like(inputs["use_previous"])
-        fed = self._upload(inputs)
-        produced = self.session.run(fed | (self._zeros() if self._state is None else self._state))
-        results = {name: self.session.download(produced[name]) for name in outputs or self._reported}
-        available = fed | produced
-        state = {state.input: available[state.source] for state in self.bundle.states}
+        return self._upload({spec.name: frame[spec.name] for spec in specs})
+
+    def launch(self, fed: dict[str, Any]) -> None:
+        """Have the session run a frame that was prepared, after the `results` of the one before it."""
+        if self._state is None or self.repairs.scene_reset:
+            fed = fed | self._zeros(spec for spec in self.bundle.frame_inputs if spec.name == "use_previous")
+        state = self._zeros(self.bundle.state_inputs) if self._state is None else self._state
+        self._launched = fed | self.session.run(fed | state)
+
+    def results(self, outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Of the frame that was launched, as `step` gives them."""
+        results = {name: self.session.download(self._launched[name]) for name in outputs or self._reported}
+        state = {state.input: self._launched[state.source] for state in self.bundle.states}
         self._state, self.repairs = self._guard.repair(state) if self._guard else (state, NO_REPAIRS)
+        self._launched = {}
         return results
 
     def _frame_specs(self, frame: Mapping[str, np.ndarray]) -> tuple[TensorSpec, ...]:
         """What `frame` must hold."""
-        specs = self.bundle.frame_inputs
         if self._device is None or PICTURES not in frame or IMAGE in frame:
-            return specs
-        return tuple(pictures_spec(self.bundle.config.image) if spec.name == IMAGE else spec for spec in specs)
+            return self.bundle.frame_inputs
+        return self._with_pictures
 
     def _upload(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """The frame inputs in the session's memory."""
@@ -80,16 +96,15 @@ class TemporalRunner:
             fed[IMAGE] = self._device.prepare(fed.pop(PICTURES))
         return fed
 
-    def _zeros(self) -> dict[str, Any]:
-        """The state before the first frame."""
-        specs = self.bundle.state_inputs
+    def _zeros(self, specs: Iterable[TensorSpec]) -> dict[str, Any]:
+        """Tensors of zeros in the session's memory, as the state is before the first frame."""
         if self._device is None:
             return {spec.name: self.session.upload(spec.zeros(self._dimensions)) for spec in specs}
-        return {spec.name: self._device.zeros(spec.resolve(self._dimensions), spec.dtype) for spec in specs}
+        return {spec.name: self._device.zeros(self._shapes[spec.name], spec.dtype) for spec in specs}
 
     def _check(self, specs: Sequence[TensorSpec], arrays: Mapping[str, np.ndarray]) -> None:
         for spec in specs:
-            shape = spec.resolve(self._dimensions)
+            shape = self._shapes[spec.name]
             if spec.name not in arrays:
                 raise InputError(f"input {spec.name!r} is missing; it is {spec.dtype}{list(shape)}: {spec.meaning}")
             array = arrays[spec.name]

@@ -185,6 +185,11 @@ class Download:
         """The tensor as an array. It remains valid."""
         return self.arrays[self._names[id(tensor)]]
 
+    @property
+    def done(self) -> bool:
+        """Whether they have left."""
+        return "arrays" in vars(self)
+
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
         """All of them by name."""
