@@ -5,7 +5,8 @@
 
 Weights are random. Clips are those of a synthetic drive, made before anything is timed, and handed out again and again
 from memory; how long one takes to make, pictures from disk included, is a row of its own. A step is that of
-`uniad-toolkit train`, timed by its own log, from a clip on the host to updated weights. With several processes each has
+`uniad-toolkit train`, timed by its own log, from a clip on the host to updated weights. "Clip s" is what of it goes by until
+the clip is on the device, in one piece: `train --workers` puts that together beforehand. With several processes each has
 a GPU of its own, and every step takes a clip of each.
 
 Parts are timed in further steps of one process, in which the GPU is waited for around each part: their sum is more than
@@ -20,6 +21,7 @@ counts, on the CPU and without timing anything, what a step dispatches, part by 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -126,7 +128,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Steps of one stage in one precision; `first` are those to warm up. Bytes are 0 without a GPU."""
+    """Steps of one stage in one precision; `first` are those to warm up, `waited` is for clips. Bytes are 0 without a GPU."""
 
     config: str
     stage: int
@@ -137,6 +139,7 @@ class Measurement:
     processes: int
     first: tuple[float, ...]
     seconds: tuple[float, ...]
+    waited: tuple[float, ...]
     clip_seconds: tuple[float, ...]
     peak_bytes: int
     work: GpuWork | None
@@ -225,6 +228,7 @@ def measure(
         make_update = partial(GraphedUpdate, capture=recorder.capture)
     records: list[StepRecord] = []
     if on_gpu:
+        gc.collect()
         torch.cuda.empty_cache()  # what the precision before has left
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
@@ -247,6 +251,7 @@ def measure(
         processes=fabric.world_size,
         first=tuple(record.seconds for record in records[:WARM_UP]),
         seconds=tuple(record.seconds for record in records[WARM_UP:]),
+        waited=tuple(record.waited for record in records[WARM_UP:]),
         clip_seconds=tuple(drive.seconds),
         peak_bytes=peak,
         work=work,
@@ -284,7 +289,7 @@ def new_network(model: ModelConfig, training: TrainingConfig) -> ClipModel:
 def step_table(measurements: Sequence[Measurement]) -> Table:
     """A row for each stage and precision."""
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    columns = ("config", "frames", "in", "processes", "first steps s", "step s", "slowest", "goal", "clips/s", "GB")
+    columns = ("config", "frames", "in", "processes", "first steps s", "step s", "clip s", "slowest", "goal", "clips/s", "GB")
     title = f"A training step, {where}, torch {torch.__version__}"
     table = Table(*columns, "kernels", "busy s", "clip made s", title=title)
     for each in measurements:
@@ -295,6 +300,7 @@ def step_table(measurements: Sequence[Measurement]) -> Table:
             str(each.processes),
             f"{sum(each.first):.1f}",
             f"{each.median:.3f}",
+            f"{np.median(each.waited):.3f}",
             f"{max(each.seconds):.3f}",
             f"{GOALS[each.stage]:.2f}",
             f"{each.processes / each.median:.2f}",
