@@ -3,8 +3,9 @@
 # and judges that on the drives it learnt from and on drives it never saw.
 #
 #     [PROCESSES=1] [SCENES=2] [KEYFRAMES=40] [EPOCHS0=40] [EPOCHS1=45] [EPOCHS2=10] [EPOCHS3=25] [STAGE1=CHECKPOINT] \
-#         scripts/train_mini.sh FOLDER
+#         scripts/train_mini.sh FOLDER [OPTION …]
 #
+# Options are those of `train`, such as --graphs, with which a step takes a third of the time.
 # Wants uniad-toolkit with the extras training and nuscenes on the PATH, and a GPU: on a CPU a step takes seconds. The
 # pictures are rendered at a quarter of nuScenes' size, to which the network would reduce them anyway. The first stage
 # begins with EPOCHS0 of single frames, which take a third of the time and teach all but motion; EPOCHS1 are of 3 frames,
@@ -15,6 +16,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 folder=$1
+options=("${@:2}")
 processes=${PROCESSES:-1}
 drive=(--keyframes "${KEYFRAMES:-40}" --image-scale 0.25)
 [ -z "${STAGE1:-}" ] || STAGE1=$(realpath -e "$STAGE1")
@@ -38,7 +40,7 @@ train() { # RUN STAGE EPOCHS [OPTION …]
     local run=$1 stage=$2 epochs=$3
     shift 3
     torchrun --standalone --nproc-per-node "$processes" --no-python uniad-toolkit train mini.toml --stage "$stage" \
-        --data nuscenes:seen -o "$run" --set "epochs=$epochs" --set warmup_steps=50 --set distort_pictures=False "$@"
+        --data nuscenes:seen -o "$run" --set "epochs=$epochs" --set warmup_steps=50 --set distort_pictures=False "${options[@]}" "$@"
 }
 
 if [ -z "${STAGE1:-}" ]; then
