@@ -5,9 +5,9 @@
 
 Weights are random. Clips are those of a synthetic drive, made before anything is timed, and handed out again and again
 from memory; how long one takes to make, pictures from disk included, is a row of its own. A step is that of
-`uniad-toolkit train`, timed by its own log, from a clip on the host to updated weights. "Clip s" is what of it goes by until
-the clip is on the device, in one piece: `train --workers` puts that together beforehand. With several processes each has
-a GPU of its own, and every step takes a clip of each.
+`uniad-toolkit train`, timed by its own log, from a clip on the host to updated weights. "Clip s" is what of it goes by
+until the clip is on the device, in one piece: `train --workers` puts that together beforehand. With several processes
+each has a GPU of its own, and every step takes a clip of each.
 
 Parts are timed in further steps of one process, in which the GPU is waited for around each part: their sum is more than
 a step takes. Submodules run "without gradient" for the history of a frame, and where they are frozen. "In modules" is
@@ -128,7 +128,10 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Steps of one stage in one precision; `first` are those to warm up, `waited` is for clips. Bytes are 0 without a GPU."""
+    """Steps of one stage in one precision; `first` are those to warm up, and `waited` is for the clips of the others.
+
+    Bytes are 0 without a GPU.
+    """
 
     config: str
     stage: int
@@ -289,7 +292,19 @@ def new_network(model: ModelConfig, training: TrainingConfig) -> ClipModel:
 def step_table(measurements: Sequence[Measurement]) -> Table:
     """A row for each stage and precision."""
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    columns = ("config", "frames", "in", "processes", "first steps s", "step s", "clip s", "slowest", "goal", "clips/s", "GB")
+    columns = (
+        "config",
+        "frames",
+        "in",
+        "processes",
+        "first steps s",
+        "step s",
+        "clip s",
+        "slowest",
+        "goal",
+        "clips/s",
+        "GB",
+    )
     title = f"A training step, {where}, torch {torch.__version__}"
     table = Table(*columns, "kernels", "busy s", "clip made s", title=title)
     for each in measurements:

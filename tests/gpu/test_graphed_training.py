@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,11 +13,15 @@ pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
 from benchmarks.training import Drive, new_network
 from plugins.tracking import matching
 from tests.training.test_compilation import MODEL
+from tests.training.test_train_command import arguments as arguments
+from tests.training.test_train_command import drive as drive
 from tests.training.test_update import require_same
+from toolkit.cli.main import run
 from toolkit.training.clip_model import ClipModel, total, without_randomness
 from toolkit.training.config import TrainingConfig
 from toolkit.training.graphs import CudaRecorder, GraphCalls
 from toolkit.training.packing import pack
+from toolkit.weights.checkpoint import load_checkpoint
 
 CUDA = torch.device("cuda")
 ROUNDING = 1e-3
@@ -76,6 +82,18 @@ def test_dropout_is_drawn_anew_by_every_replay() -> None:
 
 def test_steps_of_the_optimiser_are_those_without() -> None:
     require_same(CudaRecorder().capture, "cuda")
+
+
+def test_the_command_comes_to_the_weights_that_it_comes_to_without(arguments: list[str], tmp_path: Path) -> None:
+    """Stopped once, and resumed."""
+    still = [*arguments, "--set", "distort_pictures=False", "--set", "dropout=0"]
+    for words in (["--steps", "3"], ["--resume"]):
+        assert run([*still, "--graphs", *words]) == 0
+    still[still.index("-o") + 1] = str(tmp_path / "without")
+    assert run(still) == 0
+    found, wanted = (load_checkpoint(tmp_path / name / "epoch_2.pth").state_dict for name in ("run", "without"))
+    for name, value in wanted.items():
+        assert (found[name] - value).abs().max().item() <= ROUNDING * max(1.0, value.abs().max().item()), name
 
 
 def _dropped(layer: torch.nn.Module, x: Tensor) -> tuple[Tensor]:

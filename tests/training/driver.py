@@ -43,7 +43,7 @@ def step(module: nn.Module, moment: Moment) -> Step:
     """Losses in every frame; what it did before is its state."""
     assert isinstance(module, Driver)
     module.dropout.p = moment.options["dropout"]
-    driven = module(moment.tensors["image"], moment.tensors["can_bus"])
+    (driven,) = moment.calls(drive, module, moment.tensors["image"], moment.tensors["can_bus"])
     before = driven if moment.state is None else moment.state["driven"]
     distance = (driven - moment.truth["gt_step"]).abs().sum()
     name = f"driver.frame_{moment.index}"
@@ -51,6 +51,11 @@ def step(module: nn.Module, moment: Moment) -> Step:
     if moment.options["broken"]:
         losses[f"{name}_loss_step"] = losses[f"{name}_loss_step"] / 0
     return Step({"driven": driven}, losses, {"driven": driven})
+
+
+def drive(module: nn.Module, *inputs: Tensor) -> tuple[Tensor]:
+    """What `train --graphs` makes a graph of."""
+    return (module(*inputs),)
 
 
 def truth(truth: GroundTruth, config: ModelConfig) -> FrameTruth:
