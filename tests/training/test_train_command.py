@@ -110,6 +110,7 @@ def test_two_processes_are_one_with_twice_the_clips(arguments: list[str], tmp_pa
     two = [*torchrun, "--no-python", str(script), *arguments, "--set", "accumulate=1"]
     quiet = subprocess.run(two, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
     assert quiet.returncode == 0, quiet.stderr
+    assert "deprecated" not in quiet.stderr
     arguments[arguments.index("-o") + 1] = str(tmp_path / "alone")
     assert run([*arguments, "--set", "accumulate=2"]) == 0
     one, other = (load_checkpoint(tmp_path / name / "epoch_1.pth").state_dict for name in ("run", "alone"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import InputError
@@ -38,6 +39,7 @@ def make_fabric(precision: TrainingPrecision, device: str) -> Fabric:
     import logging
 
     import torch
+    from torch.nn.parallel import DistributedDataParallel
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if device == "cuda" and not torch.cuda.is_available():
@@ -54,7 +56,11 @@ def make_fabric(precision: TrainingPrecision, device: str) -> Fabric:
     # What a clip does not concern, such as the heads of a map without elements, has no gradient in it.
     strategy: Any = "auto"
     if world > 1:
-        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, **ways)
+        named = signature(DistributedDataParallel).parameters
+        buffers = (
+            "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
+        )  # before torch 2.13
+        strategy = DDPStrategy(find_unused_parameters=True, **{buffers: False}, **ways)
     fabric = Fabric(
         accelerator=device,
         strategy=strategy,
