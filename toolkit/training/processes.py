@@ -60,7 +60,8 @@ def make_fabric(precision: TrainingPrecision, device: str) -> Fabric:
         buffers = (
             "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
         )  # before torch 2.13
-        strategy = DDPStrategy(find_unused_parameters=True, **{buffers: False}, **ways)
+        ways[buffers] = False
+        strategy = DDPStrategy(find_unused_parameters=True, **ways)
     fabric = Fabric(
         accelerator=device,
         strategy=strategy,
