@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ def main() -> None:
     status = 0
     with stops_interrupt() as stop:
         status = run_guarded(sys.argv[1:])
+    gc.freeze()  # or Python looks through all that torch made once more before it ends, which takes up to a second
     sys.exit(stop.status if stop.number else status)
 
 
