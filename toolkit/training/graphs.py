@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from toolkit.text import one_line
+from toolkit.training.flat import FlatTensors
 from toolkit.training.spec import Function
 
 WARM_UP_RUNS = 2
@@ -125,7 +126,7 @@ class _Owner:
         self.parameters = [each for each in module.parameters() if each.requires_grad]
         # Their own leaves share the memory: what is recorded leaves no trace in the parameters' autograd.
         self.leaves = [nn.Parameter(each.detach()) for each in self.parameters]
-        self._sums = [torch.zeros_like(each) for each in self.parameters]
+        self._sums = FlatTensors([each.detach() for each in self.parameters])
         self._concerned: set[int] = set()
         self._token: Tensor | None = None
 
@@ -143,12 +144,11 @@ class _Owner:
     def clear(self) -> None:
         """The sums are zero."""
         self._concerned.clear()
-        if self._sums:
-            torch._foreach_zero_(self._sums)
+        self._sums.zero()
 
     def add(self, gradients: Sequence[Tensor | None]) -> None:
         """Add those of a call; None where it has none."""
-        pairs = [(total, x) for total, x in zip(self._sums, gradients, strict=True) if x is not None]
+        pairs = [(total, x) for total, x in zip(self._sums.tensors, gradients, strict=True) if x is not None]
         if pairs:
             torch._foreach_add_([total for total, _ in pairs], [x for _, x in pairs])
 
@@ -158,12 +158,8 @@ class _Owner:
 
     def gradients(self) -> list[Tensor | None]:
         """Copies of the sums; None for parameters that no call of the clip has a gradient for."""
-        found: list[Tensor | None] = [None] * len(self._sums)
-        if numbers := sorted(self._concerned):
-            copies = torch._foreach_mul([self._sums[number] for number in numbers], 1.0)
-            for number, copy in zip(numbers, copies, strict=True):
-                found[number] = copy
-        return found
+        copies = self._sums.copies()
+        return [copies[number] if number in self._concerned else None for number in range(len(copies))]
 
     @contextmanager
     def of_leaves(self) -> Iterator[None]:
