@@ -199,14 +199,16 @@ def leaving_tracks(
     free = (~matches.carrying).nonzero().squeeze(1)
     wrong = false_positives(free, seen.scores, carried, moment.options[FALSE_POSITIVES])
     chosen = torch.cat((carried, wrong))
-    rows = chosen.to(layers.state.device)
-    query, memory, padding = (x.index_select(0, rows) for x in (tracks.query, tracks.memory, tracks.memory_padding))
-    # Unlike in inference the height of the next reference is that of the query before it is updated.
-    height = module.reference_points(query[:, : module.config.embed])[:, 2:]
-    embedding = module.memory_bank.recall(layers.state.index_select(0, rows), memory, padding)
-    memory, padding = module.memory_bank.shifted(memory, padding, embedding)
+    count = len(chosen)
+    more = moment.calls.padded(count, PADDED_TRACKS) - count
+    rows = functional.pad(chosen, (0, more)).to(layers.state.device)
+    sources = (tracks.query, layers.state, tracks.memory, tracks.memory_padding)
+    valid = [torch.arange(count + more, device=rows.device) < count] if more else []
+    updated = moment.calls(updated_tracks, module, *(x.index_select(0, rows) for x in sources), *valid)
+    query, height, memory, padding = (x[:count] for x in updated)
+    rows = rows[:count]
     return {
-        "query": module.query_interact(query, embedding),
+        "query": query,
         "reference": inverse_sigmoid(layers.reference.index_select(0, rows)),
         "height": height,
         "box": layers.boxes[-1].index_select(0, rows),
@@ -216,6 +218,21 @@ def leaving_tracks(
         "memory_padding": padding,
         **{name: moment.tensors[name] for name in POSE},
     }
+
+
+def updated_tracks(
+    module: nn.Module, query: Tensor, state: Tensor, memory: Tensor, padding: Tensor, *valid: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries [K, 2C], heights [K, 1] of the next references, memory and its padding, of rows that leave the frame.
+
+    From the query [K, 2C] of each, its state [K, C], memory [K, M, C], padding [K, M], and which are valid, bool [K].
+    """
+    assert isinstance(module, Tracking)
+    # Unlike in inference the height of the next reference is that of the query before it is updated.
+    height = module.reference_points(query[:, : module.config.embed])[:, 2:]
+    embedding = module.memory_bank.recall(state, memory, padding)
+    memory, padding = module.memory_bank.shifted(memory, padding, embedding)
+    return module.query_interact(query, embedding, *valid), height, memory, padding
 
 
 def prepare(module: nn.Module, stage: int, options: Mapping[str, Option]) -> None:

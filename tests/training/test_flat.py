@@ -18,7 +18,8 @@ def test_tensors_of_several_types_share_a_piece_for_each() -> None:
     assert len({own.untyped_storage().data_ptr() for own in flat.tensors}) == 2
     for number, own in enumerate(flat.tensors):
         own.fill_(number + 1)
-    copies = flat.copies()
+    copies = flat.copies({0, 1, 2, 3, 4})
+    assert flat.copies({2}).keys() == {2}
     flat.zero()
     for number, (own, other) in enumerate(zip(flat.tensors, like, strict=True)):
         assert torch.equal(copies[number], torch.full_like(other, number + 1))

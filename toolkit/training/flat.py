@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Size, Tensor
@@ -20,8 +20,10 @@ class FlatTensors:
             _Piece.made({number: each for number, each in enumerate(like) if (each.dtype, each.device) == kind})
             for kind in kinds
         ]
-        found = {number: each for piece in self._pieces for number, each in piece.views(piece.memory).items()}
-        self.tensors = [found[number] for number in range(len(like))]
+        numbers, found = range(len(like)), dict[int, Tensor]()
+        for piece in self._pieces:
+            found |= piece.views(piece.memory, numbers)
+        self.tensors = [found[number] for number in numbers]
         """In the order of the others."""
 
     def zero(self) -> None:
@@ -29,11 +31,11 @@ class FlatTensors:
         for piece in self._pieces:
             piece.memory.zero_()
 
-    def copies(self) -> dict[int, Tensor]:
-        """A copy of each by its number in the order."""
+    def copies(self, numbers: Container[int]) -> dict[int, Tensor]:
+        """Copies of those with these numbers in the order."""
         found: dict[int, Tensor] = {}
         for piece in self._pieces:
-            found |= piece.views(piece.memory.clone())
+            found |= piece.views(piece.memory.clone(), numbers)
         return found
 
 
@@ -52,6 +54,6 @@ class _Piece(NamedTuple):
             offset += -(-each.numel() // ALIGNMENT) * ALIGNMENT
         return cls(next(iter(like.values())).new_zeros(offset), places)
 
-    def views(self, memory: Tensor) -> dict[int, Tensor]:
-        """The tensors in memory that is laid out as the piece's own."""
-        return {number: memory.as_strided(*place) for number, place in self.places.items()}
+    def views(self, memory: Tensor, numbers: Container[int]) -> dict[int, Tensor]:
+        """The tensors with these numbers in memory that is laid out as the piece's own."""
+        return {number: memory.as_strided(*place) for number, place in self.places.items() if number in numbers}

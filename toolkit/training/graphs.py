@@ -158,8 +158,8 @@ class _Owner:
 
     def gradients(self) -> list[Tensor | None]:
         """Copies of the sums; None for parameters that no call of the clip has a gradient for."""
-        copies = self._sums.copies()
-        return [copies[number] if number in self._concerned else None for number in range(len(copies))]
+        copies = self._sums.copies(self._concerned)
+        return [copies.get(number) for number in range(len(self.parameters))]
 
     @contextmanager
     def of_leaves(self) -> Iterator[None]:
