@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,3 +59,28 @@ def require_same(capture: Capture, device: str = "cpu") -> None:
 
 def test_graphed_steps_are_those_without() -> None:
     require_same(capture_on_the_cpu)
+
+
+def test_processes_step_from_the_mean_of_their_gradients(tmp_path: Path) -> None:
+    """As one does that adds those of two clips; also where only one process has any for a parameter."""
+    pytest.importorskip("lightning_fabric", reason="Lightning Fabric is not installed")
+    from tests.training.averaging import LAYERS_FILE, stepped
+    from tests.training.test_run import CONFIG, MadeClips, driver
+    from toolkit.training.processes import TrainingPrecision, make_fabric
+    from toolkit.training.run import Run, train
+    from toolkit.weights.checkpoint import load_checkpoint
+
+    folders = [tmp_path / name for name in ("two", "one")]
+    for folder in folders:
+        folder.mkdir()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = [*torchrun, "-m", "tests.training.averaging", str(folders[0])]
+    ran = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    config = replace(CONFIG, epochs=1, accumulate=2)
+    train(Run(folders[1], config), driver(dropout=False), MadeClips(), make_fabric(TrainingPrecision.FP32, "cpu"))
+    two, one = (load_checkpoint(folder / "epoch_1.pth").state_dict for folder in folders)
+    torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6)
+    with torch.enable_grad():
+        wanted = stepped(PlainUpdate, (0, 1))
+    torch.testing.assert_close(torch.load(folders[0] / LAYERS_FILE), wanted, rtol=1e-5, atol=1e-6)

@@ -26,6 +26,11 @@ class FlatTensors:
         self.tensors = [found[number] for number in numbers]
         """In the order of the others."""
 
+    @property
+    def memory(self) -> list[Tensor]:
+        """The pieces."""
+        return [piece.memory for piece in self._pieces]
+
     def zero(self) -> None:
         """Set all to zero."""
         for piece in self._pieces:

@@ -185,7 +185,8 @@ def _epoch(
             clip = next(source).to(fabric.device)
             waited += time.perf_counter() - asked
             last = number == config.accumulate - 1
-            with nullcontext() if last else fabric.no_backward_sync(model):  # type: ignore[arg-type]
+            averaged = last and not update.averages
+            with nullcontext() if averaged else fabric.no_backward_sync(model):  # type: ignore[arg-type]
                 try:
                     losses = model(Enclosed(clip))
                 except ArithmeticError as error:
