@@ -1,4 +1,4 @@
-"""Several scenes at once in one process, each in a thread with a session of its own that lets others run beside it."""
+"""Several scenes at once in one process, each with a session of its own that lets others run beside it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
 from toolkit.batch.finishing import Finishing
+from toolkit.batch.in_turns import scenes_in_turns
 from toolkit.batch.scenes import Scene
 from toolkit.batch.writer import SceneWriter
+from toolkit.engines.session import PictureSession
 from toolkit.runtime.run_record import FrameRecord
 from toolkit.stops import stops_held
 
@@ -38,8 +40,11 @@ def scenes_at_once(
     """What became of each frame, in the order of the scenes, of which each writer runs one at a time.
 
     All share `finishing`, and the threads that decode ahead. Raises what a scene raises, after all frames before it; no
-    scene goes on then.
+    scene goes on then. Scenes have a thread each, or one for all if sessions are on a device, which runs by itself.
     """
+    if all(isinstance(writer.session, PictureSession) for writer in writers):
+        yield from scenes_in_turns(writers, scenes, finishing, decoders)
+        return
     share = replace(finishing, behind=-(-finishing.behind // len(writers)))
     threads = -(-decoders // len(writers))
     runs = [_SceneRun(scene, SimpleQueue()) for scene in scenes]

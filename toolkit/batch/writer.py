@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -48,19 +48,20 @@ class SceneWriter:
         Results are finished by `finishing`, or else at once, and so many `decoders` decode pictures ahead. Raises
         InputError for a bad frame, after all frames before it.
         """
-        keep_freed_memory()
         if finishing is None:
             finishing = at_once(Finisher(self.folder, self.pictures), self.means())
-        with closing(self._begun(scenes, finishing, decoders)) as begun:
+        with closing(self.begin(scenes, finishing, decoders)) as begun:
             yield from in_order(begun, finishing.behind)
 
-    def _begun(self, scenes: Iterable[Scene], finishing: Finishing, decoders: int) -> Generator[_Begun]:
+    def begin(self, scenes: Iterable[Scene], finishing: Finishing, decoders: int) -> Generator[BegunFrame]:
+        """Each frame as soon as the network is done with it; the rest is `run`'s."""
+        keep_freed_memory()
         clock = StageClock[Stage]()
         steps = chain.from_iterable(frame_steps(scene.frames, scene.previous) for scene in scenes)
         outputs = run_steps(self.bundle, self.session, steps, self.first_frame, clock, decoders, self.decoder)
         with closing(outputs):
             for given in outputs:
-                yield _Begun(clock.take(), finishing.begin(given))
+                yield BegunFrame(clock.take(), finishing.begin(given))
                 clock.skip()
 
     def means(self) -> Means:
@@ -69,15 +70,21 @@ class SceneWriter:
 
 
 @dataclass(frozen=True, eq=False)
-class _Begun:
+class BegunFrame:
     """A frame of which the network is done, after so many `seconds` in each stage, and what still becomes of it."""
 
     seconds: dict[Stage, float]
     finished: Future[FrameRecord]
 
     def done(self) -> bool:
+        """Whether nothing of it is left to do."""
         return self.finished.done()
 
+    def wait(self) -> None:
+        """Until it is done, or has failed."""
+        wait([self.finished])
+
     def result(self) -> FrameRecord:
+        """What became of it. Raises what went wrong."""
         record = self.finished.result()
         return replace(record, seconds={**self.seconds, **record.seconds})

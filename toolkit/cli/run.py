@@ -92,9 +92,7 @@ def run_command(
     decoder: DecoderOption = Decoder.OPENCV,
     scenes_at_once: Annotated[
         int,
-        typer.Option(
-            min=1, max=64, metavar="N", help="Scenes that one process runs at a time, each in a thread, on one GPU."
-        ),
+        typer.Option(min=1, max=64, metavar="N", help="Scenes that one process runs at a time, on one GPU."),
     ] = 1,
     gpus: Annotated[
         int,

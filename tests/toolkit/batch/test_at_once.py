@@ -29,6 +29,8 @@ SCENES = [
 class Writer:
     """Tells of frames; several go on only together, and one may fail."""
 
+    session = None
+
     def __init__(self, together: threading.Barrier | None = None, fails: str = "") -> None:
         self._together, self._fails = together, fails
         self.begun: list[str] = []

@@ -93,7 +93,7 @@ class CudaGraphSession:
         return cls(compile_network(network.to(DEVICE), precision, inductor=inductor), network.graph)
 
     def beside(self, count: int) -> list[CudaGraphSession]:
-        """So many that can run at the same time, each in a thread: with a stream, a graph and its memory of their own.
+        """So many that can run at the same time: with a stream, a graph and its memory of their own.
 
         Weights and compiled kernels are this session's. All are captured now, for nothing else may run meanwhile.
         """
