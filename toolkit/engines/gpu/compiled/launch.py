@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from math import gcd
+
 import torch
 from torch import Tensor
 
 from toolkit.engines.gpu.compiled.tiles import attention_tile, product_tile, sampling_tile
 from toolkit.nn.attention import MASKED_LOGIT
+
+ALIGNED = 16
+"""Elements: a kernel that knows rows to begin at multiples of so many reads 16 bytes at a time, whatever their type."""
 
 
 def launch_product(
@@ -43,7 +48,7 @@ def launch_product(
         x, weight, bias, residual, out, partial, arrived,
         rows, columns, channels, pitch, height, width, out_height, out_width, tile.splits,
         STRIDE=stride, PADDING=padding, KERNEL_H=kernel_height, KERNEL_W=kernel_width, PARTS=parts, RELU=relu,
-        SPLIT=tile.splits > 1, ALIGNED=4 if pitch % 4 == 0 else 1,
+        SPLIT=tile.splits > 1, ALIGNED=gcd(pitch, ALIGNED),
         BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.summed,
         num_warps=tile.warps, num_stages=tile.stages, **_early(x.device),
     )  # fmt: skip

@@ -83,19 +83,21 @@ def product_kernel(
         scale = 1.0
         total = sum_of_pairs(
             x_tile, weight_tile, first, last, top, left, in_rows, in_columns, columns, channels, pitch, height, width,
-            PAIR_SCALE, KERNEL_H, KERNEL_W, BLOCK_M, BLOCK_N, BLOCK_K,
+            PAIR_SCALE, KERNEL_H, KERNEL_W, ALIGNED, BLOCK_M, BLOCK_N, BLOCK_K,
         )  # fmt: skip
         while overflowed(total) & (scale > LEAST_SCALE):
             scale *= SMALLER
             total = sum_of_pairs(
                 x_tile, weight_tile, first, last, top, left, in_rows, in_columns, columns, channels, pitch, height,
-                width, scale * PAIR_SCALE, KERNEL_H, KERNEL_W, BLOCK_M, BLOCK_N, BLOCK_K,
+                width, scale * PAIR_SCALE, KERNEL_H, KERNEL_W, ALIGNED, BLOCK_M, BLOCK_N, BLOCK_K,
             )  # fmt: skip
         total /= scale * (PAIR_SCALE * PAIR_SCALE)
     else:
         for step in range(first, last):
             offset = step * BLOCK_K
-            shift, inside = tap_of(offset, top, left, in_rows, channels, pitch, height, width, KERNEL_H, KERNEL_W)
+            shift, inside = tap_of(
+                offset, top, left, in_rows, channels, pitch, height, width, KERNEL_H, KERNEL_W, ALIGNED
+            )
             a = tl.load(x_tile + shift, mask=inside[:, None], other=0.0)
             b = tl.load(weight_tile + offset, mask=in_columns[None, :], other=0.0)
             if weight.dtype.element_ty == tl.float32:
@@ -141,6 +143,7 @@ def sum_of_pairs(
     scale,
     KERNEL_H: tl.constexpr,
     KERNEL_W: tl.constexpr,
+    ALIGNED: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -150,7 +153,7 @@ def sum_of_pairs(
     total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for step in range(first, last):
         offset = step * BLOCK_K
-        shift, inside = tap_of(offset, top, left, in_rows, channels, pitch, height, width, KERNEL_H, KERNEL_W)
+        shift, inside = tap_of(offset, top, left, in_rows, channels, pitch, height, width, KERNEL_H, KERNEL_W, ALIGNED)
         a = tl.load(x_tile + shift, mask=inside[:, None], other=0.0) * scale
         b = tl.load(weight_tile + offset, mask=in_columns[None, :], other=0.0)
         b_low = tl.load(weight_tile + columns * length + offset, mask=in_columns[None, :], other=0.0)
@@ -170,14 +173,26 @@ def overflowed(total):
 
 
 @triton.jit
-def tap_of(offset, top, left, in_rows, channels, pitch, height, width, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr):
+def tap_of(
+    offset,
+    top,
+    left,
+    in_rows,
+    channels,
+    pitch,
+    height,
+    width,
+    KERNEL_H: tl.constexpr,
+    KERNEL_W: tl.constexpr,
+    ALIGNED: tl.constexpr,
+):
     """Where the elements of a step lie behind those of a pixel's first tap, and which pixels have them."""
     shift, inside = offset, in_rows
     if KERNEL_H * KERNEL_W > 1:
         tap = offset // channels
         row, column = tap // KERNEL_W, tap % KERNEL_W
         inside = in_rows & (top + row >= 0) & (top + row < height) & (left + column >= 0) & (left + column < width)
-        shift = (row * width + column) * pitch + offset - tap * channels
+        shift = tl.multiple_of((row * width + column) * pitch + offset - tap * channels, ALIGNED)
     return shift, inside
 
 
