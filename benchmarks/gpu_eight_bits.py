@@ -219,9 +219,9 @@ def ways(product: Product, device: str) -> dict[str, Callable[[], Tensor]]:
     bias = torch.randn(columns, device=device)
     shape = (batch, *product.out_size, columns)
     residual = torch.randn(shape, device=device).to(writes) if product.residual else None
-    tile = product_tile(rows, columns, length, product.weight[3], 1)
-    arrived = torch.zeros(tile.programs(rows, columns), dtype=torch.int32, device=device)
     half, eight = weight.half(), weight.to(FP8)
+    programs = product_tile(rows, eight[None]).programs(rows, columns)
+    arrived = torch.zeros(programs, dtype=torch.int32, device=device)
 
     def ours(read: Tensor, gives: torch.dtype) -> Tensor:
         out = torch.empty(shape, dtype=gives, device=device)

@@ -25,12 +25,14 @@ from toolkit.engines.gpu.compiled.operators import (
     weight_parts,
 )
 from toolkit.engines.gpu.compiled.tiles import (
+    MULTIPROCESSORS,
     SHORTEST_KEYS,
     SHORTEST_SHARE,
     SPLITS,
     Tile,
     attention_tile,
     product_tile,
+    short_tile,
 )
 from toolkit.nn.attention import mask_logits
 from toolkit.precision import Precision
@@ -258,11 +260,20 @@ def shares(tile: Tile, length: int) -> list[range]:
     return [range(split * share, min(steps, (split + 1) * share)) for split in range(tile.splits)]
 
 
-@given(sizes, sizes, st.integers(1, 128), st.sampled_from([1, 9, 49]), st.integers(1, 2))
-def test_tiles_of_products(rows: int, columns: int, groups: int, taps: int, parts: int) -> None:
+kinds = st.sampled_from([(2, torch.float16), (1, torch.float32), (1, torch.float16), (1, torch.bfloat16)])
+"""Of weights: parts, and their type."""
+
+
+def parts_of(kind: tuple[int, torch.dtype], *shape: int) -> Tensor:
+    """A weight, of which only what it is like matters."""
+    return torch.empty(kind[0], *shape, dtype=kind[1], device="meta")
+
+
+@given(sizes, sizes, st.integers(1, 128), st.sampled_from([1, 9, 49]), kinds)
+def test_tiles_of_products(rows: int, columns: int, groups: int, taps: int, kind: tuple[int, torch.dtype]) -> None:
     """A step stays within the channels of one tap; all steps are done once; the first program always has some."""
     channels = 32 * groups
-    tile = product_tile(rows, columns, taps * channels, channels, parts)
+    tile = product_tile(rows, parts_of(kind, columns, taps, 1, channels))
     assert channels % tile.summed == 0
     assert tile.programs(rows, columns) * tile.rows * tile.columns >= rows * columns
     assert_splits_share(tile, taps * channels, SHORTEST_SHARE)
@@ -286,8 +297,21 @@ def test_a_tile_keeps_the_multiprocessors_busy(
     rows: int, columns: int, length: int, rows_of_a_tile: int, splits: int
 ) -> None:
     """Large blocks, if there are enough of them; programs share sums where that evens out how many turns they take."""
-    tile = product_tile(rows, columns, length, 64, 2)
+    tile = product_tile(rows, parts_of((2, torch.float16), columns, length // 64, 1, 64))
     assert (tile.rows, tile.splits) == (rows_of_a_tile, splits)
+
+
+@given(sizes, sizes, st.integers(1, 16), kinds)
+def test_tiles_of_short_products(rows: int, columns: int, groups: int, kind: tuple[int, torch.dtype]) -> None:
+    """All of a sum at once, in blocks that a multiprocessor has room for, two of them at most for each."""
+    inputs = 32 * groups
+    tile = short_tile(rows, parts_of(kind, columns, inputs))
+    if tile is not None:
+        assert inputs % tile.summed == 0
+        assert (tile.splits, tile.stages) == (1, 1)
+        assert tile.programs(rows, columns) <= 2 * MULTIPROCESSORS
+    elif rows <= 256 and columns <= 256:
+        assert inputs not in ((256, 512) if kind in ((1, torch.float16), (1, torch.bfloat16)) else (256,))
 
 
 @given(sizes, sizes, sizes)
@@ -302,6 +326,6 @@ def test_tiles_of_attention(batch_heads: int, queries: int, keys: int) -> None:
 
 def test_a_late_program_may_find_nothing_left_of_a_sum() -> None:
     """33 steps among 8 programs: 5 each for six of them, then 3. The last adds zeros."""
-    tile = product_tile(16, 32, 33 * 64, 33 * 64, 1)
+    tile = product_tile(16, parts_of((1, torch.float32), 32, 33 * 64))
     assert (tile.splits, tile.summed) == (8, 64)
     assert [len(share) for share in shares(tile, 33 * 64)] == [5] * 6 + [3, 0]

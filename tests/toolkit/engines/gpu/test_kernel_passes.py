@@ -227,9 +227,10 @@ BETWEEN = {
 def test_images_between_convolutions_are_stored_in_the_type_of_the_weights(
     precision: Precision, between: torch.dtype
 ) -> None:
-    """Through pooling, and as a residual. The last is FP32."""
+    """Through pooling, and as a residual; so is the padded picture. The last is FP32."""
     count, gm = apply(use_convolution, resnet_start(), x(1, 3, 32, 40), precision=precision)
     assert count == 3
+    assert argument(calls(gm, OURS.conv2d.default)[0], "x").meta["val"].dtype == between
     images = [call.meta["val"].dtype for call in calls(gm, OURS.conv2d.default, OURS.conv2d_relu.default)]
     assert images == [between, between, torch.float32]
     (pool,) = calls(gm, Aten.max_pool2d.default)

@@ -7,7 +7,7 @@ from math import gcd
 import torch
 from torch import Tensor
 
-from toolkit.engines.gpu.compiled.tiles import attention_tile, product_tile, sampling_tile
+from toolkit.engines.gpu.compiled.tiles import attention_tile, product_tile, sampling_tile, short_tile
 from toolkit.nn.attention import MASKED_LOGIT
 
 ALIGNED = 16
@@ -42,13 +42,35 @@ def launch_product(
     if (kernel_height, kernel_width, channels, stride, padding) == (1, 1, x.shape[3], 1, 0):  # as in a linear layer
         batch, height, width, out_height, out_width = batch * height * width, 1, 1, 1, 1
     rows = batch * out_height * out_width
-    tile = product_tile(rows, columns, kernel_height * kernel_width * channels, channels, parts)
+    tile = product_tile(rows, weight)
     partial = x.new_empty((tile.splits, rows, columns), dtype=torch.float32) if tile.splits > 1 else out
     product_kernel[(tile.programs(rows, columns), tile.splits)](
         x, weight, bias, residual, out, partial, arrived,
         rows, columns, channels, pitch, height, width, out_height, out_width, tile.splits,
         STRIDE=stride, PADDING=padding, KERNEL_H=kernel_height, KERNEL_W=kernel_width, PARTS=parts, RELU=relu,
         SPLIT=tile.splits > 1, ALIGNED=gcd(pitch, ALIGNED),
+        BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.summed,
+        num_warps=tile.warps, num_stages=tile.stages, **_early(x.device),
+    )  # fmt: skip
+
+
+def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, arrived: Tensor, *, relu: bool) -> None:
+    """Write a linear layer of `x` [rows, inputs] to `out` [rows, columns].
+
+    `weight` is [parts, columns, inputs]. The inputs of a row lie together in `x`; all others are contiguous. `arrived`
+    is as in `launch_product`, for products that are not short.
+    """
+    tile = short_tile(len(x), weight)
+    if tile is None:
+        image, result = x[:, None, None], out[:, None, None]
+        launch_product(image, weight[:, :, None, None], bias, None, result, arrived, relu=relu)
+        return
+    from toolkit.engines.gpu.compiled.short_product_kernel import short_product_kernel
+
+    parts, columns, inputs = weight.shape
+    short_product_kernel[(tile.programs(len(x), columns),)](
+        x, weight, bias, out, len(x), columns, x.stride(0),
+        LENGTH=inputs, PARTS=parts, RELU=relu, ALIGNED=gcd(x.stride(0), ALIGNED),
         BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.summed,
         num_warps=tile.warps, num_stages=tile.stages, **_early(x.device),
     )  # fmt: skip

@@ -14,7 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.engines.gpu.compiled.launch import launch_attention, launch_product, launch_sampling
+from toolkit.engines.gpu.compiled.launch import (
+    launch_attention,
+    launch_linear,
+    launch_product,
+    launch_sampling,
+)
 from toolkit.nn.attention import mask_logits
 from toolkit.nn.tap_samples import tap_samples
 from toolkit.precision import Precision
@@ -80,12 +85,11 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, arrived: Tensor, relu: boo
 
 @linear.register_kernel("cuda")
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, arrived: Tensor, relu: bool) -> Tensor:
-    parts, outputs, inputs = weight.shape
+    outputs, inputs = weight.shape[1:]
     out = x.new_empty((*x.shape[:-1], outputs))
-    pixels = x.reshape(-1, 1, 1, inputs)
-    pixels = pixels if pixels.stride(3) == 1 else pixels.contiguous()
-    taps = weight.view(parts, outputs, 1, 1, inputs)
-    launch_product(pixels, taps, bias, None, out.view(-1, 1, 1, outputs), arrived, relu=relu)
+    rows = x.reshape(-1, inputs)
+    rows = rows if rows.stride(1) == 1 else rows.contiguous()
+    launch_linear(rows, weight, bias, out.view(-1, outputs), arrived, relu=relu)
     return out
 
 

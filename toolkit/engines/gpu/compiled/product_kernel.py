@@ -157,13 +157,19 @@ def sum_of_pairs(
         a = tl.load(x_tile + shift, mask=inside[:, None], other=0.0) * scale
         b = tl.load(weight_tile + offset, mask=in_columns[None, :], other=0.0)
         b_low = tl.load(weight_tile + columns * length + offset, mask=in_columns[None, :], other=0.0)
-        a_high = a.to(tl.float16)
-        a_low = ((a - a_high.to(tl.float32)) * LOW_SCALE).to(tl.float16)
-        # Tensor cores truncate what they add to a sum, so the long sum is not theirs.
-        part_sum = tl.dot(a_low, b)
-        part_sum = tl.dot(a_high, b_low, part_sum) * (1 / LOW_SCALE)
-        total += tl.dot(a_high, b, part_sum)
+        total += product_of_pairs(a, b, b_low)
     return total
+
+
+@triton.jit
+def product_of_pairs(a, b, b_low):
+    """The product of scaled rows, which are split here, and a weight's pair, times what the weight's scale is."""
+    a_high = a.to(tl.float16)
+    a_low = ((a - a_high.to(tl.float32)) * LOW_SCALE).to(tl.float16)
+    # Tensor cores truncate what they add to a sum, so the long sum is not theirs.
+    part_sum = tl.dot(a_low, b)
+    part_sum = tl.dot(a_high, b_low, part_sum) * (1 / LOW_SCALE)
+    return tl.dot(a_high, b, part_sum)
 
 
 @triton.jit

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, prod
+
+import torch
+from torch import Tensor
 
 MULTIPROCESSORS = 132
 """Of an H100, on which everything here was measured."""
@@ -45,21 +48,30 @@ class Cost:
         return ceil(programs / MULTIPROCESSORS) * (self.start + self.step * steps) + self.latency * steps
 
 
-ONE_PART = (
+TF32 = (
     (Tile(16, 32, 64, 2, 3), Cost(0.2, 0.08, 0.15)),
     (Tile(64, 64, 32, 4, 3), Cost(1.0, 0.3, 0.2)),
 )
 """For the products of UniAD-tiny, the faster of these two is on average within a few percent of the best of 8 tiles.
-Costs are those with which the cheaper one is the faster one; in FP16 both are faster than they say."""
-PAIRS = (
-    (Tile(16, 32, 64, 2, 3), Cost(0.29, 0.14, 0.36)),
-    (Tile(64, 32, 64, 4, 3), Cost(1.0, 0.22, 0.4)),
-    (Tile(64, 64, 32, 4, 3), Cost(0.99, 0.44, 0.72)),
-    (Tile(64, 64, 64, 4, 3), Cost(2.5, 0.21, 0.43)),
-    (Tile(64, 128, 32, 4, 3), Cost(3.7, 0.36, 1.1)),
+Costs are those with which the cheaper one is the faster one."""
+REDUCED = (
+    (Tile(16, 32, 64, 2, 3), Cost(0.35, 0.052, 0.34)),
+    (Tile(64, 32, 64, 4, 4), Cost(2.6, 0.091, 0.12)),
+    (Tile(64, 64, 32, 4, 3), Cost(0.59, 0.2, 0.75)),
+    (Tile(64, 128, 64, 4, 3), Cost(1.6, 0.2, 0.31)),
+    (Tile(128, 256, 64, 8, 3), Cost(8.1, 0.57, 0.1)),
 )
-"""Of FP32. On an H200 the cheapest of these takes 1 and 3 % longer over the products of UniAD-base and tiny than the
-fastest of 12 tiles. Costs say which is the faster one, not how fast it is: large products take two to three times as
+"""Of FP16 and BF16. On an H200 the cheapest of these takes 4 % longer over the convolutions of UniAD-base that are this
+kernel's than the fastest of 15 tiles. Costs are as in `PAIRS`."""
+PAIRS = (
+    (Tile(16, 32, 64, 2, 3), Cost(0.37, 0.13, 0.37)),
+    (Tile(64, 32, 64, 4, 3), Cost(1.2, 0.2, 0.37)),
+    (Tile(64, 64, 32, 4, 3), Cost(1.2, 0.47, 0.62)),
+    (Tile(64, 64, 64, 4, 3), Cost(3.0, 0.16, 0.34)),
+    (Tile(64, 128, 32, 4, 3), Cost(5.4, 0.2, 1.1)),
+)
+"""Of FP32. On an H200 the cheapest of these takes 2 % longer over the products of UniAD-base and tiny than the fastest
+of 12 tiles. Costs say which is the faster one, not how fast it is: large products take two to three times as
 long."""
 SHARING = 1.0
 """Microseconds until programs that share a sum have added it up."""
@@ -69,20 +81,57 @@ MOST_SHARING = 600
 """Programs that may share sums, in all."""
 
 
-def product_tile(rows: int, columns: int, length: int, channels: int, parts: int) -> Tile:
-    """The tile of a product [rows, length] x [length, columns], with the weight in `parts`.
+def product_tile(rows: int, weight: Tensor) -> Tile:
+    """The tile of a product with `rows` rows and the parts of a weight: [parts, columns, kernel height, kernel width,
+    channels], or [parts, columns, inputs].
 
-    `channels`, a multiple of 32, are the elements of a sum that lie together.
+    Channels, a multiple of 32, are the elements of a sum that lie together.
     """
+    parts, columns, *taps = weight.shape
+    length = prod(taps)
     costs: list[tuple[float, Tile]] = []
-    for tile, cost in PAIRS if parts == 2 else ONE_PART:
+    for tile, cost in PAIRS if parts == 2 else TF32 if weight.dtype == torch.float32 else REDUCED:
         programs = tile.programs(rows, columns)
-        whole = replace(tile, summed=tile.summed if channels % tile.summed == 0 else 32)
+        whole = replace(tile, summed=tile.summed if taps[-1] % tile.summed == 0 else 32)
         costs.append((cost.of(programs, length), whole))
         for splits in SPLITS[1:]:
             if programs * splits <= MOST_SHARING and length // splits >= SHORTEST_SHARE:
                 costs.append((cost.of(programs * splits, length // splits) + SHARING, replace(whole, splits=splits)))
     return min(costs, key=lambda found: found[0])[1]
+
+
+SHORT_PAIRS = (
+    (Tile(16, 32, 64, 2, 1), 2 * MULTIPROCESSORS),
+    (Tile(64, 64, 64, 4, 1), 2 * MULTIPROCESSORS),
+)
+SHORT_TF32 = (
+    (Tile(32, 64, 256, 4, 1), MULTIPROCESSORS),
+    (Tile(64, 64, 256, 4, 1), MULTIPROCESSORS),
+)
+SHORT_REDUCED = (
+    (Tile(16, 64, 256, 2, 1), 2 * MULTIPROCESSORS),
+    (Tile(64, 64, 256, 4, 1), MULTIPROCESSORS),
+    (Tile(64, 128, 256, 4, 1), MULTIPROCESSORS),
+)
+SHORT_REDUCED_512 = (
+    (Tile(16, 64, 512, 4, 1), MULTIPROCESSORS),
+    (Tile(32, 64, 512, 4, 1), MULTIPROCESSORS),
+)
+"""Tiles of products whose sums are asked for at once, and the most programs with which each beats the next one, and the
+last one `product_tile`: of 12 on an H200, with weights out of its cache, 49 to 2,500 rows and 64 to 768 columns. In FP32
+and TF32 sums of 512 are too long for a program's registers."""
+
+
+def short_tile(rows: int, weight: Tensor) -> Tile | None:
+    """The tile of a linear layer by `short_product_kernel`, if that is faster; `weight` is [parts, columns, inputs]."""
+    parts, columns, inputs = weight.shape
+    if parts == 2:
+        tiles = SHORT_PAIRS if inputs == 256 else ()
+    elif weight.dtype == torch.float32:
+        tiles = SHORT_TF32 if inputs == 256 else ()
+    else:
+        tiles = {256: SHORT_REDUCED, 512: SHORT_REDUCED_512}.get(inputs, ())
+    return next((tile for tile, most in tiles if tile.programs(rows, columns) <= most), None)
 
 
 ATTENTION_PROGRAMS = 512

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -84,10 +84,12 @@ def _product(
     """A call of our operator, for a result of `shape`."""
     if found.weight.shape[1] < CHANNELS:
         found = _over_pixels(gm, found, shape)
+        if precision in REDUCED:  # as the kernel would round it, in half of the memory
+            found = replace(found, x=_cast(gm, found.x, REDUCED[precision]))
     taps = found.weight.permute(0, 2, 3, 1).contiguous()
     parts = weight_parts(taps, precision)
     rows = shape[0] * prod(shape[2:])
-    tile = product_tile(rows, taps.shape[0], prod(taps.shape[1:]), taps.shape[3], len(parts))
+    tile = product_tile(rows, parts)
     arrived = add_counters(gm, tile, tile.programs(rows, taps.shape[0]), taps.device)
     image = _channels_last(gm, found.x)
     added = None if residual is None else _channels_last(gm, residual)

@@ -19,7 +19,7 @@ from toolkit.engines.gpu.compiled.passes.graph_edit import (
     replace,
     shape_of,
 )
-from toolkit.engines.gpu.compiled.tiles import Tile, product_tile
+from toolkit.engines.gpu.compiled.tiles import Tile, product_tile, short_tile
 from toolkit.precision import Precision
 
 OURS = torch.ops.uniad_gpu
@@ -52,7 +52,7 @@ def use_linear(gm: GraphModule, precision: Precision) -> int:
             if precision in REDUCED and known is not None and rows * outputs * inputs >= LARGE:
                 new = _by_library(gm, node, parts[0], known, relu=last is not node)
             else:
-                tile = product_tile(rows, outputs, inputs, inputs, len(parts))
+                tile = short_tile(rows, parts) or product_tile(rows, parts)
                 arrived = add_counters(gm, tile, tile.programs(rows, outputs), weight.device)
                 args = (node.args[0], add_constant(gm, parts), bias, arrived, last is not node)
                 new = gm.graph.call_function(OURS.linear.default, args)
