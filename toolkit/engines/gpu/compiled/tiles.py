@@ -118,19 +118,19 @@ SHORT_REDUCED_512 = (
     (Tile(32, 64, 512, 4, 1), MULTIPROCESSORS),
 )
 """Tiles of products whose sums are asked for at once, and the most programs with which each beats the next one, and the
-last one `product_tile`: of 12 on an H200, with weights out of its cache, 49 to 2,500 rows and 64 to 768 columns. In FP32
-and TF32 sums of 512 are too long for a program's registers."""
+last one `product_tile`: of 12 on an H200, with weights out of its cache, 49 to 2,500 rows and 64 to 768 columns. In
+FP32 and TF32, sums of 512 are too long for a program's registers."""
 
 
 def short_tile(rows: int, weight: Tensor) -> Tile | None:
     """The tile of a linear layer by `short_product_kernel`, if that is faster; `weight` is [parts, columns, inputs]."""
     parts, columns, inputs = weight.shape
-    if parts == 2:
-        tiles = SHORT_PAIRS if inputs == 256 else ()
-    elif weight.dtype == torch.float32:
-        tiles = SHORT_TF32 if inputs == 256 else ()
-    else:
-        tiles = {256: SHORT_REDUCED, 512: SHORT_REDUCED_512}.get(inputs, ())
+    known: dict[int, tuple[tuple[Tile, int], ...]] = {256: SHORT_REDUCED, 512: SHORT_REDUCED_512}
+    if weight.dtype == torch.float32:
+        known = {256: SHORT_TF32}
+    elif parts == 2:
+        known = {256: SHORT_PAIRS}
+    tiles = known.get(inputs, ())
     return next((tile for tile, most in tiles if tile.programs(rows, columns) <= most), None)
 
 
