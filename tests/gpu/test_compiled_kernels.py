@@ -105,6 +105,8 @@ def test_rows_of_any_magnitude_in_fp32(magnitude: float, columns: int) -> None:
     finite[40:42] = False
     assert torch.equal(actual.isfinite().all(1), finite)
     assert relative_error(actual[finite], expected[finite]) < TOLERANCE[Precision.FP32]
+    finite[7] = False  # beside which errors of all others would be small
+    assert relative_error(actual[finite], expected[finite]) < TOLERANCE[Precision.FP32]
 
 
 def check_linear(rows: Tensor, outputs: int, precision: Precision) -> None:

@@ -84,14 +84,14 @@ def product_kernel(
         total = sum_of_pairs(
             x_tile, weight_tile, first, last, top, left, in_rows, in_columns, columns, channels, pitch, height, width,
             PAIR_SCALE, KERNEL_H, KERNEL_W, ALIGNED, BLOCK_M, BLOCK_N, BLOCK_K,
-        )  # fmt: skip
+        ) / (PAIR_SCALE * PAIR_SCALE)  # fmt: skip
         while overflowed(total) & (scale > LEAST_SCALE):
             scale *= SMALLER
-            total = sum_of_pairs(
+            again = sum_of_pairs(
                 x_tile, weight_tile, first, last, top, left, in_rows, in_columns, columns, channels, pitch, height,
                 width, scale * PAIR_SCALE, KERNEL_H, KERNEL_W, ALIGNED, BLOCK_M, BLOCK_N, BLOCK_K,
             )  # fmt: skip
-        total /= scale * (PAIR_SCALE * PAIR_SCALE)
+            total = finite_or(total, again / (scale * (PAIR_SCALE * PAIR_SCALE)))
     else:
         for step in range(first, last):
             offset = step * BLOCK_K
@@ -176,6 +176,12 @@ def product_of_pairs(a, b, b_low):
 def overflowed(total):
     """Whether an element is not finite."""
     return tl.max(tl.where(tl.abs(total) < float("inf"), 0, 1)) > 0
+
+
+@triton.jit
+def finite_or(total, again):
+    """`total` where it is finite, else `again`: rows lose no bits to another one of their block."""
+    return tl.where(tl.abs(total) < float("inf"), total, again)
 
 
 @triton.jit

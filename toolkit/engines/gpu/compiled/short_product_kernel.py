@@ -10,6 +10,7 @@ from toolkit.engines.gpu.compiled.product_kernel import (
     LEAST_SCALE,
     PAIR_SCALE,
     SMALLER,
+    finite_or,
     overflowed,
     product_of_pairs,
     rounded,
@@ -63,13 +64,14 @@ def short_product_kernel(
         total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
         for step in tl.static_range(LENGTH // BLOCK_K):
             total += product_of_pairs(factors[step] * PAIR_SCALE, high[step], low[step])
+        total /= PAIR_SCALE * PAIR_SCALE
         while overflowed(total) & (scale > LEAST_SCALE):
             scale *= SMALLER
-            total = sum_of_pairs(
+            again = sum_of_pairs(
                 x_tile, weight_tile, 0, LENGTH // BLOCK_K, 0, 0, in_rows, in_columns, columns, LENGTH, pitch, 1, 1,
                 scale * PAIR_SCALE, 1, 1, ALIGNED, BLOCK_M, BLOCK_N, BLOCK_K,
             )  # fmt: skip
-        total /= scale * (PAIR_SCALE * PAIR_SCALE)
+            total = finite_or(total, again / (scale * (PAIR_SCALE * PAIR_SCALE)))
     else:
         total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
         for step in tl.static_range(LENGTH // BLOCK_K):
