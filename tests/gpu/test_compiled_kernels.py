@@ -285,9 +285,24 @@ def test_masked_attention(mask: str, case: Case, precision: Precision) -> None:
     check_attention(case, valid, precision)
 
 
-def check_attention(case: Case, valid: Tensor | None, precision: Precision) -> None:
+@poisoned
+@pytest.mark.parametrize("magnitude", [1e-4, 1e3, 1e30])
+def test_attention_to_values_of_any_magnitude(magnitude: float) -> None:
+    """FP16, of which FP32 is made, holds some of them only."""
+    check_attention(Case(1, 1150, 1150), None, Precision.FP32, magnitude)
+
+
+@poisoned
+@pytest.mark.parametrize("last", [0, 1, 900, 1149])
+def test_attention_to_the_first_keys_alone(last: int) -> None:
+    valid = torch.arange(1150, device="cuda").view(1, 1, 1, -1) <= last
+    check_attention(Case(1, 1150, 1150), valid, Precision.FP32)
+
+
+def check_attention(case: Case, valid: Tensor | None, precision: Precision, magnitude: float = 1.0) -> None:
     """Logits of about 1; calls repeat to the last bit, and leave zeros in the counters."""
     query, key, value = case.inputs()
+    value = value * magnitude
     scale, arrived = case.width**-0.5, counters()
     arguments = (query, key, value, valid, arrived, scale, str(precision))
     actual = attention(*arguments)

@@ -12,6 +12,8 @@ from toolkit.nn.attention import MASKED_LOGIT
 
 ALIGNED = 16
 """Elements: a kernel that knows rows to begin at multiples of so many reads 16 bytes at a time, whatever their type."""
+MOST_TRIMMED = 4096
+"""Keys of which a program looks for the last valid one before it begins."""
 
 
 def launch_product(
@@ -96,16 +98,17 @@ def launch_attention(
 
     batch, heads, queries, width = query.shape
     keys = key.shape[2]
-    tile = attention_tile(batch * heads, queries, keys)
+    tile = attention_tile(batch * heads, queries, keys, precision)
     blocks = tile.programs(queries, 1)
     mask = (query, 0, 0, 0, 0) if valid is None else (valid.view(torch.uint8), *valid.stride())
+    trimmed = 1 << (keys - 1).bit_length() if valid is not None and mask[3] == 0 and keys <= MOST_TRIMMED else 0
     shared = tile.splits * batch * heads * blocks * tile.rows * (width + 2)
     partial = query.new_empty(shared) if tile.splits > 1 else out
     attention_kernel[(blocks, batch * heads, tile.splits)](
         query, key, value, mask[0], out, partial, arrived, scale, heads, queries, keys, tile.splits,
         *query.stride()[:3], *key.stride()[:3], *value.stride()[:3], *mask[1:],
         MASKED=valid is not None, MASKED_ROWS=mask[3] != 0, MASKED_LOGIT=MASKED_LOGIT, PRECISION=precision,
-        SPLIT=tile.splits > 1, WIDTH=width, BLOCK_Q=tile.rows, BLOCK_K=tile.summed,
+        SPLIT=tile.splits > 1, KEYS=trimmed, WIDTH=width, BLOCK_Q=tile.rows, BLOCK_K=tile.summed,
         num_warps=tile.warps, num_stages=tile.stages, **_early(query.device),
     )  # fmt: skip
 

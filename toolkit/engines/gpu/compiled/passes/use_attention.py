@@ -56,7 +56,7 @@ def _call(gm: GraphModule, attention: AttentionPattern, precision: Precision) ->
         valid = call(Aten.reshape.default, (valid, [1] * (4 - len(shape)) + list(shape)))
     *batch_heads, queries, _ = shape_of(attention.query)
     keys = shape_of(attention.key)[-2]
-    tile = attention_tile(prod(batch_heads), queries, keys)
+    tile = attention_tile(prod(batch_heads), queries, keys, precision)
     blocks = tile.programs(queries, 1) * prod(batch_heads)
     arrived = add_counters(gm, tile, blocks, attention.query.meta["val"].device)
     operator = torch.ops.uniad_gpu.attention.default
