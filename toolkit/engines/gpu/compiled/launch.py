@@ -7,7 +7,7 @@ from math import gcd
 import torch
 from torch import Tensor
 
-from toolkit.engines.gpu.compiled.tiles import attention_tile, product_tile, sampling_tile, short_tile
+from toolkit.engines.gpu.compiled.tiles import attention_tile, matmul_tile, product_tile, sampling_tile, short_tile
 from toolkit.nn.attention import MASKED_LOGIT
 
 ALIGNED = 16
@@ -75,6 +75,23 @@ def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, a
         LENGTH=inputs, PARTS=parts, RELU=relu, ALIGNED=gcd(x.stride(0), ALIGNED),
         BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.summed,
         num_warps=tile.warps, num_stages=tile.stages, **_early(x.device),
+    )  # fmt: skip
+
+
+def launch_matmul(a: Tensor, b: Tensor, out: Tensor, *, precision: str) -> None:
+    """Write `a` [batch, rows, length] times `b` [batch, length, columns] to `out`, which is contiguous.
+
+    The elements of a sum, a multiple of 32, lie together in `a` and in `b`.
+    """
+    from toolkit.engines.gpu.compiled.matmul_kernel import matmul_kernel
+
+    batch, rows, length = a.shape
+    columns = b.shape[2]
+    tile = matmul_tile(batch, rows, columns, length)
+    matmul_kernel[(tile.programs(rows, columns), batch)](
+        a, b, out, rows, columns, length, a.stride(0), a.stride(1), b.stride(0), b.stride(2),
+        PRECISION=precision, BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.summed,
+        num_warps=tile.warps, num_stages=tile.stages, **_early(a.device),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from toolkit.engines.gpu.compiled.launch import (
     launch_attention,
     launch_linear,
+    launch_matmul,
     launch_product,
     launch_sampling,
 )
@@ -198,6 +199,26 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     multiply = torch._addmm_activation if relu else torch.addmm
     out: Tensor = multiply(bias, x.reshape(-1, inputs), weight.t())
     return out.view(*x.shape[:-1], outputs)
+
+
+@torch.library.custom_op("uniad_gpu::matmul", mutates_args=())
+def matmul(a: Tensor, b: Tensor, precision: str) -> Tensor:
+    """The product of two computed matrices: [batch, rows, N] and [batch, N, columns] -> [batch, rows, columns]."""
+    return _rounded(a, precision) @ _rounded(b, precision)
+
+
+@matmul.register_fake
+def _(a: Tensor, b: Tensor, precision: str) -> Tensor:
+    return a.new_empty((*a.shape[:2], b.shape[2]))
+
+
+@matmul.register_kernel("cuda")
+def _(a: Tensor, b: Tensor, precision: str) -> Tensor:
+    out = a.new_empty((*a.shape[:2], b.shape[2]))
+    rows = a if a.stride(2) == 1 else a.contiguous()
+    columns = b if b.stride(1) == 1 else b.transpose(1, 2).contiguous().transpose(1, 2)
+    launch_matmul(rows, columns, out, precision=precision)
+    return out
 
 
 def _channels_last(image: Tensor) -> Tensor:

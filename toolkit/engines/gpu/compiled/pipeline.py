@@ -24,6 +24,7 @@ from toolkit.engines.gpu.compiled.passes.unroll_small_products import unroll_sma
 from toolkit.engines.gpu.compiled.passes.use_attention import use_attention
 from toolkit.engines.gpu.compiled.passes.use_convolution import use_convolution
 from toolkit.engines.gpu.compiled.passes.use_linear import use_linear
+from toolkit.engines.gpu.compiled.passes.use_matmul import use_matmul
 from toolkit.precision import Precision
 
 REWRITES = (
@@ -46,7 +47,7 @@ REWRITES = (
 )
 """The same mathematics in fewer and larger steps."""
 
-KERNELS = (use_attention, use_linear, use_convolution, store_samples)
+KERNELS = (use_attention, use_matmul, use_linear, use_convolution, store_samples)
 """The operators of `toolkit.engines.gpu.compiled.operators` in place of PyTorch's."""
 
 

@@ -138,6 +138,16 @@ def short_tile(rows: int, weight: Tensor) -> Tile | None:
     return next((tile for tile, most in tiles if tile.programs(rows, columns) <= most), None)
 
 
+def matmul_tile(batch: int, rows: int, columns: int, length: int) -> Tile:
+    """The tile of products of two computed matrices, of which the sums are a multiple of 32.
+
+    Of five on an H200, the fastest or 1 µs behind for those of UniAD-tiny, in FP32 and FP16.
+    """
+    small, large = Tile(16, 32, 64, 2, 3), Tile(64, 64, 64, 4, 3)
+    tile = small if large.programs(rows, columns) * batch < MULTIPROCESSORS else large
+    return replace(tile, summed=tile.summed if length % tile.summed == 0 else 32)
+
+
 ATTENTION_PROGRAMS = 512
 """That keep a GPU busy with attention."""
 SHORTEST_KEYS = 256
