@@ -40,7 +40,7 @@ class EmulatedSession:
     @classmethod
     def of_bundle(cls, bundle: Bundle, plugins: PluginManager, precision: Precision, warn: Warn) -> EmulatedSession:
         """A bundle's network, rewritten now or before, as of the cuda session. Raises InputError as `bundle_parts`."""
-        parts = bundle_parts(bundle, plugins, precision, CPU, warn=warn)
+        parts, _ = bundle_parts(bundle, plugins, precision, CPU, warn=warn)
         return cls(compile_parts(parts, bundle_graph(bundle, plugins), inductor=False))
 
     def upload(self, array: np.ndarray) -> Tensor:

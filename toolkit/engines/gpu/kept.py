@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from toolkit.engines.gpu.compiled.ahead import PartsJob, compilers
 from toolkit.engines.gpu.compiled.parts_file import UnfitFile, read_parts, write_parts
 from toolkit.engines.gpu.compiled.rewrite import RewrittenPart, rewrite_network
 from toolkit.engines.torch import load_network
@@ -38,6 +39,10 @@ FOLDER_VARIABLE = "UNIAD_TOOLKIT_KEPT"
 """Names another folder than the user's cache; if it is empty, nothing is kept."""
 PARTS = "parts.safetensors"
 ENTRY_NAME = re.compile(r"[0-9a-f]{12}-.+-[0-9a-f]{12}")
+PARTS_VARIABLE = "UNIAD_TOOLKIT_COMPILE_PARTS"
+"""If it is 1, processes compile the parts, into files that later starts read."""
+COMPILED = "compiled"
+"""The folder of an entry for Inductor's code, a file for each part."""
 COMPILERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 """Variables that tell compilers where to keep what they compile, and the folders of an entry for it."""
 MOST_ENTRIES = 8
@@ -70,10 +75,11 @@ def bundle_parts(
     *,
     inductor: bool = False,
     warn: Warn,
-) -> list[RewrittenPart]:
+) -> tuple[list[RewrittenPart], Path | None]:
     """The rewritten parts of a bundle's network on a device: those that are kept, or new ones, which are kept from now.
 
-    With `inductor`, what torch's compiler makes of them is kept as well. Raises InputError as `load_network` and
+    With `inductor`, what torch's compiler makes of them is kept as well: if `PARTS_VARIABLE` asks for it, in the folder
+    that comes with them, which processes fill if it is not there yet. Raises InputError as `load_network` and
     `rewrite_network` do. `warn` is told in one line why nothing is kept.
     """
 
@@ -81,16 +87,38 @@ def bundle_parts(
         return rewrite_network(load_network(bundle, plugins).to(device), precision)
 
     if os.environ.get(FOLDER_VARIABLE) == "":
-        return rewrite()
+        return rewrite(), None
     try:
         entry = entry_of(bundle, plugins, precision, device)
     except InputError as error:
         warn(f"the rewritten network is not kept: {error}")
-        return rewrite()
+        return rewrite(), None
     if inductor:
         keep_compiled(entry)
     import_operators(bundle, plugins)
-    return kept_parts(entry, rewrite, device, warn)
+    if not inductor or os.environ.get(PARTS_VARIABLE) != "1":
+        return kept_parts(entry, rewrite, device, warn), None
+    folder = entry.folder / COMPILED
+    with compilers(folder) as compile_parts:
+        parts = kept_parts(entry, rewrite, device, warn)
+        if not entry.parts.is_file():
+            return parts, None
+        compile_parts(_parts_job(bundle, plugins, entry, folder, device), parts)
+    return parts, folder
+
+
+def _parts_job(bundle: Bundle, plugins: PluginManager, entry: Entry, folder: Path, device: torch.device) -> PartsJob:
+    dimensions = bundle.config.dimensions()
+    specs = (*bundle.frame_inputs, *bundle.state_inputs)
+    return PartsJob(
+        entry.parts,
+        tuple(entry.identity.items()),
+        folder,
+        str(device),
+        tuple((spec.name, spec.resolve(dimensions), spec.dtype) for spec in specs),
+        tuple(plugins.files),
+        plugins.disabled,
+    )
 
 
 def import_operators(bundle: Bundle, plugins: PluginManager) -> None:

@@ -77,8 +77,8 @@ class CudaGraphSession:
         """
         require_gpu()
         graph = bundle_graph(bundle, plugins)
-        parts = bundle_parts(bundle, plugins, precision, DEVICE, inductor=inductor, warn=warn)
-        return cls(compile_parts(parts, graph, inductor=inductor), graph)
+        parts, folder = bundle_parts(bundle, plugins, precision, DEVICE, inductor=inductor, warn=warn)
+        return cls(compile_parts(parts, graph, inductor=inductor, folder=folder), graph)
 
     @classmethod
     def of_network(

@@ -78,9 +78,9 @@ def test_kept_parts_compute_the_same_to_the_last_bit(
     made = rewrite_network(load_network(toy, plugins), Precision.FP16)
     monkeypatch.setattr(kept, "load_network", lambda bundle, plugins: nn.Identity())
     monkeypatch.setattr(kept, "rewrite_network", lambda network, precision: made)
-    first = bundle_parts(toy, plugins, Precision.FP16, CPU, warn=said.append)
+    first, _ = bundle_parts(toy, plugins, Precision.FP16, CPU, warn=said.append)
     monkeypatch.setattr(kept, "load_network", None)
-    second = bundle_parts(toy, plugins, Precision.FP16, CPU, warn=said.append)
+    second, _ = bundle_parts(toy, plugins, Precision.FP16, CPU, warn=said.append)
     assert said == []
     assert {part.precision for part in second} == {Precision.FP16, Precision.FP32}
     runs = [outputs(parts, toy, plugins) for parts in (made, first, second)]
@@ -286,7 +286,7 @@ class TestPlace:
         made = parts_of(Layer(), torch.ones(2, 4))
         monkeypatch.setattr(kept, "load_network", lambda bundle, plugins: nn.Identity())
         monkeypatch.setattr(kept, "rewrite_network", lambda network, precision: made)
-        assert bundle_parts(toy, plugins, Precision.FP32, CPU, warn=said.append) is made
+        assert bundle_parts(toy, plugins, Precision.FP32, CPU, warn=said.append)[0] is made
         (line,) = said
         assert line.startswith(f"the rewritten network is not kept: {folder} ")
         wanted = {"open": "is open to other users", "foreign": "belongs to another user"}
@@ -298,7 +298,7 @@ class TestPlace:
         monkeypatch.setenv(kept.FOLDER_VARIABLE, "")
         monkeypatch.setattr(kept, "load_network", lambda bundle, plugins: nn.Identity())
         monkeypatch.setattr(kept, "rewrite_network", lambda network, precision: [])
-        assert bundle_parts(toy, plugins, Precision.FP32, CPU, warn=said.append) == []
+        assert bundle_parts(toy, plugins, Precision.FP32, CPU, warn=said.append) == ([], None)
         assert said == []
         with pytest.raises(InputError, match="is empty, so nothing is kept"):
             entry_of(toy, plugins, Precision.FP32, CPU)

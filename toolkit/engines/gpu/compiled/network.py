@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.fx import GraphModule
 
 from toolkit.engines.gpu.compiled.counters import renew_counters
 from toolkit.engines.gpu.compiled.failures import compiling
+from toolkit.engines.gpu.compiled.fused import FusedPart
 from toolkit.engines.gpu.compiled.rewrite import RewrittenPart, rewrite_network, rewrite_submodule
 from toolkit.engines.gpu.compiled.tf32 import tf32
 from toolkit.network import Network
@@ -80,16 +82,25 @@ def compile_submodule(
     return [compile_part(part, inductor=inductor) for part in rewrite_submodule(network, submodule, precision)]
 
 
-def compile_parts(parts: Sequence[RewrittenPart], graph: NetworkGraph, *, inductor: bool = True) -> CompiledNetwork:
-    """The network of `graph` by its rewritten parts, as `compile_network` gives it."""
-    compiled = [compile_part(part, inductor=inductor) for part in parts]
+def compile_parts(
+    parts: Sequence[RewrittenPart], graph: NetworkGraph, *, inductor: bool = True, folder: Path | None = None
+) -> CompiledNetwork:
+    """The network of `graph` by its rewritten parts, as `compile_network` gives it.
+
+    If a `folder` is given, what Inductor makes of these very parts is there, or is kept there: see `FusedPart`.
+    """
+    compiled = [compile_part(part, str(n), inductor=inductor, folder=folder) for n, part in enumerate(parts)]
     return CompiledNetwork(compiled, [spec.name for spec in graph.outputs], [part.module for part in parts])
 
 
-def compile_part(part: RewrittenPart, *, inductor: bool = True) -> CompiledPart:
-    """A part, which torch.compile fuses at the first call if it is wanted."""
-    # A module's `forward`, not the module: when that fails, it looks at the failure in ways torch.compile fails at.
-    function = _fused(part.module.forward) if inductor else part.module
+def compile_part(
+    part: RewrittenPart, name: str = "part", *, inductor: bool = True, folder: Path | None = None
+) -> CompiledPart:
+    """A part, which Inductor fuses if it is wanted: by torch.compile at the first call, or by way of a `folder`."""
+    function: Callable[..., Any] = part.module
+    if inductor:
+        # A module's `forward`, not the module: when that fails, it looks at the failure in ways torch.compile fails at.
+        function = _fused(part.module.forward) if folder is None else FusedPart(part.module, name, folder)
     return CompiledPart(part.submodule, part.precision, function, part.inputs, part.outputs)
 
 

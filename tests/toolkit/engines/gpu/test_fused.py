@@ -1,0 +1,158 @@
+"""A part that Inductor compiled computes what torch.compile's does, and is read by later processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+import torch
+import torch._inductor
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from tests.toolkit.engines.gpu.test_parts_file import CPU, IDENTITY, Layer, parts_of
+from tests.toolkit.toy_bundle import write_toy_bundle
+from toolkit.engines.gpu import kept
+from toolkit.engines.gpu.compiled.ahead import COMPLETE, Compile, Layout, PartsJob, compilers, input_layouts
+from toolkit.engines.gpu.compiled.fused import FusedPart, lifted
+from toolkit.engines.gpu.compiled.parts_file import read_parts, write_parts
+from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs g++ on a CPU")
+X = torch.arange(8.0).reshape(2, 4)
+
+
+@pytest.fixture
+def module() -> GraphModule:
+    (part,) = parts_of(Layer(), torch.ones(2, 4))
+    return part.module
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What compilers keep."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+
+
+def called(part: FusedPart) -> tuple[Tensor, ...]:
+    with torch.inference_mode():
+        return part(X)
+
+
+def test_constants_become_inputs(module: GraphModule) -> None:
+    """Before the others."""
+    found, names = lifted(module)
+    constants = [attrgetter(name)(module) for name in names]
+    assert len(names) == 3
+    for one, other in zip(found(*constants, X), module(X), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_what_was_compiled_is_read(module: GraphModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And computes the same bits as torch.compile's."""
+    folder = tmp_path / "compiled"
+    first = called(FusedPart(module, "0", folder))
+    assert [path.name[:2] for path in folder.iterdir()] == ["0-"]
+    monkeypatch.setattr(torch._inductor, "standalone_compile", None)
+    second = called(FusedPart(module, "0", folder))
+    with torch.inference_mode():
+        theirs = torch.compile(module.forward, dynamic=False, fullgraph=True)(X)
+    for outputs in zip(first, second, theirs, strict=True):
+        assert all(torch.equal(output, outputs[0]) for output in outputs)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_damaged_file_is_made_again(module: GraphModule, tmp_path: Path) -> None:
+    wanted = called(FusedPart(module, "0", tmp_path / "compiled"))
+    (file,) = (tmp_path / "compiled").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    for one, other in zip(called(FusedPart(module, "0", tmp_path / "compiled")), wanted, strict=True):
+        assert torch.equal(one, other)
+    assert len(file.read_bytes()) > 100
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_constants_may_be_renewed(module: GraphModule) -> None:
+    """By others of their layout."""
+    part = FusedPart(module, "0")
+    before = called(part)
+    (name,) = (name for name, buffer in module.named_buffers() if buffer.shape == (2, 3))
+    setattr(module, name, (module.get_buffer(name)[0] + 50).expand(2, 3))
+    after = called(part)
+    assert not torch.equal(before[0], after[0])
+    for one, other in zip(after, module(X), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_processes_compile_what_one_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into files that it reads; layouts are known without computing."""
+    write_parts(tmp_path / "parts", parts_of(Layer(), torch.ones(2, 4)), IDENTITY)
+    parts = read_parts(tmp_path / "parts", IDENTITY, CPU)
+    inputs = (("x", (2, 4), "float32"),)
+    for name, output in zip(parts[0].outputs, parts[0].module(X), strict=True):
+        assert input_layouts(parts, inputs, "cpu")[name] == Layout.of(output)
+    folder = tmp_path / "compiled"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)))
+    job = PartsJob(tmp_path / "parts", tuple(IDENTITY.items()), folder, "cpu", inputs)
+    with compilers(folder) as compile_parts:
+        compile_parts(job, parts)
+    assert (folder / COMPLETE).is_file()
+    monkeypatch.setattr(torch._inductor, "standalone_compile", None)
+    for one, other in zip(called(FusedPart(parts[0].module, "0", folder)), parts[0].module(X), strict=True):
+        assert torch.equal(one, other)
+    with compilers(folder) as compile_parts:  # which has all of it, so that no process is needed
+        compile_parts(replace(job, file=tmp_path / "gone"), parts)
+
+
+def test_a_layout_is_where_a_tensor_begins_as_well() -> None:
+    """Code is compiled for addresses that are multiples of 16 bytes, or for others."""
+    row = torch.zeros(3, 9)[:, 6]
+    layout = Layout.of(row)
+    zeros = layout.zeros("cpu")
+    assert Layout.of(zeros) == layout
+    assert zeros.data_ptr() % 16 == row.data_ptr() % 16 == 8
+    assert Layout.of(Layout.of(torch.zeros(2, 0)).zeros("cpu")).shape == (2, 0)
+
+
+@pytest.mark.parametrize("asked", ["1", "0", ""])
+def test_processes_compile_parts_if_asked(asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the very parts that are read, into a folder of the entry."""
+    plugins, compiled, said = PluginManager.load(), list[tuple[PartsJob, int]](), list[str]()
+    toy = write_toy_bundle(tmp_path / "bundle", plugins)
+
+    @contextmanager
+    def recorded(folder: Path) -> Iterator[Compile]:
+        yield lambda job, parts: compiled.append((job, len(parts)))
+
+    monkeypatch.setenv(kept.PARTS_VARIABLE, asked)
+    monkeypatch.setenv(kept.FOLDER_VARIABLE, str(tmp_path / "kept"))
+    for variable in kept.COMPILERS:
+        monkeypatch.setenv(variable, "")  # so that it is as before after the test
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(kept, "compilers", recorded)
+    monkeypatch.setattr(kept, "load_network", lambda bundle, plugins: nn.Identity())
+    monkeypatch.setattr(kept, "rewrite_network", lambda network, precision: parts_of(Layer(), torch.ones(2, 4)))
+    parts, place = kept.bundle_parts(toy, plugins, Precision.FP16, CPU, inductor=True, warn=said.append)
+    assert (len(parts), said) == (1, [])
+    if asked != "1":
+        assert (place, compiled) == (None, [])
+        return
+    (entry,) = (tmp_path / "kept" / "networks").iterdir()
+    assert place == entry / kept.COMPILED
+    ((job, count),) = compiled
+    assert (job.folder, job.file, job.device, count) == (place, entry / kept.PARTS, "cpu", 1)
+    assert {name for name, _, _ in job.inputs} == {spec.name for spec in (*toy.frame_inputs, *toy.state_inputs)}

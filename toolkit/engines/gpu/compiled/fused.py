@@ -1,0 +1,97 @@
+"""A rewritten part compiled by Inductor without torch.compile's analysis of Python: its graph is known already.
+
+What is compiled is one file, which a later process reads instead: nothing is traced, lowered or compiled then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+
+ALIGNED = 16
+"""Bytes; Inductor reads inputs whose addresses are multiples of it in larger pieces."""
+
+
+class FusedPart:
+    """A function of a part's inputs, compiled at the first call, or read from a file of `folder` if that has been.
+
+    Its constants are looked up at every call, so that they may be renewed (`toolkit.engines.gpu.compiled.counters`).
+    """
+
+    def __init__(self, module: GraphModule, name: str, folder: Path | None = None) -> None:
+        """The name of a file in `folder`, if given, begins with `name`."""
+        self._module, self._name, self._folder = module, name, folder
+        self._lifted, self._constants = lifted(module)
+        self._graph = str(self._lifted.graph)
+        self._compiled: Callable[..., tuple[Tensor, ...]] | None = None
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        arguments = [*(attrgetter(name)(self._module) for name in self._constants), *inputs]
+        if self._compiled is None:
+            file = self._file(arguments)
+            self._compiled = _read(file) or _compiled(self._lifted, arguments, file)
+        return self._compiled(*arguments)
+
+    def _file(self, arguments: Sequence[Tensor]) -> Path | None:
+        name = f"{self._name}-{_digest(self._graph, arguments)}.bin"
+        return None if self._folder is None else self._folder / name
+
+
+def _digest(graph: str, arguments: Sequence[Tensor]) -> str:
+    """Of all that code is compiled for."""
+    layouts = [(x.dtype, tuple(x.shape), x.stride(), x.device.type, x.data_ptr() % ALIGNED == 0) for x in arguments]
+    return hashlib.sha256(f"{graph}{layouts}".encode()).hexdigest()[:12]
+
+
+def _read(file: Path | None) -> Any:
+    if file is None or not file.is_file():
+        return None
+    from torch._inductor.standalone_compile import CompiledArtifact
+
+    try:
+        return CompiledArtifact.load(path=str(file), format="binary")
+    except Exception:  # it is damaged, in whatever way: it is made again
+        return None
+
+
+def _compiled(module: GraphModule, arguments: Sequence[Tensor], file: Path | None) -> Any:
+    from torch._inductor import config, standalone_compile
+
+    # Kernels may start while the one before them ends, as ours do, where torch knows how.
+    patches: dict[str, Any] = {"triton.enable_pdl": True} if hasattr(config.triton, "enable_pdl") else {}
+    artifact = standalone_compile(
+        module, list(arguments), dynamic_shapes="from_example_inputs", options={"config_patches": patches}
+    )
+    if file is not None:
+        # What torch cannot write, or there is no room for, is compiled again by the next process.
+        with suppress(RuntimeError, AssertionError, OSError):
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+            written = file.with_name(f".{file.name}.{os.getpid()}")
+            artifact.save(path=str(written), format="binary")
+            written.replace(file)  # at once: other processes may look for it
+    return artifact
+
+
+def lifted(module: GraphModule) -> tuple[GraphModule, list[str]]:
+    """The module with its constants as inputs before all others, and their names; its outputs are a tuple."""
+    graph, values = Graph(), dict[Node, Node]()
+    names = list(dict.fromkeys(str(node.target) for node in module.graph.nodes if node.op == "get_attr"))
+    constants = {name: graph.placeholder(f"constant_{number}") for number, name in enumerate(names)}
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            values[node] = constants[str(node.target)]
+        elif node.op == "output":
+            given = torch.fx.map_arg(node.args[0], values.__getitem__)
+            graph.output(tuple(given) if isinstance(given, tuple | list) else (given,))
+        else:
+            values[node] = graph.node_copy(node, values.__getitem__)
+    return GraphModule({}, graph), names
