@@ -19,7 +19,7 @@ from plugins.tracking.randomness import drop, false_positives
 from plugins.tracking.state import FREE_ID, LidarPose, moved_reference
 from toolkit.nn.coordinates import inverse_sigmoid
 from toolkit.nn.initial import last_linear, rare_classes, ring_of_samples, xavier_matrices
-from toolkit.training.spec import Calls, Moment, Option, Step, Tensors, Training
+from toolkit.training.spec import Calls, Direct, Moment, Option, Step, Tensors, Training
 
 DROP, FALSE_POSITIVES, IMPRECISE = "random_drop", "fp_ratio", "carry_imprecise"
 POSE = ("timestamp", "l2g_rotation", "l2g_translation")
@@ -200,11 +200,12 @@ def leaving_tracks(
     wrong = false_positives(free, seen.scores, carried, moment.options[FALSE_POSITIVES])
     chosen = torch.cat((carried, wrong))
     count = len(chosen)
-    more = moment.calls.padded(count, PADDED_TRACKS) - count
+    calls = moment.calls if count else Direct()  # no rows make a graph of nothing
+    more = calls.padded(count, PADDED_TRACKS) - count
     rows = functional.pad(chosen, (0, more)).to(layers.state.device)
     sources = (tracks.query, layers.state, tracks.memory, tracks.memory_padding)
     valid = [torch.arange(count + more, device=rows.device) < count] if more else []
-    updated = moment.calls(updated_tracks, module, *(x.index_select(0, rows) for x in sources), *valid)
+    updated = calls(updated_tracks, module, *(x.index_select(0, rows) for x in sources), *valid)
     query, height, memory, padding = (x[:count] for x in updated)
     rows = rows[:count]
     return {

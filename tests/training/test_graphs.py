@@ -194,3 +194,31 @@ def test_a_network_has_the_losses_and_gradients_that_it_has_without(
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
         assert (actual[name] - value).abs().max().item() <= 1e-9 * max(1.0, value.abs().max().item()), name
+
+
+@pytest.mark.slow
+@torch.enable_grad()
+def test_no_rows_make_no_graph() -> None:
+    """Random weights overlap hardly anything, so that no track goes on, and none is updated."""
+    pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed")
+    from benchmarks.training import Drive, new_network
+    from plugins.tracking.training import updated_tracks
+    from tests.training.test_compilation import MODEL
+    from toolkit.training.clip_model import ClipModel, total
+    from toolkit.training.config import TrainingConfig
+
+    called: list[Function] = []
+
+    class Listed(GraphCalls):
+        """Says what is called."""
+
+        def __call__(self, function: Function, module: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+            called.append(function)
+            return super().__call__(function, module, *inputs)
+
+    training = TrainingConfig(stage=1, queue_length=3)
+    model = new_network(MODEL, training)
+    model.calls = Listed(record_on_the_cpu)
+    total(model(Drive.made(MODEL, training).clips[0])).backward()
+    assert called
+    assert updated_tracks not in called
