@@ -40,9 +40,10 @@ def scenes_at_once(
     """What became of each frame, in the order of the scenes, of which each writer runs one at a time.
 
     All share `finishing`, and the threads that decode ahead. Raises what a scene raises, after all frames before it; no
-    scene goes on then. Scenes have a thread each, or one for all if sessions are on a device, which runs by itself.
+    scene goes on then. Scenes have a thread each, or one for all if sessions are on a device, which runs by itself, and
+    pictures are decoded ahead: else each would wait for its own.
     """
-    if all(isinstance(writer.session, PictureSession) for writer in writers):
+    if decoders and all(isinstance(writer.session, PictureSession) for writer in writers):
         yield from scenes_in_turns(writers, scenes, finishing, decoders)
         return
     share = replace(finishing, behind=-(-finishing.behind // len(writers)))

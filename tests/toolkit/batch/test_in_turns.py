@@ -106,8 +106,9 @@ def test_few_frames_wait_to_be_finished() -> None:
 
 
 @pytest.mark.slow
-def test_sessions_on_a_device_give_what_one_gives(tmp_path: Path) -> None:
-    """To the byte; by no thread of a scene's own."""
+@pytest.mark.parametrize("decoders", [2, 0])
+def test_sessions_on_a_device_give_what_one_gives(decoders: int, tmp_path: Path) -> None:
+    """To the byte; by threads of the scenes' own only if each has to decode its pictures."""
     plugins, bundle = PluginManager.load(), write_toy_bundle(tmp_path / "bundle")
     scenes = list(split_scenes([toy_frame(number, f"scene{number // 3}") for number in range(7)]))
     network = load_network(bundle, plugins)
@@ -121,12 +122,13 @@ def test_sessions_on_a_device_give_what_one_gives(tmp_path: Path) -> None:
         ]
         finishing = at_once(Finisher(folder, pictures=False), writers[0].means())
         if sessions == 1:
-            records = list(writers[0].run(scenes, finishing, decoders=2))
+            records = list(writers[0].run(scenes, finishing, decoders))
         else:
             records = []
-            for record in scenes_at_once(writers, scenes, finishing, decoders=2):
+            for record in scenes_at_once(writers, scenes, finishing, decoders):
                 records.append(record)
-                assert not [thread for thread in threading.enumerate() if thread.name.startswith("scene")]
+                own = [thread for thread in threading.enumerate() if thread.name.startswith("scene")]
+                assert len(own) == (0 if decoders else sessions)
         assert [record.frame for record in records] == [frame.name for scene in scenes for frame in scene.frames]
         return {file.name: file.read_bytes() for file in folder.iterdir()}
 
