@@ -204,7 +204,7 @@ def test_no_rows_make_no_graph() -> None:
     from benchmarks.training import Drive, new_network
     from plugins.tracking.training import updated_tracks
     from tests.training.test_compilation import MODEL
-    from toolkit.training.clip_model import ClipModel, total
+    from toolkit.training.clip_model import total
     from toolkit.training.config import TrainingConfig
 
     called: list[Function] = []
