@@ -176,6 +176,13 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tmp_path_factory.mktemp("stopped"), steps=6)
 
 
+@pytest.mark.parametrize("steps", [5, 6])
+def test_steps_that_were_made_already_are_told(stopped: Path, steps: int) -> None:
+    """Instead of going on to the last epoch."""
+    with pytest.raises(InputError, match=rf"--steps {steps} are of the whole run, .* has made 6; ask for more"):
+        run(stopped.parent, resume=True, steps=steps)
+
+
 def with_entry(*keys: object, value: object) -> Callable[[Any], None]:
     """A change of what a checkpoint holds: of the entry under these keys; None removes it."""
 

@@ -60,7 +60,8 @@ class Run:
 def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCheckpoint | None = None) -> Path:
     """Train, and return the last checkpoint. A stop leaves one as well, before it takes effect.
 
-    Raises InputError if there are no clips, or for a `start` of another network; CheckFailed if a loss is not finite.
+    Raises InputError if there are no clips, or for a `start` of another network or past `run.steps`; CheckFailed if a
+    loss is not finite.
     """
     if not len(clips):
         raise InputError("there is no clip to train on: no scene has so many key frames with ground truth in a row")
@@ -73,6 +74,11 @@ def train(run: Run, model: ClipModel, clips: Clips, fabric: Fabric, start: RunCh
     per_epoch = len(places(len(clips), 0, config.seed, share, config.accumulate))
     if start is not None:
         require_reached(start, per_epoch, config)
+        if run.steps is not None and position.step >= run.steps:
+            raise InputError(
+                f"--steps {run.steps} are of the whole run, of which checkpoint {start.path} has made {position.step}; "
+                "ask for more, or leave --steps out"
+            )
         restore(start, model, optimiser)
     update = run.make_update(wrapped_optimiser, config.gradient_norm)
     journal = Journal(run.folder, position.step) if share.rank == 0 else None
