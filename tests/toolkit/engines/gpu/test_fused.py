@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from operator import attrgetter
@@ -19,6 +20,7 @@ from torch.fx import GraphModule
 from tests.toolkit.engines.gpu.test_parts_file import CPU, IDENTITY, Layer, parts_of
 from tests.toolkit.toy_bundle import write_toy_bundle
 from toolkit.engines.gpu import kept
+from toolkit.engines.gpu.compiled import ahead
 from toolkit.engines.gpu.compiled.ahead import COMPLETE, Compile, Layout, PartsJob, compilers, input_layouts
 from toolkit.engines.gpu.compiled.fused import FusedPart, lifted
 from toolkit.engines.gpu.compiled.parts_file import read_parts, write_parts
@@ -116,6 +118,27 @@ def test_processes_compile_what_one_would(tmp_path: Path, monkeypatch: pytest.Mo
         assert torch.equal(one, other)
     with compilers(folder) as compile_parts:  # which has all of it, so that no process is needed
         compile_parts(replace(job, file=tmp_path / "gone"), parts)
+
+
+def test_processes_that_were_ended_leave_it_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command goes on, and the next one tries again."""
+
+    class Broken:
+        """A pool of which a process is gone."""
+
+        def submit(self, *_: object) -> None:
+            raise BrokenProcessPool
+
+    @contextmanager
+    def process_pool(workers: int, option: str) -> Iterator[Broken]:
+        yield Broken()
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)))
+    monkeypatch.setattr(ahead, "process_pool", process_pool)
+    folder = tmp_path / "compiled"
+    with compilers(folder) as compile_parts:
+        compile_parts(PartsJob(tmp_path / "parts", (), folder, "cpu", ()), parts_of(Layer(), torch.ones(2, 4)))
+    assert not folder.exists()
 
 
 def test_a_layout_is_where_a_tensor_begins_as_well() -> None:

@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def compilers(folder: Path) -> Iterator[Compile]:
     os.environ[THREADS] = str(processes // 2)  # parts differ in size: those that are left at the end have all cores
     try:
         with process_pool(processes, "processes") as pool:
-            with interrupts_blocked():
+            with suppress(BrokenProcessPool), interrupts_blocked():
                 for _ in range(processes):
                     pool.submit(_import)
             yield functools.partial(_compile_all, pool)
@@ -95,8 +96,11 @@ def compilers(folder: Path) -> Iterator[Compile]:
 def _compile_all(pool: ProcessPoolExecutor, job: PartsJob, parts: Sequence[RewrittenPart]) -> None:
     longest_first = sorted(range(len(parts)), key=lambda number: -len(parts[number].module.graph.nodes))
     missing = [number for number in longest_first if not any(job.folder.glob(f"{number}-*"))]
-    with interrupts_blocked():
-        begun = [pool.submit(_compile, job, number) for number in missing]
+    try:
+        with interrupts_blocked():
+            begun = [pool.submit(_compile, job, number) for number in missing]
+    except BrokenProcessPool:  # one was ended from outside: who needs the parts compiles them
+        return
     _import()  # which this process needs next
     for future in begun:
         with suppress(Exception):
