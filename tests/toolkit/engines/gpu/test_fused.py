@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
@@ -120,14 +121,21 @@ def test_processes_compile_what_one_would(tmp_path: Path, monkeypatch: pytest.Mo
         compile_parts(replace(job, file=tmp_path / "gone"), parts)
 
 
-def test_processes_that_were_ended_leave_it_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_work", [False, True])
+def test_processes_that_were_ended_leave_it_to_others(
+    at_work: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The command goes on, and the next one tries again."""
 
     class Broken:
-        """A pool of which a process is gone."""
+        """A pool of which a process is gone, or goes while it is at work."""
 
-        def submit(self, *_: object) -> None:
-            raise BrokenProcessPool
+        def submit(self, *_: object) -> Future[None]:
+            if not at_work:
+                raise BrokenProcessPool
+            future = Future[None]()
+            future.set_exception(BrokenProcessPool())
+            return future
 
     @contextmanager
     def process_pool(workers: int, option: str) -> Iterator[Broken]:

@@ -99,12 +99,13 @@ def _compile_all(pool: ProcessPoolExecutor, job: PartsJob, parts: Sequence[Rewri
     try:
         with interrupts_blocked():
             begun = [pool.submit(_compile, job, number) for number in missing]
-    except BrokenProcessPool:  # one was ended from outside: who needs the parts compiles them
-        return
-    _import()  # which this process needs next
-    for future in begun:
-        with suppress(Exception):
-            future.result()
+    except BrokenProcessPool as error:
+        failures: list[BaseException | None] = [error]
+    else:
+        _import()  # which this process needs next
+        failures = [future.exception() for future in begun]
+    if any(isinstance(failure, BrokenProcessPool) for failure in failures):
+        return  # one was ended from outside: who needs the parts compiles them, and a later start tries again
     with suppress(OSError):
         job.folder.mkdir(mode=0o700, exist_ok=True)
         (job.folder / COMPLETE).touch()
