@@ -45,7 +45,8 @@ class SharedSession(Session, Protocol):
 class PictureSession(Session, Protocol):
     """A session far from the host's memory: it takes a frame's inputs together, and camera pictures as they are.
 
-    Pictures go `new_pictures` -> `upload_frame` -> `prepare` -> `run`.
+    Its device works beside the host: `run` begins a frame, and whoever asks for its outputs waits for them. Pictures
+    go `new_pictures` -> `upload_frame` -> `prepare` -> `run`.
     """
 
     def new_pictures(self) -> PictureMemory:

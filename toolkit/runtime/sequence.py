@@ -59,7 +59,7 @@ def run_steps(
 
     No state passes from one scene to the next, so that each gives the same results alone: track ids start at 0 in each.
     A `PictureSession` gets pictures as they are decoded; `decoders` are threads that decode ahead, and a frame is then
-    prepared while the session runs the one before. With a `decoder` pictures are those that it makes of files; a
+    prepared while such a session runs the one before. With a `decoder` pictures are those that it makes of files; a
     `DevicePictureSession` takes them where they are. `clock` measures the stages up to the network. Raises InputError
     for a bad frame.
     """
@@ -69,7 +69,7 @@ def run_steps(
     device = None if decoder is None else DeviceDecoding(decoder, keep)
     inputs = step_inputs(steps, bundle.config, first_frame, clock, pictures, decoders, device)
     with closing(inputs), closing(_prepared(bundle, session, inputs)) as prepared:
-        if decoders:
+        if decoders and isinstance(session, PictureSession):
             yield from _overlapped(prepared, clock)
             return
         for frame, runner, fed in prepared:

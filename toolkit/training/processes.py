@@ -57,9 +57,8 @@ def make_fabric(precision: TrainingPrecision, device: str) -> Fabric:
     strategy: Any = "auto"
     if world > 1:
         named = signature(DistributedDataParallel).parameters
-        buffers = (
-            "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
-        )  # before torch 2.13
+        # Its name before torch 2.13 was another.
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
         ways[buffers] = False
         strategy = DDPStrategy(find_unused_parameters=True, **ways)
     fabric = Fabric(

@@ -1,4 +1,4 @@
-"""With decoding ahead a frame is prepared while the session runs the one before; what comes out is the same."""
+"""With decoding ahead a frame is prepared while a device runs the one before; what comes out is the same."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.toolkit.data.picture_session import Memory, PreparingSession
 from tests.toolkit.toy_bundle import toy_frame, write_toy_bundle
 from toolkit.bundle import Bundle
 from toolkit.data.sequence import frame_steps
 from toolkit.data.stage_clock import Stage, StageClock
-from toolkit.engines.torch import TorchSession
+from toolkit.engines.torch import load_network
 from toolkit.errors import InputError
 from toolkit.plugin.manager import PluginManager
 from toolkit.runtime.interpreter import FrameOutputs
@@ -30,7 +31,7 @@ class LoggedSession:
     name = "logged"
 
     def __init__(self, bundle: Bundle, poisoned: int | None = None) -> None:
-        self._session, self._poisoned = TorchSession.of_bundle(bundle, PluginManager.load()), poisoned
+        self._session, self._poisoned = PreparingSession(load_network(bundle, PluginManager.load())), poisoned
         self.log: list[str] = []
         self._runs = 0
 
@@ -56,6 +57,23 @@ class LoggedSession:
         return self._session.finite(tensors)
 
 
+class DeviceSession(LoggedSession):
+    """The same as on a device."""
+
+    def new_pictures(self) -> Memory:
+        return self._session.new_pictures()
+
+    def upload_frame(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        self.log.append("upload")
+        return self._session.upload_frame(arrays)
+
+    def prepare(self, pictures: Any) -> Any:
+        return self._session.prepare(pictures)
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
+        return self._session.zeros(shape, dtype)
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return write_toy_bundle(tmp_path_factory.mktemp("overlapped") / "bundle")
@@ -73,27 +91,37 @@ def assert_same(actual: Sequence[FrameOutputs], expected: Sequence[FrameOutputs]
 
 
 def test_outputs_are_those_of_frames_in_turn(bundle: Bundle) -> None:
-    in_turn, overlapped = LoggedSession(bundle), LoggedSession(bundle)
+    in_turn, overlapped = DeviceSession(bundle), DeviceSession(bundle)
     assert_same(outputs_of(bundle, overlapped, 2), outputs_of(bundle, in_turn, 0))
     assert overlapped.log[:8] == ["upload", "run", "upload", "download", "run", "upload", "download", "run"]
 
 
+def test_a_session_that_has_the_host_run_a_frame_gives_it_at_once(bundle: Bundle) -> None:
+    session = LoggedSession(bundle)
+    steps = run_steps(bundle, session, frame_steps(FRAMES), decoders=2)
+    for frame in FRAMES[:3]:
+        assert next(steps).result.frame == frame.name
+        assert session.log == ["upload", "run", "download"]
+        session.log.clear()
+    steps.close()
+
+
 def test_a_scene_that_is_reset_begins_anew(bundle: Bundle) -> None:
     """Though its next frame had been prepared when that was found."""
-    expected = outputs_of(bundle, LoggedSession(bundle, poisoned=0), 0)
+    expected = outputs_of(bundle, DeviceSession(bundle, poisoned=0), 0)
     assert expected[0].result.repairs.scene_reset
-    assert_same(outputs_of(bundle, LoggedSession(bundle, poisoned=0), 2), expected)
+    assert_same(outputs_of(bundle, DeviceSession(bundle, poisoned=0), 2), expected)
 
 
 def test_what_goes_wrong_comes_after_the_frames_before(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the frame cannot be prepared, or not be run."""
     broken = [*FRAMES[:2], replace(FRAMES[2], cameras={}), FRAMES[3]]
-    steps = run_steps(bundle, LoggedSession(bundle), frame_steps(broken), decoders=2)
+    steps = run_steps(bundle, DeviceSession(bundle), frame_steps(broken), decoders=2)
     assert [next(steps).result.frame for _ in range(2)] == [frame.name for frame in FRAMES[:2]]
     with pytest.raises(InputError, match="camera"):
         next(steps)
 
-    session, launched = LoggedSession(bundle), 0
+    session, launched = DeviceSession(bundle), 0
 
     def launch(runner: TemporalRunner, fed: dict[str, Any]) -> None:
         nonlocal launched
@@ -112,7 +140,7 @@ def test_what_goes_wrong_comes_after_the_frames_before(bundle: Bundle, monkeypat
 
 def test_each_frame_has_its_own_seconds(bundle: Bundle) -> None:
     clock = StageClock[Stage]()
-    session = LoggedSession(bundle)
+    session = DeviceSession(bundle)
     for _ in run_steps(bundle, session, frame_steps(FRAMES), clock=clock, decoders=2):
         seconds = clock.take()
         assert set(seconds) == {Stage.LOAD, Stage.PREPROCESS, Stage.NETWORK}
