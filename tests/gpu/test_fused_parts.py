@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.toolkit.engines.gpu.test_parts_file import IDENTITY, parts_of
 from toolkit.engines.gpu.compiled.ahead import PartsJob, compilers
-from toolkit.engines.gpu.compiled.fused import FusedPart
+from toolkit.engines.gpu.compiled.fused import FusedPart, no_workers
 from toolkit.engines.gpu.compiled.parts_file import read_parts, write_parts
 
 SHAPE = (96, 256)
@@ -39,11 +40,12 @@ def test_bits_are_those_of_torch_compile(tmp_path: Path, monkeypatch: pytest.Mon
     (part,) = parts
     folder = tmp_path / "compiled"
     job = PartsJob(tmp_path / "parts", tuple(IDENTITY.items()), folder, "cuda", (("x", SHAPE, "float32"),))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})  # as many processes as there is work for
     with compilers(folder) as compile_parts:
         compile_parts(job, parts)
     torch.manual_seed(0)
     x = torch.randn(SHAPE, device="cuda")
-    with torch.inference_mode():
+    with torch.inference_mode(), no_workers():
         here = FusedPart(part.module, "0")(x)
         theirs = torch.compile(part.module.forward, dynamic=False, fullgraph=True)(x)
         monkeypatch.setattr(torch._inductor, "standalone_compile", None)

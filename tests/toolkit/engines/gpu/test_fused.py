@@ -21,7 +21,7 @@ from torch.fx import GraphModule
 from tests.toolkit.engines.gpu.test_parts_file import CPU, IDENTITY, Layer, parts_of
 from tests.toolkit.toy_bundle import write_toy_bundle
 from toolkit.engines.gpu import kept
-from toolkit.engines.gpu.compiled import ahead
+from toolkit.engines.gpu.compiled import ahead, fused
 from toolkit.engines.gpu.compiled.ahead import COMPLETE, Compile, Layout, PartsJob, compilers, input_layouts
 from toolkit.engines.gpu.compiled.fused import FusedPart, lifted
 from toolkit.engines.gpu.compiled.parts_file import read_parts, write_parts
@@ -83,6 +83,18 @@ def test_a_damaged_file_is_made_again(module: GraphModule, tmp_path: Path) -> No
     for one, other in zip(called(FusedPart(module, "0", tmp_path / "compiled")), wanted, strict=True):
         assert torch.equal(one, other)
     assert len(file.read_bytes()) > 100
+
+
+def test_reading_starts_no_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which Inductor else begins with when a first kernel is read, and waits for at the end."""
+    from torch._inductor import config
+    from torch._inductor.standalone_compile import CompiledArtifact
+
+    monkeypatch.setattr(CompiledArtifact, "load", lambda path, format: config.compile_threads)
+    (tmp_path / "0.bin").touch()
+    with config.patch(compile_threads=7):
+        assert fused._read(tmp_path / "0.bin") == 1
+        assert config.compile_threads == 7
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from toolkit.batch.processes import interrupts_blocked, process_pool
+from toolkit.engines.gpu.compiled.fused import no_workers
 from toolkit.engines.gpu.compiled.network import compile_part
 from toolkit.engines.gpu.compiled.parts_file import read_parts
 from toolkit.engines.gpu.compiled.rewrite import RewrittenPart
@@ -102,7 +103,8 @@ def _compile_all(pool: ProcessPoolExecutor, job: PartsJob, parts: Sequence[Rewri
     except BrokenProcessPool as error:
         failures: list[BaseException | None] = [error]
     else:
-        _import()  # which this process needs next
+        with no_workers():
+            _import()  # which this process needs next
         failures = [future.exception() for future in begun]
     if any(isinstance(failure, BrokenProcessPool) for failure in failures):
         return  # one was ended from outside: who needs the parts compiles them, and a later start tries again

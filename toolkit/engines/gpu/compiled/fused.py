@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,25 @@ def _digest(graph: str, arguments: Sequence[Tensor]) -> str:
 def _read(file: Path | None) -> Any:
     if file is None or not file.is_file():
         return None
-    from torch._inductor.standalone_compile import CompiledArtifact
+    with no_workers():
+        from torch._inductor.standalone_compile import CompiledArtifact
 
-    try:
-        return CompiledArtifact.load(path=str(file), format="binary")
-    except Exception:  # it is damaged, in whatever way: it is made again
-        return None
+        try:
+            return CompiledArtifact.load(path=str(file), format="binary")
+        except Exception:  # it is damaged, in whatever way: it is made again
+            return None
+
+
+@contextmanager
+def no_workers() -> Iterator[None]:
+    """Within the block, Inductor starts no processes to compile with, which take seconds to end.
+
+    It does as soon as it is imported, not when it has to compile. What is compiled after the block has its processes.
+    """
+    from torch._inductor import config
+
+    with config.patch(compile_threads=1):
+        yield
 
 
 def _compiled(module: GraphModule, arguments: Sequence[Tensor], file: Path | None) -> Any:
