@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import cv2
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -121,5 +120,7 @@ def _ink(text: str, size: int, bold: bool) -> tuple[NDArray[np.uint8], NDArray[n
 @lru_cache
 def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
     """The font that comes with Matplotlib, so that pictures look alike on every machine."""
+    import matplotlib  # a fifth of what `run` imports, and of no use to a process that draws nothing
+
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
