@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.toolkit.engines.gpu.test_kernel_passes import OURS, Function, apply, argument, x
+from tests.toolkit.engines.gpu.kernel_passes import OURS, Function, apply, argument, x
 from toolkit.engines.gpu.compiled.operators import matmul
 from toolkit.engines.gpu.compiled.passes.graph_edit import Aten, calls
 from toolkit.engines.gpu.compiled.passes.use_matmul import use_matmul
