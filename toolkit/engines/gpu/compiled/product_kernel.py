@@ -80,18 +80,14 @@ def product_kernel(
         gdc_launch_dependents()
     total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     if PARTS == 2:
-        scale = 1.0
         total = sum_of_pairs(
             x_tile, weight_tile, first, last, top, left, in_rows, in_columns, columns, channels, pitch, height, width,
             PAIR_SCALE, KERNEL_H, KERNEL_W, ALIGNED, BLOCK_M, BLOCK_N, BLOCK_K,
         ) / (PAIR_SCALE * PAIR_SCALE)  # fmt: skip
-        while overflowed(total) & (scale > LEAST_SCALE):
-            scale *= SMALLER
-            again = sum_of_pairs(
-                x_tile, weight_tile, first, last, top, left, in_rows, in_columns, columns, channels, pitch, height,
-                width, scale * PAIR_SCALE, KERNEL_H, KERNEL_W, ALIGNED, BLOCK_M, BLOCK_N, BLOCK_K,
-            )  # fmt: skip
-            total = finite_or(total, again / (scale * (PAIR_SCALE * PAIR_SCALE)))
+        total = finite_sum(
+            total, x_tile, weight_tile, first, last, top, left, in_rows, in_columns, columns, channels, pitch, height,
+            width, KERNEL_H, KERNEL_W, ALIGNED, BLOCK_M, BLOCK_N, BLOCK_K,
+        )  # fmt: skip
     else:
         for step in range(first, last):
             offset = step * BLOCK_K
@@ -173,15 +169,47 @@ def product_of_pairs(a, b, b_low):
 
 
 @triton.jit
-def overflowed(total):
-    """Whether an element is not finite."""
-    return tl.max(tl.where(tl.abs(total) < float("inf"), 0, 1)) > 0
+def finite_sum(
+    total,
+    x_tile,
+    weight_tile,
+    first,
+    last,
+    top,
+    left,
+    in_rows,
+    in_columns,
+    columns,
+    channels,
+    pitch,
+    height,
+    width,
+    KERNEL_H: tl.constexpr,
+    KERNEL_W: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """`total` where it is finite, else the sum with the largest smaller scale that makes it so, if one does.
+
+    Rows lose no bits to another one of their block.
+    """
+    scale = 1.0
+    while overflowed(total) & (scale > LEAST_SCALE):
+        scale *= SMALLER
+        again = sum_of_pairs(
+            x_tile, weight_tile, first, last, top, left, in_rows, in_columns, columns, channels, pitch, height, width,
+            scale * PAIR_SCALE, KERNEL_H, KERNEL_W, ALIGNED, BLOCK_M, BLOCK_N, BLOCK_K,
+        )  # fmt: skip
+        total = tl.where(tl.abs(total) < float("inf"), total, again / (scale * (PAIR_SCALE * PAIR_SCALE)))
+    return total
 
 
 @triton.jit
-def finite_or(total, again):
-    """`total` where it is finite, else `again`: rows lose no bits to another one of their block."""
-    return tl.where(tl.abs(total) < float("inf"), total, again)
+def overflowed(total):
+    """Whether an element is not finite."""
+    return tl.max(tl.where(tl.abs(total) < float("inf"), 0, 1)) > 0
 
 
 @triton.jit

@@ -6,16 +6,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from toolkit.engines.gpu.compiled.product_kernel import (
-    LEAST_SCALE,
-    PAIR_SCALE,
-    SMALLER,
-    finite_or,
-    overflowed,
-    product_of_pairs,
-    rounded,
-    sum_of_pairs,
-)
+from toolkit.engines.gpu.compiled.product_kernel import PAIR_SCALE, finite_sum, product_of_pairs, rounded
 
 
 @triton.jit
@@ -60,18 +51,14 @@ def short_product_kernel(
     for first in tl.static_range(0, LENGTH, BLOCK_K):
         factors += (tl.load(x_tile + first, mask=in_rows[:, None], other=0.0),)
     if PARTS == 2:
-        scale = 1.0
         total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
         for step in tl.static_range(LENGTH // BLOCK_K):
             total += product_of_pairs(factors[step] * PAIR_SCALE, high[step], low[step])
         total /= PAIR_SCALE * PAIR_SCALE
-        while overflowed(total) & (scale > LEAST_SCALE):
-            scale *= SMALLER
-            again = sum_of_pairs(
-                x_tile, weight_tile, 0, LENGTH // BLOCK_K, 0, 0, in_rows, in_columns, columns, LENGTH, pitch, 1, 1,
-                scale * PAIR_SCALE, 1, 1, ALIGNED, BLOCK_M, BLOCK_N, BLOCK_K,
-            )  # fmt: skip
-            total = finite_or(total, again / (scale * (PAIR_SCALE * PAIR_SCALE)))
+        total = finite_sum(
+            total, x_tile, weight_tile, 0, LENGTH // BLOCK_K, 0, 0, in_rows, in_columns, columns, LENGTH, pitch, 1, 1,
+            1, 1, ALIGNED, BLOCK_M, BLOCK_N, BLOCK_K,
+        )  # fmt: skip
     else:
         total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
         for step in tl.static_range(LENGTH // BLOCK_K):
