@@ -55,7 +55,8 @@ def merge_scores(
     """
     # All bits or none of each score, whatever it is; numpy's own selections take ten times as long.
     inside = (mask_scores.view(np.int32) & -masks.astype(np.int32)).view(np.float32)
-    quality = inside.sum((1, 2)) / (masks.sum((1, 2), dtype=np.float32) + 1)
+    cells = np.array([np.count_nonzero(mask) for mask in masks], np.float32)
+    quality = inside.sum((1, 2)) / (cells + 1)
     merged: NDArray[np.float32] = scores * quality**2
     return merged
 
@@ -79,10 +80,10 @@ def claim_cells(
     for score, label, mask, mask_score in zip(scores, labels, masks, mask_scores, strict=True):
         if score < config.score_threshold:
             continue
-        area, overlap = np.count_nonzero(mask), np.count_nonzero(mask & occupied)
-        if area == 0 or overlap > config.overlap_threshold * area:
+        claimed = mask > occupied  # and not occupied
+        area = np.count_nonzero(mask)
+        if area == 0 or area - np.count_nonzero(claimed) > config.overlap_threshold * area:
             continue
-        claimed = mask & ~occupied
         occupied |= claimed
         lanes[label] |= claimed
         np.copyto(lane_scores[label], mask_score, where=claimed)

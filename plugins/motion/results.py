@@ -16,15 +16,15 @@ def add_motion(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Fr
 
     The network gives them relative to the agent's box.
     """
-    trajectories = tensors["motion_trajectories"][..., :2] + tensors["agent_center"][:, None, None, :2]
-    probabilities = np.exp(tensors["motion_log_probs"])
-
-    def motion(agent: int) -> MotionModes:
-        return MotionModes(trajectories[agent], probabilities[agent], config.motion.step_seconds)
-
-    agents = len(trajectories) - 1
-    moving = tuple(replace(box, motion=motion(i)) for i, box in enumerate(result.boxes[:agents]))
-    return replace(result, boxes=moving + result.boxes[agents:], ego_motion=motion(agents))
+    agents = len(tensors["motion_trajectories"]) - 1
+    boxes = result.boxes[:agents]
+    rows = [*range(len(boxes)), agents]  # most others are empty
+    centers = tensors["agent_center"][rows]
+    trajectories = tensors["motion_trajectories"][rows][..., :2] + centers[:, None, None, :2]
+    probabilities = np.exp(tensors["motion_log_probs"][rows])
+    modes = [MotionModes(*both, config.motion.step_seconds) for both in zip(trajectories, probabilities, strict=True)]
+    moving = tuple(replace(box, motion=motion) for box, motion in zip(boxes, modes, strict=False))
+    return replace(result, boxes=moving + result.boxes[agents:], ego_motion=modes[-1])
 
 
 INTERPRETATION = Interpretation(needs=("motion_trajectories", "motion_log_probs", "agent_center"), add=add_motion)

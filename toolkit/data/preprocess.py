@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def frame_inputs(
         else {PICTURES: pictures}
     )
     return images | {
-        "lidar2img": np.stack([lidar_to_image(view, image) for view in views]),
+        "lidar2img": lidar_to_images(views, image),
         "can_bus": ego_motion(frame, previous, config.can_bus_rotation, first_frame),
         "timestamp": np.array([frame.timestamp], np.float32),
         "l2g_rotation": rotation,
@@ -148,11 +149,19 @@ def jpeg_bytes(path: Path) -> bytes:
 
 def lidar_to_image(view: CameraView, config: ImageConfig) -> Float32Array:
     """[4, 4]: homogeneous LiDAR coordinates (m) to (u·depth, v·depth, depth, 1) in pixels of the resized image."""
-    lidar2sensor = np.eye(4)
-    lidar2sensor[:3, :3] = view.sensor2lidar.rotation.T
-    lidar2sensor[:3, 3] = -view.sensor2lidar.rotation.T @ view.sensor2lidar.translation
-    intrinsics = np.eye(4)
-    intrinsics[:3, :3] = view.intrinsics
+    image: Float32Array = lidar_to_images([view], config)[0]
+    return image
+
+
+def lidar_to_images(views: Sequence[CameraView], config: ImageConfig) -> Float32Array:
+    """The same of each view: [views, 4, 4]."""
+    lidar2sensor, intrinsics = np.zeros((2, len(views), 4, 4))
+    lidar2sensor[:, 3, 3] = intrinsics[:, 3, 3] = 1
+    for place, camera, view in zip(lidar2sensor, intrinsics, views, strict=True):
+        turned = view.sensor2lidar.rotation.T
+        place[:3, :3] = turned
+        place[:3, 3] = -turned @ view.sensor2lidar.translation
+        camera[:3, :3] = view.intrinsics
     scale = np.diag([config.scale, config.scale, 1.0, 1.0])
     return np.asarray(scale @ intrinsics @ lidar2sensor, np.float32)
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import reduce
+from io import BytesIO
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,10 @@ def write_result(result: FrameResult, folder: Path) -> Path:
     grids = _grids(result)
     text = _finite_json(result, grids)
     if grids:
+        packed = BytesIO()  # in a file each array would be a dozen calls of the system
+        write_npz(packed, grids.items(), compressed=True)
         with new_file(folder / f"{result.frame}.npz") as file:
-            write_npz(file, grids.items(), compressed=True)
+            file.write_bytes(packed.getbuffer())
     path = folder / f"{result.frame}.json"
     with new_file(path) as file:
         file.write_bytes(text)

@@ -8,7 +8,9 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 _NOREPLACE, _EXCHANGE = 1, 2
 _WORKING_FOLDER = -100
@@ -72,9 +74,15 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@cache
+def _system_call() -> Any:
+    """Of libc, which is looked up once; None if it has none."""
+    return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+
+
 def _renameat2(source: Path, target: Path, flag: int) -> bool:
     """Rename by Linux's system call; False if libc, kernel or file system lack it."""
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    call = _system_call()
     if call is None:
         return False
     if call(_WORKING_FOLDER, os.fsencode(source), _WORKING_FOLDER, os.fsencode(target), ctypes.c_uint(flag)) == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, is_zipfile
@@ -20,12 +21,12 @@ COMPRESSION = 1
 """Of grids that a model gives, one sixth of the default's time and a seventh more bytes."""
 
 
-def write_npz(path: Path, arrays: Iterable[tuple[str, NDArray[Any]]], *, compressed: bool = False) -> None:
+def write_npz(file: Path | BytesIO, arrays: Iterable[tuple[str, NDArray[Any]]], *, compressed: bool = False) -> None:
     """Write what `numpy.load` reads, one array at a time.
 
     Unlike `numpy.savez`, it ends with the OSError alone where the disk is full.
     """
-    with ZipFile(path, "w", ZIP_DEFLATED if compressed else ZIP_STORED, compresslevel=COMPRESSION) as archive:
+    with ZipFile(file, "w", ZIP_DEFLATED if compressed else ZIP_STORED, compresslevel=COMPRESSION) as archive:
         for name, array in arrays:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
