@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,18 +31,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class ByteLayout:
-    """Tensors as one run of bytes, those of wider types first, so that each is aligned."""
+    """Tensors as one run of bytes, those of a type together and of wider types first, so that each is aligned."""
 
     places: tuple[Place, ...]
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor | np.ndarray]) -> ByteLayout:
         """For tensors of these types and shapes."""
-        places, stop = [], 0
-        for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].itemsize):
-            start, stop = stop, stop + tensor.nbytes
-            places.append(Place(name, start, stop, tuple(tensor.shape), type_name(tensor.dtype)))
-        return cls(tuple(places))
+        return _laid_out(tuple((name, tuple(t.shape), type_name(t.dtype), t.itemsize) for name, t in tensors.items()))
 
     @property
     def size(self) -> int:
@@ -53,10 +51,20 @@ class ByteLayout:
 
     def tensors(self, packed: Tensor) -> dict[str, Tensor]:
         """Views of bytes that are packed so."""
-        return {
-            name: packed[start:stop].view(getattr(torch, dtype)).view(shape)
-            for name, start, stop, shape, dtype in self.places
-        }
+        views: dict[str, Tensor] = {}
+        for run in self._runs:  # few operations, each of which takes the host as long as the copy of all
+            typed = packed[run[0].start : run[-1].stop].view(getattr(torch, run[0].dtype))
+            parts = typed.split([math.prod(place.shape) for place in run])
+            views |= {
+                place.name: part if len(place.shape) == 1 else part.view(place.shape)
+                for place, part in zip(run, parts, strict=True)
+            }
+        return views
+
+    @cached_property
+    def _runs(self) -> tuple[tuple[Place, ...], ...]:
+        """The places of each type."""
+        return tuple(tuple(run) for _, run in groupby(self.places, key=lambda place: place.dtype))
 
     def arrays(self, packed: Tensor) -> dict[str, np.ndarray]:
         """Likewise, of bytes on the host, as arrays."""
@@ -64,6 +72,16 @@ class ByteLayout:
         return {
             name: np.ndarray(shape, dtype, buffer=memory, offset=start) for name, start, _, shape, dtype in self.places
         }
+
+
+@cache
+def _laid_out(described: tuple[tuple[str, tuple[int, ...], str, int], ...]) -> ByteLayout:
+    """For tensors of these names, shapes, types and bytes each: the same frame after frame."""
+    places, stop = [], 0
+    for name, shape, dtype, itemsize in sorted(described, key=lambda each: (-each[3], each[2])):
+        start, stop = stop, stop + itemsize * math.prod(shape)
+        places.append(Place(name, start, stop, shape, dtype))
+    return ByteLayout(tuple(places))
 
 
 @cache
