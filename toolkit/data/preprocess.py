@@ -154,7 +154,7 @@ def lidar_to_image(view: CameraView, config: ImageConfig) -> Float32Array:
 
 
 def lidar_to_images(views: Sequence[CameraView], config: ImageConfig) -> Float32Array:
-    """The same of each view: [views, 4, 4]."""
+    """[views, 4, 4]: `lidar_to_image` of each view, all by the same few products."""
     lidar2sensor, intrinsics = np.zeros((2, len(views), 4, 4))
     lidar2sensor[:, 3, 3] = intrinsics[:, 3, 3] = 1
     for place, camera, view in zip(lidar2sensor, intrinsics, views, strict=True):
