@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import cv2
 
 from toolkit.batch.processes import interrupts_blocked, process_pool
+from toolkit.batch.shared_slots import Packed, SharedSlots, Whole
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.errors import CheckFailed
 from toolkit.freed_memory import keep_freed_memory
@@ -113,16 +114,20 @@ def in_processes(finisher: Finisher, job: Job, processes: int) -> Iterator[Finis
     At the end of the block, however it ends, nothing writes any more. Raises CheckFailed if a process is ended from
     outside.
     """
-    with process_pool(processes, "--helpers") as pool:
+    behind = FRAMES_BEHIND_EACH * processes
+    with SharedSlots.opened(behind + 1) as slots, process_pool(processes, "--helpers", slots.take) as pool:
 
         def send(outputs: FrameOutputs) -> Future[FrameRecord]:
+            sent = slots.packed(outputs)
             with interrupts_blocked():
-                return pool.submit(_record, finisher, job, outputs)
+                recorded = pool.submit(_record, finisher, job, sent)
+            recorded.add_done_callback(lambda _: slots.release(sent))
+            return recorded
 
         with interrupts_blocked():
             for _ in range(processes):  # they start while the session is loaded
                 pool.submit(_prepare, job)
-        yield Finishing(send, FRAMES_BEHIND_EACH * processes)
+        yield Finishing(send, behind)
 
 
 class Outcome(Protocol[Value]):
@@ -162,8 +167,8 @@ def layers_of(submodules: Iterable[Submodule]) -> list[Layer]:
     return [submodule.draw for submodule in submodules if submodule.draw is not None]
 
 
-def _record(finisher: Finisher, job: Job, outputs: FrameOutputs) -> FrameRecord:
-    return finisher.record(outputs, _opened(job))
+def _record(finisher: Finisher, job: Job, sent: Packed[FrameOutputs] | Whole[FrameOutputs]) -> FrameRecord:
+    return finisher.record(sent.value(), _opened(job))
 
 
 @functools.cache

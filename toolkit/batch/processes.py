@@ -33,15 +33,17 @@ def process_map(function: Callable[[Item], Result], items: Iterable[Item], worke
 
 
 @contextmanager
-def process_pool(workers: int, option: str) -> Iterator[ProcessPoolExecutor]:
+def process_pool(workers: int, option: str, begin: Callable[[], None] | None = None) -> Iterator[ProcessPoolExecutor]:
     """So many processes, which `option` says; they are started by what is submitted within `interrupts_blocked`.
+
+    Each calls `begin` first of all, which is pickled when it is started.
 
     At the end of the block, however it ends, none is left; what was submitted is done if it ends well. Raises
     CheckFailed if one is ended from outside.
     """
     others = set(multiprocessing.active_children())
     # Torch and ONNX Runtime have threads by now, which a forked process would lack.
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_main_process)
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (begin,))
     try:
         yield executor
         executor.shutdown()
@@ -68,6 +70,12 @@ def interrupts_blocked() -> Iterator[None]:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(begin: Callable[[], None] | None) -> None:
+    end_with_main_process()
+    if begin is not None:
+        begin()
 
 
 def end_with_main_process() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ import pytest
 
 from tests.visualize.drives import full_result
 from toolkit.batch.finishing import FRAMES_BEHIND_EACH, Finisher, Finishing, Means, at_once, in_order, in_processes
+from toolkit.batch.shared_slots import LARGE_BYTES
 from toolkit.config.model import ModelConfig
 from toolkit.data.stage_clock import Stage
 from toolkit.errors import CheckFailed, InputError
@@ -30,7 +33,7 @@ RESULTS = [full_result(f"{number:04d}", 0.5 * number) for number in range(4)]
 
 @dataclass(frozen=True)
 class Job:
-    """Outputs say nothing more about results, which pass on when `gate` is there, if given."""
+    """Outputs add to results what nobody interprets; results pass on when `gate` is there, if given."""
 
     gate: Path | None = None
 
@@ -44,7 +47,9 @@ class Job:
 
 
 def begun(finish: Finishing, results: list[FrameResult]) -> Iterator[Future[FrameRecord]]:
-    return (finish.begin(FrameOutputs(result, {})) for result in results)
+    """Of outputs so large that they are handed over by shared memory."""
+    for number, result in enumerate(results):
+        yield finish.begin(FrameOutputs(result, {"marks": np.full(LARGE_BYTES, number, np.int32)}))
 
 
 @dataclass
@@ -159,13 +164,20 @@ def test_an_interrupt_leaves_nothing_that_writes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_one_line(tmp_path: Path) -> None:
+    """And leaves no memory that it shared."""
+
     def run() -> None:
         with in_processes(Finisher(tmp_path, pictures=True), Job(), 1) as finish:
             for record in in_order(begun(finish, RESULTS), finish.behind):
                 assert not record.left_out
                 for child in multiprocessing.active_children():
+                    if sys.platform == "linux":
+                        assert "memfd:" in Path(f"/proc/{child.pid}/maps").read_text()
                     child.kill()
 
     with pytest.raises(CheckFailed, match=r"a worker process was ended from outside, .* run with fewer --helpers"):
         run()
     assert multiprocessing.active_children() == []
+    gc.collect()
+    if sys.platform == "linux":
+        assert "memfd:" not in Path("/proc/self/maps").read_text()
