@@ -57,6 +57,6 @@ def test_warm_keeps_what_compilers_made(folder: Path, tmp_path: Path, capsys: py
     arguments = ["warm", str(tmp_path / "bundle"), "--session", "cuda", "--precision", "fp16"]
     assert run(arguments) == 0
     (entry,) = folder.iterdir()
-    assert {path.name for path in entry.iterdir()} == {kept.PARTS, *kept.COMPILERS.values()}
+    assert {path.name for path in entry.iterdir()} == {kept.PARTS, kept.COMPILED, *kept.COMPILERS.values()}
     assert capsys.readouterr().err == ""
     assert run(arguments) == 0

@@ -40,7 +40,7 @@ FOLDER_VARIABLE = "UNIAD_TOOLKIT_KEPT"
 PARTS = "parts.safetensors"
 ENTRY_NAME = re.compile(r"[0-9a-f]{12}-.+-[0-9a-f]{12}")
 PARTS_VARIABLE = "UNIAD_TOOLKIT_COMPILE_PARTS"
-"""If it is 1, processes compile the parts, into files that later starts read."""
+"""If it is 0, torch.compile compiles the parts at every start; else processes do, once, into files to read."""
 COMPILED = "compiled"
 """The folder of an entry for Inductor's code, a file for each part."""
 COMPILERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
@@ -78,8 +78,8 @@ def bundle_parts(
 ) -> tuple[list[RewrittenPart], Path | None]:
     """The rewritten parts of a bundle's network on a device: those that are kept, or new ones, which are kept from now.
 
-    With `inductor`, what torch's compiler makes of them is kept as well: if `PARTS_VARIABLE` asks for it, in the folder
-    that comes with them, which processes fill if it is not there yet. Raises InputError as `load_network` and
+    With `inductor`, what torch's compiler makes of them is kept as well: in the folder that comes with them, which
+    processes fill if it is not there yet, unless `PARTS_VARIABLE` is 0. Raises InputError as `load_network` and
     `rewrite_network` do. `warn` is told in one line why nothing is kept.
     """
 
@@ -96,7 +96,7 @@ def bundle_parts(
     if inductor:
         keep_compiled(entry)
     import_operators(bundle, plugins)
-    if not inductor or os.environ.get(PARTS_VARIABLE) != "1":
+    if not inductor or os.environ.get(PARTS_VARIABLE) == "0":
         return kept_parts(entry, rewrite, device, warn), None
     folder = entry.folder / COMPILED
     with compilers(folder) as compile_parts:
