@@ -16,6 +16,8 @@ SIZES = {
     "agents' masks": (1, 49, 256, 128),
     "a map's masks": (8, 100, 32, 2500),
     "odd": (3, 17, 96, 33),
+    "a query over many cells": (1, 8, 256, 8200),
+    "cells by their weights": (25, 8, 320, 256),
 }
 """Batch, rows, summed elements and columns."""
 

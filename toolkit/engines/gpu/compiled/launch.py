@@ -81,7 +81,7 @@ def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, a
 def launch_matmul(a: Tensor, b: Tensor, out: Tensor, *, precision: str) -> None:
     """Write `a` [batch, rows, length] times `b` [batch, length, columns] to `out`, which is contiguous.
 
-    The elements of a sum, a multiple of 32, lie together in `a` and in `b`.
+    The elements of a sum, a multiple of 32, lie together in `a`; in `b` they do, or the columns.
     """
     from toolkit.engines.gpu.compiled.matmul_kernel import matmul_kernel
 
@@ -89,7 +89,7 @@ def launch_matmul(a: Tensor, b: Tensor, out: Tensor, *, precision: str) -> None:
     columns = b.shape[2]
     tile = matmul_tile(batch, rows, columns, length)
     matmul_kernel[(tile.programs(rows, columns), batch)](
-        a, b, out, rows, columns, length, a.stride(0), a.stride(1), b.stride(0), b.stride(2),
+        a, b, out, rows, columns, length, a.stride(0), a.stride(1), *b.stride(),
         PRECISION=precision, BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=tile.summed,
         num_warps=tile.warps, num_stages=tile.stages, **_early(a.device),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Products of two computed matrices, whose rows of factors lie together in both."""
+"""Products of two computed matrices."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def matmul_kernel(
     a_batch,
     a_row,
     b_batch,
+    b_row,
     b_column,
     PRECISION: tl.constexpr,
     EARLY: tl.constexpr,
@@ -29,7 +30,8 @@ def matmul_kernel(
 ):
     """out[z, m, n] = sum over k of a[z, m, k] b[z, k, n], each step of the sum by tensor cores, steps in FP32.
 
-    The elements of a sum lie together in a and in b, a multiple of BLOCK_K. EARLY is that of `product_kernel`.
+    The elements of a sum, a multiple of BLOCK_K, lie together in a; in b they do, or the columns. EARLY is that of
+    `product_kernel`.
     """
     tile, batch = tl.program_id(0), tl.program_id(1)
     tiles_n = tl.cdiv(columns, BLOCK_N)
@@ -38,14 +40,14 @@ def matmul_kernel(
     k = tl.arange(0, BLOCK_K)
     in_rows, in_columns = m < rows, n < columns
     a_tile = a + batch * a_batch + m[:, None] * a_row + k[None, :]
-    b_tile = b + batch * b_batch + n[None, :] * b_column + k[:, None]
+    b_tile = b + batch * b_batch + n[None, :] * b_column + k[:, None] * b_row
     if EARLY:
         gdc_wait()
         gdc_launch_dependents()
     total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for at in range(0, length, BLOCK_K):
         x = tl.load(a_tile + at, mask=in_rows[:, None], other=0.0)
-        y = tl.load(b_tile + at, mask=in_columns[None, :], other=0.0)
+        y = tl.load(b_tile + at * b_row, mask=in_columns[None, :], other=0.0)
         total += product(x, y, 1.0, PRECISION)
     to = (batch * rows + m[:, None]) * columns + n[None, :]
     tl.store(out + to, total, mask=in_rows[:, None] & in_columns[None, :])

@@ -216,7 +216,7 @@ def _(a: Tensor, b: Tensor, precision: str) -> Tensor:
 def _(a: Tensor, b: Tensor, precision: str) -> Tensor:
     out = a.new_empty((*a.shape[:2], b.shape[2]))
     rows = a if a.stride(2) == 1 else a.contiguous()
-    columns = b if b.stride(1) == 1 else b.transpose(1, 2).contiguous().transpose(1, 2)
+    columns = b if 1 in b.stride()[1:] else b.transpose(1, 2).contiguous().transpose(1, 2)
     launch_matmul(rows, columns, out, precision=precision)
     return out
 
