@@ -331,6 +331,13 @@ def test_tracks_attend_to_each_other_at_once() -> None:
     assert (tile.rows, tile.splits) == (128, 3)
 
 
+@pytest.mark.parametrize(("cells", "splits"), [(2_500, 8), (40_000, 16)])
+def test_few_queries_of_a_map_keep_a_gpu_busy(cells: int, splits: int) -> None:
+    """100 queries are 32 blocks in 8 heads."""
+    for precision in Precision:
+        assert attention_tile(8, 100, cells, precision).splits == splits
+
+
 def test_a_late_program_may_find_nothing_left_of_a_sum() -> None:
     """33 steps among 8 programs: 5 each for six of them, then 3. The last adds zeros."""
     tile = product_tile(16, parts_of((1, torch.float32), 32, 33 * 64))

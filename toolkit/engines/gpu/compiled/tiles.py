@@ -14,7 +14,7 @@ MULTIPROCESSORS = 132
 """Of an H100, on which everything here was measured."""
 SPLITS = (1, 2, 4, 8)
 """How many programs may share a sum of a product."""
-MOST_SPLITS = 8
+MOST_SPLITS = 16
 """And the keys of attention."""
 
 
