@@ -12,7 +12,13 @@ from torch import Tensor
 from toolkit.bundle import Bundle
 from toolkit.data.pictures import PICTURES, pictures_spec
 from toolkit.data.probe import probe_frame
-from toolkit.engines.gpu.compiled.network import CompiledNetwork, NetworkFunction, compile_network, compile_parts
+from toolkit.engines.gpu.compiled.network import (
+    CompiledNetwork,
+    CompiledPart,
+    NetworkFunction,
+    compile_network,
+    compile_parts,
+)
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.kept import Warn, bundle_parts
 from toolkit.engines.gpu.nvjpeg import DecodedPictures, OnDevice
@@ -51,6 +57,7 @@ class CudaGraphSession:
         image, dimensions = graph.config.image, graph.config.dimensions()
         self._function = function
         self._states = [state.source for state in graph.states]
+        self._checked_function = _with_largest(function, self._states)
         self._leaving = _leaving(graph)
         self._camera_images = CameraImages(image).to(DEVICE)
         self._picture_shape = pictures_spec(image).resolve(dimensions)
@@ -178,15 +185,31 @@ class CudaGraphSession:
 
     def _frame(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the graph holds."""
-        outputs = self._function(inputs)
-        states = self._float_states({**inputs, **outputs})
-        # All in two launches; NaN counts as the largest.
-        largest = torch.stack(torch._foreach_norm(states, torch.inf)) if states else torch.zeros(1, device=DEVICE)
-        leaving = {name: outputs[name] for name in self._leaving} | {LARGEST: largest}
-        return {**outputs, LARGEST: largest, PACKED: ByteLayout.of(leaving).pack(leaving)}
+        outputs = self._checked_function(inputs)
+        leaving = {name: outputs[name] for name in (*self._leaving, LARGEST)}
+        return {**outputs, PACKED: ByteLayout.of(leaving).pack(leaving)}
 
     def _float_states(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
         return [tensors[name] for name in self._states if tensors[name].is_floating_point()]
+
+
+def _with_largest(function: NetworkFunction, states: Sequence[str]) -> NetworkFunction:
+    """`function` and, by the name `LARGEST`, the largest element of each of its states of floats."""
+    if isinstance(function, CompiledNetwork):  # found while what reads no state is still computed
+        return function.with_part(CompiledPart("(state)", Precision.FP32, _largest, tuple(states), (LARGEST,)))
+
+    def both(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        outputs = function(inputs)
+        tensors = {**inputs, **outputs}
+        return {**outputs, LARGEST: _largest(*(tensors[name] for name in states))}
+
+    return both
+
+
+def _largest(*tensors: Tensor) -> Tensor:
+    """The largest element of each that is of floats, in two launches; NaN counts as the largest."""
+    floats = [tensor for tensor in tensors if tensor.is_floating_point()]
+    return torch.stack(torch._foreach_norm(floats, torch.inf)) if floats else torch.zeros(1, device=DEVICE)
 
 
 def _leaving(graph: NetworkGraph) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,10 @@ class CompiledNetwork:
         """Raises InputError for a part that does not compile, when it has to."""
         produced = run_side_by_side(self.parts, inputs)
         return {name: produced[name] for name in self.outputs}
+
+    def with_part(self, part: CompiledPart) -> CompiledNetwork:
+        """Likewise, and beside it what `part` computes of inputs and outputs as soon as they are there."""
+        return replace(self, parts=(*self.parts, part), outputs=(*self.outputs, *part.outputs))
 
     def renew_counters(self) -> None:
         """Before a capture: the graph can run beside all that were captured before, which keep their counters."""
