@@ -8,10 +8,13 @@ import torch
 from tests.toolkit.small_network import SMALL, assert_same_results, drive, small_network
 from toolkit.data.probe import probe_frames
 from toolkit.engines.gpu.compiled.network import (
+    CompiledNetwork,
     CompiledPart,
+    Work,
     compile_network,
     compile_submodule,
     run_side_by_side,
+    stream_after,
 )
 from toolkit.engines.gpu.compiled.tf32 import tf32
 from toolkit.network import Network
@@ -95,10 +98,12 @@ def test_others_do_not_wait_for_what_they_do_not_read(network: Network) -> None:
         ("map_segmentation", {"lane_query", "lane_query_position"}, {"map_scores", "map_mask_scores"}),
         ("tracking", {"agent_embedding", "agent_center"}, {"track_query", "track_memory"}),
     ):
-        *before, rest = compile_submodule(network, submodule(network, name), Precision.FP32, inductor=False)
-        given = {output for part in before for output in part.outputs}
-        assert awaited <= given
-        assert last <= {*rest.outputs} - given
+        parts = compile_submodule(network, submodule(network, name), Precision.FP32, inductor=False)
+        needed = set(awaited)
+        for part in reversed(parts):
+            if needed.intersection(part.outputs):
+                needed |= {*part.inputs, *part.outputs}
+        assert last <= {output for part in parts for output in part.outputs} - needed
 
 
 def test_a_part_takes_its_inputs_by_name_and_gives_its_outputs_by_name() -> None:
@@ -108,6 +113,32 @@ def test_a_part_takes_its_inputs_by_name_and_gives_its_outputs_by_name() -> None
     both = CompiledPart("sum", Precision.FP32, lambda d: (d, d * 2), ("difference",), ("same", "double"))
     produced = run_side_by_side([difference, both], tensors)
     assert {name: tensor[0].item() for name, tensor in produced.items()} == {"difference": 2, "same": 2, "double": 4}
+
+
+def test_a_part_more() -> None:
+    """It reads inputs and outputs of the network, which stays as it was."""
+    double = CompiledPart("double", Precision.FP32, lambda a: a * 2, ("a",), ("b",))
+    network = CompiledNetwork([double], ["b"], [])
+    more = network.with_part(CompiledPart("more", Precision.FP32, lambda a, b: a + b, ("a", "b"), ("sum",)))
+    inputs = {"a": torch.ones(2)}
+    assert {name: tensor[0].item() for name, tensor in more(inputs).items()} == {"b": 2, "sum": 3}
+    assert network(inputs).keys() == {"b"}
+
+
+def test_a_part_goes_on_where_the_latest_that_it_waits_for_ended() -> None:
+    """Or else on the stream of one that those wait for, unless something went on there that it need not wait for."""
+
+    def work(number: int, before: set[int], stream: str) -> Work:
+        return Work(number, frozenset({number, *before}), stream, None)  # type: ignore[arg-type]
+
+    first, second, third, fourth = (
+        work(0, set(), "one"), work(1, {0}, "two"), work(2, {0, 1}, "three"), work(3, {0}, "one"),
+    )  # fmt: skip
+    assert stream_after([first, second], [first, second]) == "two"
+    assert stream_after([first, second], [third, first, second]) == "two"
+    assert stream_after([second], [first, third]) == "one"
+    assert stream_after([second], [fourth, third]) is None
+    assert stream_after([], [first, second]) is None
 
 
 @pytest.mark.parametrize("precision", Precision)

@@ -8,6 +8,7 @@ from itertools import chain
 import torch
 from torch.fx import GraphModule
 
+from toolkit.engines.gpu.compiled.branches import spread
 from toolkit.engines.gpu.compiled.export import export_graph
 from toolkit.engines.gpu.compiled.failures import preparing
 from toolkit.engines.gpu.compiled.pipeline import optimize
@@ -50,7 +51,7 @@ def rewrite_submodule(network: Network, submodule: Submodule, precision: Precisi
     with preparing(submodule.name), torch.no_grad(), tf32(False):
         module = export_graph(part, examples)
         optimize(module, own_precision, submodule.gpu_rewrites() if submodule.gpu_rewrites else ())
-        parts = split_at(module, submodule.reads, outputs, late, awaited)
+        parts = [each for part in split_at(module, submodule.reads, outputs, late, awaited) for each in spread(part)]
     return [RewrittenPart(submodule.name, own_precision, part.module, part.inputs, part.outputs) for part in parts]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch.fx import Graph, GraphModule, Node
@@ -35,19 +35,34 @@ def split_at(
     First comes what needs none of the inputs `late`, then what the outputs `awaited` need, then the rest, each if it
     does work worth a launch. Values that pass from one to another are named after their nodes.
     """
-    names = dict(zip((n for n in gm.graph.nodes if n.op == "placeholder"), inputs, strict=True))
-    (returned,) = gm.graph.output_node().args
-    results = dict(zip(outputs, returned if isinstance(returned, list | tuple) else (returned,), strict=True))
+    names = _input_names(gm, inputs)
     late_nodes = {node for node, name in names.items() if name in late}
+    results = _results(gm, outputs)
     groups = _groups(gm, late_nodes, {results[name] for name in awaited})
+    return divide(gm, groups, inputs, outputs, late_nodes)
+
+
+def divide(
+    gm: GraphModule,
+    groups: Sequence[Sequence[Node]],
+    inputs: Collection[str],
+    outputs: Collection[str],
+    late: Collection[Node] = (),
+) -> list[Part]:
+    """The parts of `gm` with these calls each, of which none reads what a later one computes.
+
+    Inputs and outputs have these names in order. Inputs that are outputs as well are given by the first part, but for
+    those that come `late`.
+    """
+    names, left = _input_names(gm, inputs), _results(gm, outputs)
     if len(groups) == 1:
         return [Part(gm, tuple(inputs), tuple(outputs))]
-    parts, left = [], dict(results)
+    parts = []
     for number, calls in enumerate(groups):
         own, behind = set(calls), {node for group in groups[number + 1 :] for node in group}
         # Inputs and constants are given as soon as they are there: others may wait for them.
         passive = {node for node in left.values() if node.op != "call_function"}
-        there = own | passive - late_nodes if number == 0 else own | passive
+        there = own | passive.difference(late) if number == 0 else own | passive
         done = {name: node for name, node in left.items() if node in there}
         left = {name: node for name, node in left.items() if name not in done}
         known = {node: name for name, node in done.items() if node in own}
@@ -57,6 +72,16 @@ def split_at(
         parts.append(_part(gm, calls, done | {name: node for node, name in known.items()}, names))
         names |= known
     return parts
+
+
+def _input_names(gm: GraphModule, inputs: Collection[str]) -> dict[Node, str]:
+    return dict(zip((n for n in gm.graph.nodes if n.op == "placeholder"), inputs, strict=True))
+
+
+def _results(gm: GraphModule, outputs: Collection[str]) -> dict[str, Node]:
+    (returned,) = gm.graph.output_node().args
+    nodes = returned if isinstance(returned, list | tuple) else (returned,)
+    return dict(zip(outputs, nodes, strict=True))
 
 
 def _groups(gm: GraphModule, late: Collection[Node], awaited: Collection[Node]) -> list[list[Node]]:
@@ -72,15 +97,16 @@ def _groups(gm: GraphModule, late: Collection[Node], awaited: Collection[Node]) 
     early = [n for n in calls if n not in behind] if behind.intersection(calls) else []
     rest = [n for n in calls if n not in set(early)]
     waves = [[n for n in rest if n in needed], [n for n in rest if n not in needed]]
-    groups = waves if all(_is_worthwhile(wave) for wave in waves) else [rest]
-    return [early, *groups] if _is_worthwhile(early) else [early + groups[0], *groups[1:]]
+    groups = waves if all(is_worthwhile(wave) for wave in waves) else [rest]
+    return [early, *groups] if is_worthwhile(early) else [early + groups[0], *groups[1:]]
 
 
-def _is_worthwhile(calls: Collection[Node]) -> bool:
+def is_worthwhile(calls: Collection[Node]) -> bool:
+    """Whether one of them is of an operator with a kernel of its own."""
     return any(getattr(n.target, "namespace", "") in WORTHWHILE for n in calls)
 
 
-def _part(gm: GraphModule, calls: list[Node], results: Mapping[str, Node], names: Mapping[Node, str]) -> Part:
+def _part(gm: GraphModule, calls: Sequence[Node], results: Mapping[str, Node], names: Mapping[Node, str]) -> Part:
     """The graph of `calls`; what they read and do not compute is an input, which has a name, or a constant."""
     graph, copies = Graph(), dict[Node, Node]()
     computed = set(calls)
