@@ -18,12 +18,13 @@ def add_map(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Frame
     cell = np.array([(bev.x_range[1] - bev.x_range[0]) / bev.width, (bev.y_range[1] - bev.y_range[0]) / bev.height] * 2)
     instances = []
     boxes = (origin + tensors["map_instance_boxes"] * cell).tolist()
-    for i in np.flatnonzero(tensors["map_merge_scores"] >= config.map.score_threshold):
+    labels, scores = tensors["map_instance_labels"].tolist(), tensors["map_merge_scores"].tolist()
+    for i in np.flatnonzero(tensors["map_merge_scores"] >= config.map.score_threshold).tolist():
         x0, y0, x1, y1 = boxes[i]
         instances.append(
             MapInstance(
-                label=config.map.thing_classes[tensors["map_instance_labels"][i]],
-                score=float(tensors["map_merge_scores"][i]),
+                label=config.map.thing_classes[labels[i]],
+                score=scores[i],
                 box=(x0, y0, x1, y1),
                 mask=tensors["map_instance_masks"][i],
             )

@@ -68,9 +68,8 @@ def claim(*instances: tuple[float, int, str]) -> tuple[list[str], np.ndarray]:
     scores, labels, patterns = zip(*instances, strict=True)
     masks = np.array([[[cell == "#" for cell in pattern]] for pattern in patterns])
     mask_scores = np.ones(masks.shape, np.float32) + 0.1 * np.arange(len(masks), dtype=np.float32)[:, None, None]
-    lanes, lane_scores = claim_cells(
-        np.array(scores, np.float32), np.array(labels, np.int32), masks, mask_scores, MapConfig()
-    )
+    order, given = np.arange(len(masks)), (np.array(scores, np.float32), np.array(labels, np.int32))
+    lanes, lane_scores = claim_cells(order, *given, masks, mask_scores, MapConfig())
     return ["".join(".#"[int(cell)] for cell in lane[0]) for lane in lanes], lane_scores[:, 0]
 
 
