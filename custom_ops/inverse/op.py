@@ -106,7 +106,7 @@ INVERSE = CustomOp("Inverse", inverse, body, KERNEL, example, output_shape)
 register_gradient(INVERSE)
 
 
-@inverse.register_kernel("cuda")
+@torch.library.impl("uniad::inverse", "cuda")
 def _(matrix: Tensor) -> Tensor:
     matrix = matrix.contiguous()
     return launch_on(KERNEL, (matrix,), torch.empty_like(matrix))

@@ -189,7 +189,7 @@ MODULATED_DEFORMABLE_CONVOLUTION = CustomOp(
 register_gradient(MODULATED_DEFORMABLE_CONVOLUTION)
 
 
-@modulated_deformable_convolution.register_kernel("cuda")
+@torch.library.impl("uniad::modulated_deformable_convolution", "cuda")
 def _(image: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> Tensor:
     inputs = (image.contiguous(), offset.contiguous(), mask.contiguous(), weight.contiguous())
     output = image.new_empty(output_shape([x.shape for x in inputs], {}))

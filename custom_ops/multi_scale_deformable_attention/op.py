@@ -325,7 +325,7 @@ MULTI_SCALE_DEFORMABLE_ATTENTION = CustomOp(
 register_gradient(MULTI_SCALE_DEFORMABLE_ATTENTION)
 
 
-@multi_scale_deformable_attention.register_kernel("cuda")
+@torch.library.impl("uniad::multi_scale_deformable_attention", "cuda")
 def _(value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, spatial_shapes: Sequence[int]) -> Tensor:
     output = value.new_empty(output_shape([value.shape, reference.shape], {}))
     inputs = (value.contiguous(), *(dense_rows(x) for x in (reference, offsets, logits)))

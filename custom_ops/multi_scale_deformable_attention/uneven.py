@@ -142,7 +142,7 @@ UNEVEN_DEFORMABLE_ATTENTION = CustomOp(
 register_gradient(UNEVEN_DEFORMABLE_ATTENTION)
 
 
-@uneven_deformable_attention.register_kernel("cuda")
+@torch.library.impl("uniad::uneven_deformable_attention", "cuda")
 def _(
     value: Tensor,
     reference: Tensor,

@@ -102,7 +102,7 @@ ROTATE = CustomOp("Rotate", rotate, body, KERNEL, example, output_shape)
 register_gradient(ROTATE)
 
 
-@rotate.register_kernel("cuda")
+@torch.library.impl("uniad::rotate", "cuda")
 def _(image: Tensor, angle: Tensor, center: Tensor, interpolation: str) -> Tensor:
     inputs = (image.contiguous(), angle.contiguous(), center.contiguous())
     return launch_on(KERNEL, inputs, torch.empty_like(inputs[0]), interpolation=interpolation)

@@ -45,6 +45,8 @@ COMPILED = "compiled"
 """The folder of an entry for Inductor's code, a file for each part."""
 COMPILERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 """Variables that tell compilers where to keep what they compile, and the folders of an entry for it."""
+DEFAULT_PREFIX = "torchinductor_"
+"""With which the name of the folder begins that torch's compiler uses, in the system's temporary one."""
 MOST_ENTRIES = 8
 MOST_BYTES = 8 * 2**30
 """Of all entries together; what was not used for longest goes first."""
@@ -180,16 +182,17 @@ def keep_compiled(entry: Entry) -> None:
     for variable, folder in COMPILERS.items():
         named = os.environ.get(variable)
         ours = named is not None and Path(named).parent.parent == entry.folder.parent
-        if named is None or ours or named == _default_of_torch():
+        if named is None or ours or _is_default_of_torch(named):
             os.environ[variable] = str(entry.folder / folder)
 
 
-def _default_of_torch() -> str:
-    """Where torch's compiler keeps what it compiles if nobody says; once imported, it sets its variable to that."""
+def _is_default_of_torch(folder: str) -> bool:
+    """Whether torch's compiler would use it if nobody said another; once imported, it sets its variable to that."""
+    if DEFAULT_PREFIX not in folder:
+        return False  # to import the compiler takes seconds
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    folder: str = default_cache_dir()
-    return folder
+    return bool(folder == default_cache_dir())
 
 
 def kept_parts(

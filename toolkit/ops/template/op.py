@@ -61,7 +61,7 @@ NEW_OP = CustomOp("NewOp", new_op, body, KERNEL, example, output_shape)
 register_gradient(NEW_OP)
 
 
-@new_op.register_kernel("cuda")
+@torch.library.impl("uniad::new_op", "cuda")
 def _(x: Tensor, slope: float) -> Tensor:
     return launch_op(NEW_OP, x, slope)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -23,7 +23,9 @@ from tests.toolkit.toy_bundle import write_toy_bundle
 from toolkit.engines.gpu import kept
 from toolkit.engines.gpu.compiled import ahead, fused
 from toolkit.engines.gpu.compiled.ahead import COMPLETE, Compile, Layout, PartsJob, compilers, input_layouts
-from toolkit.engines.gpu.compiled.fused import FusedPart, lifted
+from toolkit.engines.gpu.compiled.direct import SUFFIX, write_direct
+from toolkit.engines.gpu.compiled.direct_record import REASON
+from toolkit.engines.gpu.compiled.fused import FusedPart, constant_names, lifted
 from toolkit.engines.gpu.compiled.parts_file import read_parts, write_parts
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
@@ -51,7 +53,7 @@ def called(part: FusedPart) -> tuple[Tensor, ...]:
 
 def test_constants_become_inputs(module: GraphModule) -> None:
     """Before the others."""
-    found, names = lifted(module)
+    found, names = lifted(module), constant_names(module)
     constants = [attrgetter(name)(module) for name in names]
     assert len(names) == 3
     for one, other in zip(found(*constants, X), module(X), strict=True):
@@ -64,7 +66,7 @@ def test_what_was_compiled_is_read(module: GraphModule, tmp_path: Path, monkeypa
     """And computes the same bits as torch.compile's."""
     folder = tmp_path / "compiled"
     first = called(FusedPart(module, "0", folder))
-    assert [path.name[:2] for path in folder.iterdir()] == ["0-"]
+    assert {path.suffix for path in folder.iterdir()} == {".bin", REASON}, "kernels for a CPU are no binaries"
     monkeypatch.setattr(torch._inductor, "standalone_compile", None)
     second = called(FusedPart(module, "0", folder))
     with torch.inference_mode():
@@ -77,12 +79,44 @@ def test_what_was_compiled_is_read(module: GraphModule, tmp_path: Path, monkeypa
 @needs_compiler
 def test_a_damaged_file_is_made_again(module: GraphModule, tmp_path: Path) -> None:
     wanted = called(FusedPart(module, "0", tmp_path / "compiled"))
-    (file,) = (tmp_path / "compiled").iterdir()
+    (file,) = (tmp_path / "compiled").glob("*.bin")
     whole = file.read_bytes()
     file.write_bytes(whole[:100])
     for one, other in zip(called(FusedPart(module, "0", tmp_path / "compiled")), wanted, strict=True):
         assert torch.equal(one, other)
     assert len(file.read_bytes()) > 100
+
+
+def test_a_direct_file_is_taken_first(module: GraphModule, tmp_path: Path, doubled: list[Path]) -> None:
+    """Without Inductor; one that is damaged, or fails when it is called, is left to Inductor, and made again."""
+    part = FusedPart(module, "0", tmp_path)
+    file = part._file([*(attrgetter(name)(module) for name in part._constants), X])
+    assert file is not None
+    direct = file.with_suffix(SUFFIX)
+    call = "def call(args):\n    x = args[-1]\n    args.clear()\n    return (x + 1,)\n"
+    write_direct(direct, call, {})
+    assert torch.equal(called(part)[0], X + 1)
+    assert torch.equal(part(X)[0], X + 1)
+    assert doubled == []
+    for content in (direct.read_bytes()[:50], b""):
+        direct.write_bytes(content)
+        assert torch.equal(called(FusedPart(module, "0", tmp_path))[0], X * 2)
+    write_direct(direct, call.replace("x + 1", "x + missing"), {})
+    assert torch.equal(called(FusedPart(module, "0", tmp_path))[0], X * 2)
+    assert doubled == [direct.with_suffix(".bin")] * 3
+
+
+@pytest.fixture
+def doubled(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files with which Inductor, which doubles the last input, was asked to compile."""
+    asked: list[Path] = []
+
+    def compiled(module: GraphModule, arguments: list[Tensor], file: Path) -> Callable[..., tuple[Tensor, ...]]:
+        asked.append(file)
+        return lambda *given: (given[-1] * 2,)
+
+    monkeypatch.setattr(fused, "_compiled", compiled)
+    return asked
 
 
 def test_reading_starts_no_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

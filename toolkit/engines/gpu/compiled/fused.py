@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-ALIGNED = 16
-"""Bytes; Inductor reads inputs whose addresses are multiples of it in larger pieces."""
+from toolkit.engines.gpu.compiled.direct import ALIGNED, SUFFIX, DirectPart, read_direct
+from toolkit.engines.gpu.compiled.direct_record import generated_modules, keep_direct
 
 
 class FusedPart:
@@ -30,16 +30,30 @@ class FusedPart:
     def __init__(self, module: GraphModule, name: str, folder: Path | None = None) -> None:
         """The name of a file in `folder`, if given, begins with `name`."""
         self._module, self._name, self._folder = module, name, folder
-        self._lifted, self._constants = lifted(module)
-        self._graph = str(self._lifted.graph)
-        self._compiled: Callable[..., tuple[Tensor, ...]] | None = None
+        self._constants = constant_names(module)
+        self._graph = str(module.graph)
+        self._compiled: DirectPart | None = None
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         arguments = [*(attrgetter(name)(self._module) for name in self._constants), *inputs]
         if self._compiled is None:
-            file = self._file(arguments)
-            self._compiled = _read(file) or _compiled(self._lifted, arguments, file)
+            return self._first(arguments)
         return self._compiled(*arguments)
+
+    def _first(self, arguments: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The first call, after which the part is compiled, and its files are there if there is a folder."""
+        file = self._file(arguments)
+        if file is not None:
+            with suppress(Exception):  # whatever is wrong with it, Inductor does the same
+                direct = read_direct(file.with_suffix(SUFFIX))
+                outputs, self._compiled = direct(*arguments), direct
+                return outputs
+        with generated_modules() as modules:
+            compiled: DirectPart = _read(file) or _compiled(self._module, arguments, file)
+        outputs, self._compiled = compiled(*arguments), compiled
+        if file is not None:
+            keep_direct(file, modules, arguments, outputs)
+        return outputs
 
     def _file(self, arguments: Sequence[Tensor]) -> Path | None:
         name = f"{self._name}-{_digest(self._graph, arguments)}.bin"
@@ -81,8 +95,10 @@ def _compiled(module: GraphModule, arguments: Sequence[Tensor], file: Path | Non
 
     # Kernels may start while the one before them ends, as ours do, where torch knows how.
     patches: dict[str, Any] = {"triton.enable_pdl": True} if hasattr(config.triton, "enable_pdl") else {}
+    if hasattr(config, "use_static_cuda_launcher"):
+        patches["use_static_cuda_launcher"] = False  # which forgets the binary that a direct file holds
     artifact = standalone_compile(
-        module, list(arguments), dynamic_shapes="from_example_inputs", options={"config_patches": patches}
+        lifted(module), list(arguments), dynamic_shapes="from_example_inputs", options={"config_patches": patches}
     )
     if file is not None:
         # What torch cannot write, or there is no room for, is compiled again by the next process.
@@ -94,11 +110,14 @@ def _compiled(module: GraphModule, arguments: Sequence[Tensor], file: Path | Non
     return artifact
 
 
-def lifted(module: GraphModule) -> tuple[GraphModule, list[str]]:
-    """The module with its constants as inputs before all others, and their names; its outputs are a tuple."""
+def constant_names(module: GraphModule) -> list[str]:
+    return list(dict.fromkeys(str(node.target) for node in module.graph.nodes if node.op == "get_attr"))
+
+
+def lifted(module: GraphModule) -> GraphModule:
+    """The module with its constants as inputs before all others, in the order of their names; outputs are a tuple."""
     graph, values = Graph(), dict[Node, Node]()
-    names = list(dict.fromkeys(str(node.target) for node in module.graph.nodes if node.op == "get_attr"))
-    constants = {name: graph.placeholder(f"constant_{number}") for number, name in enumerate(names)}
+    constants = {name: graph.placeholder(f"constant_{n}") for n, name in enumerate(constant_names(module))}
     for node in module.graph.nodes:
         if node.op == "get_attr":
             values[node] = constants[str(node.target)]
@@ -107,4 +126,4 @@ def lifted(module: GraphModule) -> tuple[GraphModule, list[str]]:
             graph.output(tuple(given) if isinstance(given, tuple | list) else (given,))
         else:
             values[node] = graph.node_copy(node, values.__getitem__)
-    return GraphModule({}, graph), names
+    return GraphModule({}, graph)

@@ -84,7 +84,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, arrived: Tensor, relu: boo
     return x.new_empty((*x.shape[:-1], weight.shape[1]))
 
 
-@linear.register_kernel("cuda")
+@torch.library.impl("uniad_gpu::linear", "cuda")
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, arrived: Tensor, relu: bool) -> Tensor:
     outputs, inputs = weight.shape[1:]
     out = x.new_empty((*x.shape[:-1], outputs))
@@ -134,7 +134,7 @@ def _(
     return _empty_image(x, weight, stride, padding, reduced)
 
 
-@conv2d.register_kernel("cuda")
+@torch.library.impl("uniad_gpu::conv2d", "cuda")
 def _(
     x: Tensor,
     weight: Tensor,
@@ -170,7 +170,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, stride: 
     return _empty_image(x, taps, stride, padding, reduced=True)
 
 
-@conv2d_relu.register_kernel("cuda")
+@torch.library.impl("uniad_gpu::conv2d_relu", "cuda")
 def _(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, stride: int, padding: int) -> Tensor:
     sides = [stride, stride], [padding, padding], [1, 1], 1
     if residual is None:
@@ -193,7 +193,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     return x.new_empty((*x.shape[:-1], len(weight)))
 
 
-@product.register_kernel("cuda")
+@torch.library.impl("uniad_gpu::product", "cuda")
 def _(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     outputs, inputs = weight.shape
     multiply = torch._addmm_activation if relu else torch.addmm
@@ -212,7 +212,7 @@ def _(a: Tensor, b: Tensor, precision: str) -> Tensor:
     return a.new_empty((*a.shape[:2], b.shape[2]))
 
 
-@matmul.register_kernel("cuda")
+@torch.library.impl("uniad_gpu::matmul", "cuda")
 def _(a: Tensor, b: Tensor, precision: str) -> Tensor:
     out = a.new_empty((*a.shape[:2], b.shape[2]))
     rows = a if a.stride(2) == 1 else a.contiguous()
@@ -274,7 +274,7 @@ def _(
     return _empty_samples(image, mask, dtype)
 
 
-@sample_taps.register_kernel("cuda")
+@torch.library.impl("uniad_gpu::sample_taps", "cuda")
 def _(
     image: Tensor,
     offset: Tensor,
@@ -322,7 +322,7 @@ def _(
     return query.new_empty((batch, queries, heads, width))
 
 
-@attention.register_kernel("cuda")
+@torch.library.impl("uniad_gpu::attention", "cuda")
 def _(
     query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None, arrived: Tensor, scale: float, precision: str
 ) -> Tensor:
