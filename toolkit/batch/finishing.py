@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import cv2
 
 from toolkit.batch.processes import interrupts_blocked, process_pool
-from toolkit.batch.shared_slots import Packed, SharedSlots, Whole
+from toolkit.batch.shared_slots import Sent, SharedSlots
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.errors import CheckFailed
 from toolkit.freed_memory import keep_freed_memory
@@ -118,10 +118,10 @@ def in_processes(finisher: Finisher, job: Job, processes: int) -> Iterator[Finis
     with SharedSlots.opened(behind + 1) as slots, process_pool(processes, "--helpers", slots.take) as pool:
 
         def send(outputs: FrameOutputs) -> Future[FrameRecord]:
-            sent = slots.packed(outputs)
+            sending = slots.sending(outputs.tensors)
             with interrupts_blocked():
-                recorded = pool.submit(_record, finisher, job, sent)
-            recorded.add_done_callback(lambda _: slots.release(sent))
+                recorded = pool.submit(_record, finisher, job, outputs.result, sending)
+            recorded.add_done_callback(lambda _: sending.release())
             return recorded
 
         with interrupts_blocked():
@@ -167,8 +167,8 @@ def layers_of(submodules: Iterable[Submodule]) -> list[Layer]:
     return [submodule.draw for submodule in submodules if submodule.draw is not None]
 
 
-def _record(finisher: Finisher, job: Job, sent: Packed[FrameOutputs] | Whole[FrameOutputs]) -> FrameRecord:
-    return finisher.record(sent.value(), _opened(job))
+def _record(finisher: Finisher, job: Job, result: FrameResult, sent: Sent) -> FrameRecord:
+    return finisher.record(FrameOutputs(result, sent.arrays()), _opened(job))
 
 
 @functools.cache

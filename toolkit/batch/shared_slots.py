@@ -1,27 +1,28 @@
-"""Large arrays for other processes by memory that they share: what is sent to them stays small."""
+"""Arrays for other processes by memory that they share: what is sent only says where they are."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.reduction import DupFd
-from typing import Any, Generic, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-Value = TypeVar("Value")
-LARGE_BYTES = 2**12
-"""Arrays from this size on are shared, and smaller ones sent."""
+from toolkit.specs import Tensors
+
 ALIGNMENT = 64
-"""Bytes, at a multiple of which an array begins in a slot, as in memory of numpy's own."""
+"""Bytes, at a multiple of which an array begins, as in memory of numpy's own."""
+Described = tuple[tuple[str, tuple[int, ...], str], ...]
+"""Of arrays, one behind the other: names, shapes and types."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +30,23 @@ class SharedMemory:
     """Memory by its descriptor, which `multiprocessing` passes on to processes that it starts."""
 
     descriptor: int
+    known: dict[tuple[int, Described], dict[str, NDArray[Any]]] = field(default_factory=dict)
+    """Arrays that were asked for: they lie where they did a few frames ago."""
+
+    def arrays(self, start: int, described: Described) -> Mapping[str, NDArray[Any]]:
+        """Those that lie there from byte `start` on."""
+        if (start, described) not in self.known:
+            arrays, place = {}, start
+            for name, shape, dtype in described:
+                arrays[name] = np.ndarray(shape, dtype, self._content, place)
+                place += _aligned(arrays[name].nbytes)
+            self.known[start, described] = arrays
+        return self.known[start, described]
 
     @cached_property
-    def content(self) -> memoryview:
-        """All of it, as large as it is when this is first asked for."""
-        return memoryview(mmap.mmap(self.descriptor, 0))
+    def _content(self) -> mmap.mmap:
+        """All of it, as large as it is when it is first used."""
+        return mmap.mmap(self.descriptor, 0)
 
     def take(self) -> None:
         """Have this process, which was given the memory when it started, find there what it is sent."""
@@ -50,44 +63,72 @@ def _passed_on(duplicate: Any) -> SharedMemory:
 _TAKEN: ContextVar[SharedMemory] = ContextVar("memory that this process was given")
 
 
+class Sent(Protocol):
+    """Arrays on their way to another process, or there."""
+
+    def arrays(self) -> Tensors:
+        """By name. In the other process they are valid until it has done what they were sent for."""
+
+
 @dataclass(frozen=True, eq=False)
-class Whole(Generic[Value]):
-    """A value that is sent as it is."""
+class Whole:
+    """Arrays that are sent themselves."""
 
-    whole: Value
+    whole: Tensors
 
-    def value(self) -> Value:
+    def arrays(self) -> Tensors:
         return self.whole
 
 
 @dataclass(frozen=True)
-class Packed(Generic[Value]):
-    """A value whose large arrays are these `spans` of the memory, in a slot of their own; `pickled` is the rest."""
+class InSlot:
+    """Arrays that lie in a slot of the memory, from byte `start` on."""
 
-    pickled: bytes
-    spans: tuple[tuple[int, int], ...]
-    slot: int
+    start: int
+    described: Described
 
-    def value(self) -> Value:
-        """In a process that took the memory. Arrays are valid until the slot is released."""
-        content = _TAKEN.get().content
-        value: Value = pickle.loads(self.pickled, buffers=[content[start:stop] for start, stop in self.spans])
-        return value
+    def arrays(self) -> Tensors:
+        return dict(_TAKEN.get().arrays(self.start, self.described))
+
+
+@dataclass(eq=False)
+class Sending:
+    """Arrays that whatever thread pickles them puts into a slot: what arrives is `InSlot` or `Whole`."""
+
+    whole: Tensors
+    slots: SharedSlots
+    sent: Whole | InSlot | None = None
+
+    def arrays(self) -> Tensors:
+        return self.whole
+
+    def release(self) -> None:
+        """The process that they were sent to is done with them."""
+        if isinstance(self.sent, InSlot):
+            self.slots.release(self.sent)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.sent = self.slots.put(self.whole)
+        return _arrived, (self.sent,)
+
+
+def _arrived(sent: Sent) -> Sent:
+    return sent
 
 
 class SharedSlots:
-    """Slots of memory, each for the large arrays of one value that another process works on.
+    """Slots of memory, each for the arrays that another process works on.
 
     The memory has no name, so that nothing is left of it when the processes have ended, in whatever way, and it is no
-    part of `/dev/shm`, which containers make small. Where a system has none, or all slots are taken, values are sent.
+    part of `/dev/shm`, which containers make small. Where a system has none, or all slots are taken, arrays are sent.
     """
 
     def __init__(self, memory: SharedMemory | None, count: int) -> None:
         """In memory that is empty, if there is any."""
         self._memory = memory
-        self._free = list(range(count))
+        self._count = count
         self._slot_bytes = 0
-        self._bytes = np.empty(0, np.uint8)
+        self._free: list[int] = []
         self._lock = threading.Lock()
 
     @classmethod
@@ -103,50 +144,42 @@ class SharedSlots:
 
     @property
     def take(self) -> Callable[[], None] | None:
-        """What a process does, when it starts, that is to be sent values."""
+        """What a process does, when it starts, that is to be sent arrays."""
         return None if self._memory is None else self._memory.take
 
-    def packed(self, value: Value) -> Packed[Value] | Whole[Value]:
-        """A value to be sent to a process that took the memory, which needs its slot until that is released.
+    def sending(self, arrays: Tensors) -> Sending:
+        """Arrays to be sent to a process that took the memory, which are not changed until then."""
+        return Sending(arrays, self)
 
-        The first value says how large slots are: those that need more are sent whole.
+    def put(self, arrays: Tensors) -> InSlot | Whole:
+        """Copies of arrays in a slot, until that is released, or else the arrays themselves.
+
+        The first ones say how large slots are.
         """
-        if self._memory is None:
-            return Whole(value)
-        buffers: list[np.ndarray] = []
+        size = sum(_aligned(array.nbytes) for array in arrays.values())
+        if self._memory is None or not size or any(array.dtype.hasobject for array in arrays.values()):
+            return Whole(arrays)
+        start = self._taken(self._memory, size)
+        if start is None:
+            return Whole(arrays)
+        described = tuple((name, array.shape, array.dtype.str) for name, array in arrays.items())
+        for name, place in self._memory.arrays(start, described).items():
+            np.copyto(place, arrays[name])  # other threads may go on meanwhile
+        return InSlot(start, described)
 
-        def part_of_pickle(buffer: pickle.PickleBuffer) -> bool:
-            array = np.frombuffer(buffer.raw(), np.uint8)
-            if array.nbytes >= LARGE_BYTES:
-                buffers.append(array)
-            return array.nbytes < LARGE_BYTES
-
-        pickled = pickle.dumps(value, 5, buffer_callback=part_of_pickle)
-        size = sum(_aligned(array.nbytes) for array in buffers)
-        slot = self._taken(self._memory, size) if buffers else None
-        if slot is None:
-            return Whole(value)
-        start, spans = slot * self._slot_bytes, []
-        for array in buffers:
-            spans.append((start, start + array.nbytes))
-            np.copyto(self._bytes[start : start + array.nbytes], array)  # other threads can go on meanwhile
-            start += _aligned(array.nbytes)
-        return Packed(pickled, tuple(spans), slot)
-
-    def release(self, sent: Packed[Any] | Whole[Any]) -> None:
-        """Nobody needs the arrays of a value any more."""
-        if isinstance(sent, Packed):
-            with self._lock:
-                self._free.append(sent.slot)
+    def release(self, sent: InSlot) -> None:
+        """Nobody needs these arrays any more."""
+        with self._lock:
+            self._free.append(sent.start)
 
     def _taken(self, memory: SharedMemory, size: int) -> int | None:
-        """A slot of at least so many bytes, if one is free."""
+        """Where a free slot of at least so many bytes begins, if there is one."""
         with self._lock:
             if not self._slot_bytes:
                 with suppress(OSError):  # there may be a limit to files
-                    os.ftruncate(memory.descriptor, size * len(self._free))
-                    self._bytes = np.frombuffer(memory.content, np.uint8)
+                    os.ftruncate(memory.descriptor, size * self._count)
                     self._slot_bytes = size
+                    self._free = [number * size for number in range(self._count)]
             return self._free.pop() if size <= self._slot_bytes and self._free else None
 
 

@@ -19,7 +19,6 @@ import pytest
 
 from tests.visualize.drives import full_result
 from toolkit.batch.finishing import FRAMES_BEHIND_EACH, Finisher, Finishing, Means, at_once, in_order, in_processes
-from toolkit.batch.shared_slots import LARGE_BYTES
 from toolkit.config.model import ModelConfig
 from toolkit.data.stage_clock import Stage
 from toolkit.errors import CheckFailed, InputError
@@ -47,9 +46,8 @@ class Job:
 
 
 def begun(finish: Finishing, results: list[FrameResult]) -> Iterator[Future[FrameRecord]]:
-    """Of outputs so large that they are handed over by shared memory."""
     for number, result in enumerate(results):
-        yield finish.begin(FrameOutputs(result, {"marks": np.full(LARGE_BYTES, number, np.int32)}))
+        yield finish.begin(FrameOutputs(result, {"marks": np.full(5, number, np.int32)}))
 
 
 @dataclass
