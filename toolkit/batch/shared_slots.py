@@ -38,14 +38,14 @@ class SharedMemory:
         if (start, described) not in self.known:
             arrays, place = {}, start
             for name, shape, dtype in described:
-                arrays[name] = np.ndarray(shape, dtype, self._content, place)
+                arrays[name] = np.ndarray(shape, dtype, self.content, place)
                 place += _aligned(arrays[name].nbytes)
             self.known[start, described] = arrays
         return self.known[start, described]
 
     @cached_property
-    def _content(self) -> mmap.mmap:
-        """All of it, as large as it is when it is first used."""
+    def content(self) -> mmap.mmap:
+        """All of it, as large as it is when it is first used. Raises OSError if there is no room for it."""
         return mmap.mmap(self.descriptor, 0)
 
     def take(self) -> None:
@@ -176,16 +176,16 @@ class SharedSlots:
         """Where a free slot of at least so many bytes begins, if there is one."""
         with self._lock:
             if not self._slot_bytes:
-                with suppress(OSError):  # there may be a limit to files
+                with suppress(OSError):  # there may be a limit to files, or to memory
                     os.ftruncate(memory.descriptor, size * self._count)
-                    self._slot_bytes = size
+                    self._slot_bytes = len(memory.content) // self._count
                     self._free = [number * size for number in range(self._count)]
             return self._free.pop() if size <= self._slot_bytes and self._free else None
 
 
 def _new_memory() -> SharedMemory | None:
     """Empty, and without a name."""
-    if sys.platform == "linux":
+    if sys.platform == "linux" and hasattr(os, "memfd_create"):  # which some builds of Python lack
         with suppress(OSError):
             return SharedMemory(os.memfd_create("outputs"))
     return None

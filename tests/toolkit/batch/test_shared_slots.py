@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -85,16 +87,24 @@ def test_what_does_not_fit_is_sent(slots: SharedSlots) -> None:
     assert isinstance(slots.put(arrays(3, count=50)), InSlot)
 
 
-@pytest.mark.parametrize("call", ["memfd_create", "ftruncate"])
-def test_without_such_memory_arrays_are_sent(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "call"), [(os, "memfd_create"), (os, "ftruncate"), (mmap, "mmap")])
+def test_without_such_memory_arrays_are_sent(module: ModuleType, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> int:
         raise OSError
 
-    monkeypatch.setattr(os, call, refused)
+    monkeypatch.setattr(module, call, refused)
     with SharedSlots.opened(2) as slots:
         sent = slots.put(arrays())
         assert isinstance(sent, Whole)
         assert_same(sent.arrays(), arrays())
+
+
+def test_a_python_without_such_memory_sends_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was built for an old system."""
+    monkeypatch.delattr(os, "memfd_create")
+    with SharedSlots.opened(2) as slots:
+        assert slots.take is None
+        assert isinstance(slots.put(arrays()), Whole)
 
 
 def test_nothing_stays_open() -> None:
