@@ -52,6 +52,7 @@ def split(
     produced: dict[str, Tensor] = {}
     for part in parts:
         given = part.module(*(tensors[name] for name in part.inputs))
+        assert all(isinstance(tensor, Tensor) for tensor in given)
         new = dict(zip(part.outputs, given if isinstance(given, tuple) else (given,), strict=True))
         produced |= new
         tensors |= new
@@ -176,3 +177,14 @@ def test_one_part_where_the_rest_or_what_is_awaited_is_cheap() -> None:
     for function in (cheap_rest, cheap_awaited):
         (part,) = split(function, ("awaited", "other"), awaited={"awaited"})
         assert part.outputs == ("awaited", "other")
+
+
+def test_only_tensors_pass_from_part_to_part() -> None:
+    """All elements of what an operator gives together are where it is."""
+
+    def function(m: Any, early: Tensor, late: Tensor) -> Tensors:
+        values, order = m.first(early + late).topk(2)
+        return m.second(m.table * order[:, :1]), values
+
+    first, rest = split(function, ("slow", "awaited"), awaited={"awaited"})
+    assert (first.outputs, rest.inputs) == (("awaited", "getitem_1 of slow"), ("getitem_1 of slow",))

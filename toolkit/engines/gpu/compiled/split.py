@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -94,6 +95,8 @@ def _groups(gm: GraphModule, late: Collection[Node], awaited: Collection[Node]) 
     for node in reversed(calls):
         if needed.intersection(node.users):
             needed.add(node)
+    # Only tensors pass from part to part: elements go with what they are of.
+    needed |= {node for node in calls if node.target is operator.getitem and node.args[0] in needed}
     early = [n for n in calls if n not in behind] if behind.intersection(calls) else []
     rest = [n for n in calls if n not in set(early)]
     waves = [[n for n in rest if n in needed], [n for n in rest if n not in needed]]
