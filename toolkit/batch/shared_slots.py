@@ -119,8 +119,9 @@ def _arrived(sent: Sent) -> Sent:
 class SharedSlots:
     """Slots of memory, each for the arrays that another process works on.
 
-    The memory has no name, so that nothing is left of it when the processes have ended, in whatever way, and it is no
-    part of `/dev/shm`, which containers make small. Where a system has none, or all slots are taken, arrays are sent.
+    The memory has no name, so that nothing is left of it when the processes have ended, in whatever way. It is no part
+    of `/dev/shm`, which containers make small, unless Python knows no other. Where there is none, or too little, or all
+    slots are taken, arrays are sent.
     """
 
     def __init__(self, memory: SharedMemory | None, count: int) -> None:
@@ -176,8 +177,8 @@ class SharedSlots:
         """Where a free slot of at least so many bytes begins, if there is one."""
         with self._lock:
             if not self._slot_bytes:
-                with suppress(OSError):  # there may be a limit to files, or to memory
-                    os.ftruncate(memory.descriptor, size * self._count)
+                with suppress(OSError):  # there may be too little, or a limit to files
+                    os.posix_fallocate(memory.descriptor, 0, size * self._count)
                     self._slot_bytes = len(memory.content) // self._count
                     self._free = [number * size for number in range(self._count)]
             return self._free.pop() if size <= self._slot_bytes and self._free else None
@@ -185,9 +186,11 @@ class SharedSlots:
 
 def _new_memory() -> SharedMemory | None:
     """Empty, and without a name."""
-    if sys.platform == "linux" and hasattr(os, "memfd_create"):  # which some builds of Python lack
+    if sys.platform == "linux":
         with suppress(OSError):
-            return SharedMemory(os.memfd_create("outputs"))
+            if hasattr(os, "memfd_create"):  # which Pythons that are built for older systems lack
+                return SharedMemory(os.memfd_create("outputs"))
+            return SharedMemory(os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR, 0o600))
     return None
 
 

@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_sent(slots: SharedSlots) -> None:
     assert isinstance(slots.put(arrays(3, count=50)), InSlot)
 
 
-@pytest.mark.parametrize(("module", "call"), [(os, "memfd_create"), (os, "ftruncate"), (mmap, "mmap")])
+@pytest.mark.parametrize(("module", "call"), [(os, "memfd_create"), (os, "posix_fallocate"), (mmap, "mmap")])
 def test_without_such_memory_arrays_are_sent(module: ModuleType, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> int:
         raise OSError
@@ -99,9 +99,11 @@ def test_without_such_memory_arrays_are_sent(module: ModuleType, call: str, monk
         assert_same(sent.arrays(), arrays())
 
 
-def test_a_python_without_such_memory_sends_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that was built for an old system."""
+def test_a_python_for_older_systems_shares_a_file_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create")
+    with SharedSlots.opened(2) as slots:
+        assert isinstance(slots.put(arrays()), InSlot)
+    monkeypatch.setattr(os, "O_TMPFILE", os.O_RDONLY)  # a folder cannot be opened so
     with SharedSlots.opened(2) as slots:
         assert slots.take is None
         assert isinstance(slots.put(arrays()), Whole)
