@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from toolkit.engines.gpu.compiled import direct
 from toolkit.engines.gpu.compiled.cuda_kernel import KernelForm, LaunchAttribute, LaunchConfig
 from toolkit.engines.gpu.compiled.direct import SUFFIX, read_direct, write_direct
 from toolkit.engines.gpu.compiled.direct_record import REASON, generated_modules, keep_direct
+from toolkit.storage.remains import partial_path
 
 X = torch.arange(6.0).reshape(2, 3)
 HEAD = """
@@ -85,6 +87,19 @@ def test_what_is_unknown_is_left_to_inductor(old: str, new: str, said: str, tmp_
     assert (tmp_path / f"0{REASON}").read_text() == f"UnknownForm: {said}"
     keep_direct(tmp_path / "0.bin", [module_of(HEAD + FUNCTION, tmp_path)], [X], (2 * X @ X.T, X))
     assert not (tmp_path / f"0{SUFFIX}").exists()
+
+
+def test_want_of_memory_is_no_reason(tmp_path: Path) -> None:
+    """What a killed process left goes when there is enough."""
+    wanted = (2 * X @ X.T, X)
+    scarce = FUNCTION.replace("args.clear()", "raise torch.OutOfMemoryError")
+    left = partial_path(tmp_path / f"0{SUFFIX}", SUFFIX)
+    left = left.with_name(left.name.replace(f"-{os.getpid()}.", "-999999999."))
+    left.touch()
+    keep_direct(tmp_path / "0.bin", [module_of(HEAD + scarce, tmp_path)], [X], wanted)
+    assert not list(tmp_path.glob("0.*"))
+    keep_direct(tmp_path / "0.bin", [module_of(HEAD + FUNCTION, tmp_path)], [X], wanted)
+    assert [path.name for path in tmp_path.glob("*0.*")] == [f"0{SUFFIX}"]
 
 
 def test_without_a_module_there_is_a_reason(tmp_path: Path) -> None:

@@ -87,6 +87,27 @@ def test_a_damaged_file_is_made_again(module: GraphModule, tmp_path: Path) -> No
     assert len(file.read_bytes()) > 100
 
 
+def test_code_is_of_one_gpu() -> None:
+    """Inductor writes its number into it."""
+
+    class Place:
+        """Stands in for a tensor of a GPU."""
+
+        dtype, shape = torch.float32, (2, 3)
+
+        def __init__(self, number: int) -> None:
+            self.device = torch.device("cuda", number)
+
+        def stride(self) -> tuple[int, ...]:
+            return (3, 1)
+
+        def data_ptr(self) -> int:
+            return 256
+
+    names = [fused._digest("graph", [Place(number)]) for number in (0, 1, 0)]  # type: ignore[list-item]
+    assert names[0] == names[2] != names[1]
+
+
 def test_a_direct_file_is_taken_first(module: GraphModule, tmp_path: Path, doubled: list[Path]) -> None:
     """Without Inductor; one that is damaged, or fails when it is called, is left to Inductor, and made again."""
     part = FusedPart(module, "0", tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +26,9 @@ from toolkit.engines.gpu.compiled.direct import (
     read_direct,
     write_direct,
 )
+from toolkit.errors import InputError
+from toolkit.storage.claims import claim_file
+from toolkit.storage.outputs import new_file
 from toolkit.text import one_line
 
 REASON = ".reason"
@@ -63,23 +65,19 @@ def keep_direct(
 ) -> None:
     """Write the direct file that belongs to Inductor's `file`, of the last of `modules`, which gave these outputs.
 
-    If it cannot be, a file beside it says why, and it is not tried again.
+    If it cannot be, a file beside it says why, and it is not tried again, but for want of memory or room.
     """
     path, reason = file.with_suffix(SUFFIX), file.with_suffix(REASON)
     if reason.exists():
         return
-    written = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        record_direct(written, modules[-1], arguments, outputs)
-        written.replace(path)  # at once: other processes may look for it
-    except OSError:
+        with new_file(claim_file(path, shared=True)) as work:  # other processes may look for it
+            record_direct(work, modules[-1], arguments, outputs)
+    except (InputError, OSError, torch.OutOfMemoryError):
         pass  # there is no room for it, or no leave
     except Exception as error:  # what a compiler has written may be anything
         with suppress(OSError):
             reason.write_text(one_line(error), encoding="utf-8")
-    finally:
-        with suppress(OSError):
-            written.unlink(missing_ok=True)
 
 
 def record_direct(path: Path, module: ModuleType, arguments: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:

@@ -6,7 +6,6 @@ What is compiled is one file, which a later process reads instead: nothing is tr
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from operator import attrgetter
@@ -19,6 +18,9 @@ from torch.fx import Graph, GraphModule, Node
 
 from toolkit.engines.gpu.compiled.direct import ALIGNED, SUFFIX, DirectPart, read_direct
 from toolkit.engines.gpu.compiled.direct_record import generated_modules, keep_direct
+from toolkit.errors import InputError
+from toolkit.storage.claims import claim_file
+from toolkit.storage.outputs import new_file
 
 
 class FusedPart:
@@ -62,7 +64,7 @@ class FusedPart:
 
 def _digest(graph: str, arguments: Sequence[Tensor]) -> str:
     """Of all that code is compiled for."""
-    layouts = [(x.dtype, tuple(x.shape), x.stride(), x.device.type, x.data_ptr() % ALIGNED == 0) for x in arguments]
+    layouts = [(x.dtype, tuple(x.shape), x.stride(), x.device, x.data_ptr() % ALIGNED == 0) for x in arguments]
     return hashlib.sha256(f"{graph}{layouts}".encode()).hexdigest()[:12]
 
 
@@ -102,11 +104,10 @@ def _compiled(module: GraphModule, arguments: Sequence[Tensor], file: Path | Non
     )
     if file is not None:
         # What torch cannot write, or there is no room for, is compiled again by the next process.
-        with suppress(RuntimeError, AssertionError, OSError):
+        with suppress(RuntimeError, AssertionError, OSError, InputError):
             file.parent.mkdir(mode=0o700, exist_ok=True)
-            written = file.with_name(f".{file.name}.{os.getpid()}")
-            artifact.save(path=str(written), format="binary")
-            written.replace(file)  # at once: other processes may look for it
+            with new_file(claim_file(file, shared=True)) as work:  # other processes may look for it
+                artifact.save(path=str(work), format="binary")
     return artifact
 
 
