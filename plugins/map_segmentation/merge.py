@@ -78,10 +78,9 @@ def claim_cells(
     shape = (len(config.thing_classes), *masks.shape[1:])
     lanes, lane_scores = np.zeros(shape, np.bool_), np.zeros(shape, np.float32)
     occupied = np.zeros(shape[1:], np.bool_)
-    by_instance = scores.tolist()
-    candidates = [instance for instance in order.tolist() if not by_instance[instance] < config.score_threshold]
+    candidates = order[~(scores[order] < config.score_threshold)]
     free = -1  # all bits: the cells that are not occupied
-    for instance, cells in zip(candidates, _bits(masks[candidates]), strict=True):
+    for instance, cells in zip(candidates.tolist(), _bits(masks[candidates]), strict=True):
         claimed, area = cells & free, cells.bit_count()
         if area == 0 or area - claimed.bit_count() > config.overlap_threshold * area:
             continue

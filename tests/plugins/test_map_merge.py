@@ -60,7 +60,7 @@ def test_map_from_the_bev(
     )
 
 
-def claim(*instances: tuple[float, int, str]) -> tuple[list[str], np.ndarray]:
+def claim(*instances: tuple[float, int, str], threshold: float = 0.1) -> tuple[list[str], np.ndarray]:
     """Merge instances (merge score, label, mask over ten cells: '#' inside) in this order.
 
     Mask scores are 1.0, 1.1, 1.2 … by instance. Returns the lanes in the same notation and the lane scores.
@@ -69,7 +69,7 @@ def claim(*instances: tuple[float, int, str]) -> tuple[list[str], np.ndarray]:
     masks = np.array([[[cell == "#" for cell in pattern]] for pattern in patterns])
     mask_scores = np.ones(masks.shape, np.float32) + 0.1 * np.arange(len(masks), dtype=np.float32)[:, None, None]
     order, given = np.arange(len(masks)), (np.array(scores, np.float32), np.array(labels, np.int32))
-    lanes, lane_scores = claim_cells(order, *given, masks, mask_scores, MapConfig())
+    lanes, lane_scores = claim_cells(order, *given, masks, mask_scores, MapConfig(score_threshold=threshold))
     return ["".join(".#"[int(cell)] for cell in lane[0]) for lane in lanes], lane_scores[:, 0]
 
 
@@ -77,6 +77,12 @@ def test_one_instance_claims_its_mask_with_its_mask_score() -> None:
     lanes, lane_scores = claim((0.5, CROSSING, "..###....."))
     assert lanes == ["..........", "..###.....", ".........."]
     np.testing.assert_array_equal(lane_scores[CROSSING], [0, 0, 1, 1, 1, 0, 0, 0, 0, 0])
+
+
+def test_a_score_at_the_threshold_is_compared_in_its_own_type() -> None:
+    """As where instances are listed: 0.7 in FP32 is less than 0.7."""
+    lanes, _ = claim((0.7, CROSSING, "..###....."), threshold=0.7)
+    assert lanes[CROSSING] == "..###....."
 
 
 def test_second_claim_gets_the_free_cells_only() -> None:
