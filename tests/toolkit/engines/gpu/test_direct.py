@@ -102,6 +102,12 @@ def test_want_of_memory_is_no_reason(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*0.*")] == [f"0{SUFFIX}"]
 
 
+def test_no_folder_is_made(tmp_path: Path) -> None:
+    """That of an entry is its owner's alone."""
+    keep_direct(tmp_path / "entry" / "0.bin", [module_of(HEAD + FUNCTION, tmp_path)], [X], (2 * X @ X.T, X))
+    assert not (tmp_path / "entry").exists()
+
+
 def test_without_a_module_there_is_a_reason(tmp_path: Path) -> None:
     with generated_modules() as modules:
         pass

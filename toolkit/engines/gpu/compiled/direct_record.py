@@ -68,7 +68,7 @@ def keep_direct(
     If it cannot be, a file beside it says why, and it is not tried again, but for want of memory or room.
     """
     path, reason = file.with_suffix(SUFFIX), file.with_suffix(REASON)
-    if reason.exists():
+    if reason.exists() or not path.parent.is_dir():  # for others may have removed the entry, which is not made here
         return
     try:
         with new_file(claim_file(path, shared=True)) as work:  # other processes may look for it
