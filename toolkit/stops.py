@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import os
 import signal
 import sys
@@ -96,15 +95,14 @@ def stops_held() -> Iterator[None]:
         yield
         return
     held: list[int] = []
-    # Python's own `signal` looks every handler up in an enumeration, which takes ten times as long: once a frame.
-    before: dict[signal.Signals, Any] = {number: _signal.getsignal(number) for number in (*STOPS, REMINDER)}
+    before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in (*STOPS, REMINDER)}
     for number in before:
-        _signal.signal(number, lambda number, _: held.append(number))
+        signal.signal(number, lambda number, _: held.append(number))
     try:
         yield
     finally:
         for number, handler in before.items():
-            _signal.signal(number, handler)
+            signal.signal(number, handler)
         if held:
             signal.raise_signal(held[0])
 
