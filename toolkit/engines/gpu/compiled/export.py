@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from toolkit.engines.gpu.compiled.passes.graph_edit import Aten
+from toolkit.engines.gpu.compiled.scopes import inline_scopes
 from toolkit.errors import InputError
 
 
@@ -19,6 +20,7 @@ def export_graph(part: nn.Module, examples: Sequence[Tensor]) -> GraphModule:
     Raises InputError where it changes buffers or inputs, or where a value decides what is computed.
     """
     program = torch.export.export(part, tuple(examples), strict=False)
+    inline_scopes(program.graph_module)
     _refuse_decisions(program)
     if any(_writes(node) for node in program.graph.nodes):
         program = program.run_decompositions({})  # the same in values of their own, for passes take values for final

@@ -50,6 +50,8 @@ def graph_module(nodes: Sequence[Mapping[str, Any]], constants: Mapping[str, Ten
 
 def _constant(gm: GraphModule, target: str) -> Tensor:
     found = operator.attrgetter(target)(gm)
+    if isinstance(found, GraphModule):
+        raise ValueError("a block under torch.autocast has a graph of its own; cast by `Tensor.to` in its place")
     if not isinstance(found, Tensor):
         raise ValueError(f"{target} is a {type(found).__name__}")
     return found.detach()
