@@ -21,6 +21,7 @@ from benchmarks import (
     gpu_frame,
     gpu_measurement,
     gpu_precision,
+    gpu_scenes,
     gpu_submodules,
     gpu_transfers,
 )
@@ -326,3 +327,19 @@ def test_every_submodule_is_timed(network: Network, monkeypatch: pytest.MonkeyPa
     share = gpu_submodules.time_submodule(network, submodule, Precision.FP16, tensors, 3)
     assert (share.submodule, share.precision, share.milliseconds, share.work) == ("planning", "fp16", 2.0, WORK)
     assert "fp16 │ planning │ 2.000 │ 4.000 │ 300" in printed(gpu_submodules.share_table([share]))
+
+
+def test_several_scenes_run_frame_by_frame_in_turn(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that were begun are waited for before the clock is read."""
+    session, done, ran = TorchSession(network), [0], list[Any]()
+    inputs = gpu_scenes.first_inputs(session, bundle_of(network))
+    assert session.run(inputs).keys() >= {state.source for state in network.graph.states}
+    scenes: Any = [SimpleNamespace(run=lambda fed, number=number: ran.append(number)) for number in range(2)]
+
+    def wait() -> None:
+        done[0] = len(ran)
+
+    # A second for each frame that has been waited for.
+    monkeypatch.setattr("benchmarks.gpu_scenes.time.perf_counter", lambda: float(done[0]))
+    assert gpu_scenes.frames_per_second(scenes, [inputs, inputs], 3, wait) == 1
+    assert ran == [0, 1] * (gpu_scenes.WARM_UP + 3)
