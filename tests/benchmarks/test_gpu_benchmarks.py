@@ -333,7 +333,7 @@ def test_several_scenes_run_frame_by_frame_in_turn(network: Network, monkeypatch
     """All that were begun are waited for before the clock is read."""
     session, done, ran = TorchSession(network), [0], list[Any]()
     inputs = gpu_scenes.first_inputs(session, bundle_of(network))
-    assert session.run(inputs).keys() >= {state.source for state in network.graph.states}
+    assert {*inputs, *session.run(inputs)} >= {state.source for state in network.graph.states}
     scenes: Any = [SimpleNamespace(run=lambda fed, number=number: ran.append(number)) for number in range(2)]
 
     def wait() -> None:
