@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from toolkit.engines.gpu.compiled.ahead import PartsJob, compilers
+from toolkit.engines.gpu.compiled.direct_record import reasons
 from toolkit.engines.gpu.compiled.parts_file import UnfitFile, read_parts, write_parts
 from toolkit.engines.gpu.compiled.rewrite import RewrittenPart, rewrite_network
 from toolkit.engines.torch import load_network
@@ -82,7 +83,7 @@ def bundle_parts(
 
     With `inductor`, what torch's compiler makes of them is kept as well: in the folder that comes with them, which
     processes fill if it is not there yet, unless `PARTS_VARIABLE` is 0. Raises InputError as `load_network` and
-    `rewrite_network` do. `warn` is told in one line why nothing is kept.
+    `rewrite_network` do. `warn` is told in one line why nothing is kept, and in one what makes starts slow.
     """
 
     def rewrite() -> list[RewrittenPart]:
@@ -106,6 +107,8 @@ def bundle_parts(
         if not entry.parts.is_file():
             return parts, None
         compile_parts(_parts_job(bundle, plugins, entry, folder, device), parts)
+    if slow := reasons(folder):
+        warn(f"torch's compiler has to read {len(slow)} of {len(parts)} parts, which takes seconds: {slow[0]}")
     return parts, folder
 
 

@@ -22,6 +22,8 @@ from toolkit.bundle import Bundle, PackageRecord
 from toolkit.config.model import ModelConfig
 from toolkit.data.probe import probe_frames
 from toolkit.engines.gpu import kept
+from toolkit.engines.gpu.compiled.ahead import COMPLETE
+from toolkit.engines.gpu.compiled.direct_record import REASON
 from toolkit.engines.gpu.compiled.network import compile_parts
 from toolkit.engines.gpu.compiled.parts_file import read_parts
 from toolkit.engines.gpu.compiled.rewrite import RewrittenPart, rewrite_network
@@ -90,6 +92,24 @@ def test_kept_parts_compute_the_same_to_the_last_bit(
             assert one.keys() == other.keys()
             for name, tensor in one.items():
                 assert torch.equal(tensor, other[name]), name
+
+
+def test_parts_that_a_compiler_has_to_read_are_told(
+    plugins: PluginManager, folder: Path, tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every start, for each takes the seconds that the compiler's import does."""
+    toy = write_toy_bundle(tmp_path / "toy", plugins, without=("occupancy", "map_segmentation", "motion", "planning"))
+    made = parts_of(Layer(), torch.ones(2, 4))
+    monkeypatch.setattr(kept, "load_network", lambda bundle, plugins: nn.Identity())
+    monkeypatch.setattr(kept, "rewrite_network", lambda network, precision: made)
+    compiled = entry_of(toy, plugins, Precision.FP32, CPU).folder / kept.COMPILED
+    compiled.mkdir()
+    (compiled / COMPLETE).touch()
+    bundle_parts(toy, plugins, Precision.FP32, CPU, inductor=True, warn=said.append)
+    assert said == []
+    (compiled / f"0-abc{REASON}").write_text("names new_thing", encoding="utf-8")
+    bundle_parts(toy, plugins, Precision.FP32, CPU, inductor=True, warn=said.append)
+    assert said == ["torch's compiler has to read 1 of 1 parts, which takes seconds: names new_thing"]
 
 
 class Rewriting:

@@ -80,6 +80,15 @@ def keep_direct(
             reason.write_text(one_line(error), encoding="utf-8")
 
 
+def reasons(folder: Path) -> list[str]:
+    """Why parts whose files lie there have no direct one, in the order of their files' names."""
+    found = []
+    for path in sorted(folder.glob(f"*{REASON}")):
+        with suppress(OSError):
+            found.append(path.read_text(encoding="utf-8", errors="replace"))
+    return found
+
+
 def record_direct(path: Path, module: ModuleType, arguments: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
     """Write what a module does that computed these outputs. What is written does the same, to the bit.
 
