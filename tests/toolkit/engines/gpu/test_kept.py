@@ -29,32 +29,9 @@ from toolkit.engines.gpu.compiled.parts_file import read_parts
 from toolkit.engines.gpu.compiled.rewrite import RewrittenPart, rewrite_network
 from toolkit.engines.gpu.kept import Entry, bundle_parts, entry_of, kept_parts
 from toolkit.engines.torch import bundle_graph, load_network
-from toolkit.errors import InputError
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
 from toolkit.storage.private_folder import private_folder
-
-
-@pytest.fixture(scope="module")
-def plugins() -> PluginManager:
-    return PluginManager.load()
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory, plugins: PluginManager) -> Bundle:
-    return write_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle", plugins)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where everything is kept."""
-    monkeypatch.setenv(kept.FOLDER_VARIABLE, str(tmp_path / "kept"))
-    return tmp_path / "kept" / "networks"
-
-
-@pytest.fixture
-def said() -> list[str]:
-    return []
 
 
 def outputs(parts: list[RewrittenPart], bundle: Bundle, plugins: PluginManager) -> list[dict[str, Tensor]]:
@@ -256,126 +233,45 @@ print(json.dumps({{name: counters["inductor"][f"fxgraph_cache_{{name}}"] for nam
     assert (entry.folder / "inductor").is_dir()
 
 
-class TestPlace:
-    def test_an_entry_is_of_one_bundle_device_precision_and_version(
-        self, toy: Bundle, plugins: PluginManager, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        first = entry_of(toy, plugins, Precision.FP16, CPU)
-        assert first.folder.parent == folder
-        assert first.folder.name.startswith(f"{toy.identity[:12]}-cpu-fp16-")
-        assert entry_of(toy, plugins, Precision.FP16, CPU) == first
-        others = [entry_of(toy, plugins, Precision.FP32, CPU)]
-        with monkeypatch.context() as patch:
-            patch.setattr(kept, "installed_version", lambda package: "another")
-            others.append(entry_of(toy, plugins, Precision.FP16, CPU))
-        with monkeypatch.context() as patch:
-            patch.setattr(kept, "device_name", lambda device: "NVIDIA H100 80GB HBM3 9.0")
-            others.append(entry_of(toy, plugins, Precision.FP16, CPU))
-        assert "-NVIDIA-H100-80GB-HBM3-9.0-fp16-" in others[-1].folder.name
-        monkeypatch.setattr(kept, "sources_digest", lambda plugins: "another")
-        others.append(entry_of(toy, plugins, Precision.FP16, CPU))
-        assert len({entry.folder for entry in (first, *others)}) == 5
+def test_submodules_of_others_are_built_for_the_operators_that_they_bring(
+    toy: Bundle, plugins: PluginManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = list[str]()
 
-    def test_plugin_files_are_a_part_of_the_code(self, plugins: PluginManager, tmp_path: Path) -> None:
-        own = tmp_path / "own.py"
-        own.write_text("from toolkit.hookspecs import hookimpl\n")
-        other = PluginManager.load([own], warn=lambda _: None)
-        assert kept.sources_digest(other) != kept.sources_digest(plugins) == kept.sources_digest(PluginManager.load())
+    def building(name: str) -> Callable[[ModelConfig], nn.Module]:
+        def build(config: ModelConfig) -> nn.Module:
+            built.append(name)
+            return nn.Identity()
 
-    @pytest.mark.parametrize("what", ["open", "foreign", "link", "file"])
-    def test_a_folder_that_others_may_have_written_is_not_used(
-        self,
-        toy: Bundle,
-        plugins: PluginManager,
-        folder: Path,
-        said: list[str],
-        monkeypatch: pytest.MonkeyPatch,
-        what: str,
-    ) -> None:
-        folder.parent.mkdir()
-        if what == "link":
-            (folder.parent / "elsewhere").mkdir(mode=0o700)
-            folder.symlink_to("elsewhere")
-        elif what == "file":
-            folder.write_text("mine")
-        else:
-            folder.mkdir(mode=0o770 if what == "open" else 0o700)
-            folder.chmod(0o770 if what == "open" else 0o700)
-        if what == "foreign":
-            monkeypatch.setattr(os, "geteuid", lambda: 12345)
-        made = parts_of(Layer(), torch.ones(2, 4))
-        monkeypatch.setattr(kept, "load_network", lambda bundle, plugins: nn.Identity())
-        monkeypatch.setattr(kept, "rewrite_network", lambda network, precision: made)
-        assert bundle_parts(toy, plugins, Precision.FP32, CPU, warn=said.append)[0] is made
-        (line,) = said
-        assert line.startswith(f"the rewritten network is not kept: {folder} ")
-        wanted = {"open": "is open to other users", "foreign": "belongs to another user"}
-        assert wanted.get(what, "is not a folder") in line
+        return build
 
-    def test_without_a_folder_nothing_is_kept_and_nothing_said(
-        self, toy: Bundle, plugins: PluginManager, said: list[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv(kept.FOLDER_VARIABLE, "")
-        monkeypatch.setattr(kept, "load_network", lambda bundle, plugins: nn.Identity())
-        monkeypatch.setattr(kept, "rewrite_network", lambda network, precision: [])
-        assert bundle_parts(toy, plugins, Precision.FP32, CPU, warn=said.append) == ([], None)
-        assert said == []
-        with pytest.raises(InputError, match="is empty, so nothing is kept"):
-            entry_of(toy, plugins, Precision.FP32, CPU)
+    offered = [replace(submodule, build=building(submodule.name)) for submodule in plugins.submodules()]
+    monkeypatch.setattr(plugins, "submodules", lambda: offered)
+    kept.import_operators(toy, plugins)
+    assert built == []
+    first, second, *rest = toy.submodules
+    theirs = replace(first, plugin_sha256="0123"), replace(second, plugin="of_a_package"), *rest
+    package = PackageRecord("of_a_package", "package", "1.0", "4567")
+    kept.import_operators(replace(toy, submodules=theirs, packages=(package,)), plugins)
+    assert built == [first.name, second.name]
 
-    def test_it_is_in_the_users_cache_by_default(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.delenv(kept.FOLDER_VARIABLE)
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        assert kept.kept_root() == tmp_path / "uniad-toolkit" / "networks"
 
-    def test_a_user_without_a_home_is_told_what_to_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def homeless() -> Path:
-            raise RuntimeError("Could not determine home directory.")
+def test_compilers_keep_theirs_there(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the user says where; what torch said by itself, and another entry before, does not count."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-        monkeypatch.delenv(kept.FOLDER_VARIABLE)
-        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-        monkeypatch.setattr(Path, "home", homeless)
-        with pytest.raises(InputError, match="name one in XDG_CACHE_HOME"):
-            kept.kept_root()
-
-    def test_submodules_of_others_are_built_for_the_operators_that_they_bring(
-        self, toy: Bundle, plugins: PluginManager, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        built = list[str]()
-
-        def building(name: str) -> Callable[[ModelConfig], nn.Module]:
-            def build(config: ModelConfig) -> nn.Module:
-                built.append(name)
-                return nn.Identity()
-
-            return build
-
-        offered = [replace(submodule, build=building(submodule.name)) for submodule in plugins.submodules()]
-        monkeypatch.setattr(plugins, "submodules", lambda: offered)
-        kept.import_operators(toy, plugins)
-        assert built == []
-        first, second, *rest = toy.submodules
-        theirs = replace(first, plugin_sha256="0123"), replace(second, plugin="of_a_package"), *rest
-        package = PackageRecord("of_a_package", "package", "1.0", "4567")
-        kept.import_operators(replace(toy, submodules=theirs, packages=(package,)), plugins)
-        assert built == [first.name, second.name]
-
-    def test_compilers_keep_theirs_there(self, entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Unless the user says where; what torch said by itself, and another entry before, does not count."""
-        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
-
-        other = Entry(entry.folder.with_name("another"), IDENTITY)
-        for variable in kept.COMPILERS:
-            monkeypatch.setenv(variable, default_cache_dir())  # so that it is as before after the test
-        monkeypatch.delenv("TRITON_CACHE_DIR")
-        for each in (other, entry):
-            kept.keep_compiled(each)
-            assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(each.folder / "inductor")
-            assert os.environ["TRITON_CACHE_DIR"] == str(each.folder / "triton")
-        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
-        kept.keep_compiled(other)
-        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
-        assert os.environ["TRITON_CACHE_DIR"] == str(other.folder / "triton")
+    other = Entry(entry.folder.with_name("another"), IDENTITY)
+    for variable in kept.COMPILERS:
+        monkeypatch.setenv(variable, default_cache_dir())  # so that it is as before after the test
+    monkeypatch.delenv("TRITON_CACHE_DIR")
+    for each in (other, entry):
+        kept.keep_compiled(each)
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(each.folder / "inductor")
+        assert os.environ["TRITON_CACHE_DIR"] == str(each.folder / "triton")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
+    kept.keep_compiled(other)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
+    assert os.environ["TRITON_CACHE_DIR"] == str(other.folder / "triton")
 
 
 @pytest.mark.slow
