@@ -6,7 +6,7 @@ Li et al., "Panoptic SegFormer" (2022), "Mask-Wise Merging Inference", with the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -77,16 +77,15 @@ def claim_cells(
     """
     shape = (len(config.thing_classes), *masks.shape[1:])
     lanes, lane_scores = np.zeros(shape, np.bool_), np.zeros(shape, np.float32)
-    occupied = np.zeros(shape[1:], np.bool_)
     candidates = order[~(scores[order] < config.score_threshold)]
-    free = -1  # all bits: the cells that are not occupied
+    free, claims = -1, dict[int, int]()  # -1 has all bits: nobody has claimed a cell
     for instance, cells in zip(candidates.tolist(), _bits(masks[candidates]), strict=True):
         claimed, area = cells & free, cells.bit_count()
         if area == 0 or area - claimed.bit_count() > config.overlap_threshold * area:
             continue
         free ^= claimed
-        mask = masks[instance] > occupied  # and not occupied
-        occupied |= mask
+        claims[instance] = claimed
+    for instance, mask in zip(claims, _masks(claims.values(), shape[1:]), strict=True):
         lanes[labels[instance]] |= mask
         np.copyto(lane_scores[labels[instance]], mask_scores[instance], where=mask)
     return lanes, lane_scores
@@ -96,3 +95,12 @@ def _bits(masks: NDArray[np.bool_]) -> list[int]:
     """Each mask as an integer with a bit for each cell, of which Python compares thousands at once."""
     packed = np.packbits(masks.reshape(len(masks), math.prod(masks.shape[1:])), axis=1, bitorder="little")
     return [int.from_bytes(mask.tobytes(), "little") for mask in packed]
+
+
+def _masks(bits: Collection[int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """[N, *shape]: such integers as masks again."""
+    cells = math.prod(shape)
+    row = -(-cells // 8)  # bytes
+    packed = np.frombuffer(b"".join(each.to_bytes(row, "little") for each in bits), np.uint8)
+    unpacked = np.unpackbits(packed.reshape(len(bits), row), axis=1, count=cells, bitorder="little")
+    return unpacked.view(np.bool_).reshape(len(bits), *shape)
