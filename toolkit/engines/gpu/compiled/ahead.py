@@ -104,7 +104,7 @@ def _compile_all(pool: ProcessPoolExecutor, job: PartsJob, parts: Sequence[Rewri
         failures: list[BaseException | None] = [error]
     else:
         with no_workers():
-            _import()  # which this process needs next
+            _import()  # for parts that have no direct file in the end; while others compile it takes no time
         failures = [future.exception() for future in begun]
     if any(isinstance(failure, BrokenProcessPool) for failure in failures):
         return  # one was ended from outside: who needs the parts compiles them, and a later start tries again
