@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -33,17 +33,24 @@ def process_map(function: Callable[[Item], Result], items: Iterable[Item], worke
 
 
 @contextmanager
-def process_pool(workers: int, option: str, begin: Callable[[], None] | None = None) -> Iterator[ProcessPoolExecutor]:
+def process_pool(
+    workers: int, option: str, begin: Callable[[], None] | None = None, preload: Sequence[str] = ()
+) -> Iterator[ProcessPoolExecutor]:
     """So many processes, which `option` says; they are started by what is submitted within `interrupts_blocked`.
 
-    Each calls `begin` first of all, which is pickled when it is started.
+    Each calls `begin` first of all, which is pickled when it is started. Modules to `preload` are imported once, by a
+    process that all are then forked from, which lives as long as this one; none of them may use a GPU, or start threads
+    or processes, when it is imported.
 
     At the end of the block, however it ends, none is left; what was submitted is done if it ends well. Raises
     CheckFailed if one is ended from outside.
     """
     others = set(multiprocessing.active_children())
     # Torch and ONNX Runtime have threads by now, which a forked process would lack.
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (begin,))
+    context = multiprocessing.get_context("forkserver" if preload else "spawn")
+    if preload:
+        context.set_forkserver_preload(list(preload))
+    executor = ProcessPoolExecutor(workers, context, _begin, (begin,))
     try:
         yield executor
         executor.shutdown()
