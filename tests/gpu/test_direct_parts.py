@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.gpu.test_fused_parts import SHAPE, Block
 from tests.toolkit.engines.gpu.test_parts_file import IDENTITY
-from toolkit.engines.gpu.compiled.ahead import PartsJob, compilers
+from toolkit.engines.gpu.compiled.ahead import PartsJob, processes_for
 from toolkit.engines.gpu.compiled.direct import SUFFIX
 from toolkit.engines.gpu.compiled.export import export_graph
 from toolkit.engines.gpu.compiled.fused import FusedPart, no_workers
@@ -72,10 +72,11 @@ def test_no_compiler_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write_parts(tmp_path / "parts", [made], IDENTITY)
     parts = read_parts(tmp_path / "parts", IDENTITY, torch.device("cuda"))
     folder = tmp_path / "compiled"
-    job = PartsJob(tmp_path / "parts", tuple(IDENTITY.items()), folder, "cuda", (("x", SHAPE, "float32"),))
+    inputs = (("x", SHAPE, "float32"),)
+    job = PartsJob(tmp_path, Precision.FP32, "cuda", tmp_path / "parts", tuple(IDENTITY.items()), folder, inputs)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
-    with compilers(folder) as compile_parts:
-        compile_parts(job, parts)
+    with processes_for(job) as processes:
+        processes.compile(parts)
     assert {path.suffix for path in folder.iterdir()} == {".bin", SUFFIX, ""}, [
         path.read_text() for path in folder.glob("*.reason")
     ]

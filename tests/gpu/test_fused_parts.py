@@ -11,9 +11,10 @@ import torch._inductor
 from torch import Tensor, nn
 
 from tests.toolkit.engines.gpu.test_parts_file import IDENTITY, parts_of
-from toolkit.engines.gpu.compiled.ahead import PartsJob, compilers
+from toolkit.engines.gpu.compiled.ahead import PartsJob, processes_for
 from toolkit.engines.gpu.compiled.fused import FusedPart, no_workers
 from toolkit.engines.gpu.compiled.parts_file import read_parts, write_parts
+from toolkit.precision import Precision
 
 SHAPE = (96, 256)
 
@@ -39,10 +40,11 @@ def test_bits_are_those_of_torch_compile(tmp_path: Path, monkeypatch: pytest.Mon
     parts = read_parts(tmp_path / "parts", IDENTITY, torch.device("cuda"))
     (part,) = parts
     folder = tmp_path / "compiled"
-    job = PartsJob(tmp_path / "parts", tuple(IDENTITY.items()), folder, "cuda", (("x", SHAPE, "float32"),))
+    inputs = (("x", SHAPE, "float32"),)
+    job = PartsJob(tmp_path, Precision.FP32, "cuda", tmp_path / "parts", tuple(IDENTITY.items()), folder, inputs)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})  # as many processes as there is work for
-    with compilers(folder) as compile_parts:
-        compile_parts(job, parts)
+    with processes_for(job) as processes:
+        processes.compile(parts)
     torch.manual_seed(0)
     x = torch.randn(SHAPE, device="cuda")
     with torch.inference_mode(), no_workers():

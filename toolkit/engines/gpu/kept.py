@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from toolkit.engines.gpu.compiled.ahead import PartsJob, compilers
+from toolkit.engines.gpu.compiled.ahead import PartsJob, processes_for
 from toolkit.engines.gpu.compiled.direct_record import reasons
 from toolkit.engines.gpu.compiled.parts_file import UnfitFile, read_parts, write_parts
 from toolkit.engines.gpu.compiled.rewrite import RewrittenPart, rewrite_network
@@ -101,25 +101,29 @@ def bundle_parts(
     import_operators(bundle, plugins)
     if not inductor or os.environ.get(PARTS_VARIABLE) == "0":
         return kept_parts(entry, rewrite, device, warn), None
-    folder = entry.folder / COMPILED
-    with compilers(folder) as compile_parts:
-        parts = kept_parts(entry, rewrite, device, warn)
+    job = _parts_job(bundle, plugins, precision, entry, device)
+    with processes_for(job) as processes:
+        parts = kept_parts(entry, lambda: processes.rewrite(bundle.submodules) or rewrite(), device, warn)
         if not entry.parts.is_file():
             return parts, None
-        compile_parts(_parts_job(bundle, plugins, entry, folder, device), parts)
-    if slow := reasons(folder):
+        processes.compile(parts)
+    if slow := reasons(job.folder):
         warn(f"torch's compiler has to read {len(slow)} of {len(parts)} parts, which takes seconds: {slow[0]}")
-    return parts, folder
+    return parts, job.folder
 
 
-def _parts_job(bundle: Bundle, plugins: PluginManager, entry: Entry, folder: Path, device: torch.device) -> PartsJob:
+def _parts_job(
+    bundle: Bundle, plugins: PluginManager, precision: Precision, entry: Entry, device: torch.device
+) -> PartsJob:
     dimensions = bundle.config.dimensions()
     specs = (*bundle.frame_inputs, *bundle.state_inputs)
     return PartsJob(
+        bundle.path,
+        precision,
+        str(device),
         entry.parts,
         tuple(entry.identity.items()),
-        folder,
-        str(device),
+        entry.folder / COMPILED,
         tuple((spec.name, spec.resolve(dimensions), spec.dtype) for spec in specs),
         tuple(plugins.files),
         plugins.disabled,

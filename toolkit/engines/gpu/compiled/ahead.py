@@ -1,29 +1,45 @@
-"""Compiling the parts of a network side by side, each in a process, before one process needs them all."""
+"""Making the parts of a network side by side, by processes, before one process needs them all.
+
+They export and rewrite submodules, then compile parts, and kernels of the toolkit's own. What they do not deliver is
+made by who needs it.
+"""
 
 from __future__ import annotations
 
 import functools
+import gc
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch._subclasses import FakeTensorMode
 
 from toolkit.batch.processes import interrupts_blocked, process_pool
-from toolkit.engines.gpu.compiled.fused import no_workers
+from toolkit.bundle import Bundle, SubmoduleRecord
+from toolkit.engines.gpu.compiled.kernel_calls import OperatorCall, layouts_and_calls, one_for_each_kernel
+from toolkit.engines.gpu.compiled.layouts import Layout, NetworkInputs
 from toolkit.engines.gpu.compiled.network import compile_part
-from toolkit.engines.gpu.compiled.parts_file import read_parts
-from toolkit.engines.gpu.compiled.rewrite import RewrittenPart
+from toolkit.engines.gpu.compiled.parts_file import read_parts, write_parts
+from toolkit.engines.gpu.compiled.rewrite import RewrittenPart, rewrite_submodule
+from toolkit.engines.torch import load_network
 from toolkit.plugin.manager import PluginManager
+from toolkit.precision import Precision
 
-THREADS = "TORCHINDUCTOR_COMPILE_THREADS"
-"""The variable that says how many processes Inductor compiles with, in each of ours."""
+PRELOADED = ("toolkit.engines.gpu.compiled.ahead", "torch._inductor.compile_fx", "torch.export._trace", "triton")
+"""Modules that take seconds to import."""
+VARIABLES = {
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no processes of Inductor's in each of ours, but for parts that are long
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # where torch looks for a GPU, it does not open it: that forbids a fork
+}
+"""Of the processes' environment."""
+NO_PROCESSES = (BrokenProcessPool, OSError, EOFError)
+"""Errors of processes that cannot be started, or are gone."""
 COMPLETE = "complete"
 """A file of a job's folder, which says that all was tried: a start that was interrupted is gone on with."""
 MOST_PROCESSES = 16
@@ -33,84 +49,135 @@ PROCESS_BYTES = 2 * 2**30
 
 @dataclass(frozen=True)
 class PartsJob:
-    """The parts of a kept network in values that another process understands; `inputs` are the network's own."""
+    """The parts of a bundle's network in values that another process understands; `inputs` are the network's own.
 
+    They are kept in `file`, and what Inductor makes of them in `folder`.
+    """
+
+    bundle: Path
+    precision: Precision
+    device: str
     file: Path
     identity: tuple[tuple[str, str], ...]
     folder: Path
-    device: str
-    inputs: tuple[tuple[str, tuple[int, ...], str], ...]
+    inputs: NetworkInputs
     plugin_files: tuple[Path, ...] = ()
     disabled_plugins: tuple[str, ...] = ()
 
+    def plugins(self) -> PluginManager:
+        return PluginManager.load(self.plugin_files, disabled=self.disabled_plugins, warn=lambda _: None)
 
-Compile = Callable[[PartsJob, Sequence[RewrittenPart]], None]
-"""Fills a job's folder; what does not compile is left to whoever needs it."""
+    def parts(self, files: Iterable[Path]) -> list[RewrittenPart]:
+        """Those of all files, in order."""
+        device = torch.device(self.device)
+        return [part for file in files for part in read_parts(file, dict(self.identity), device)]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How a tensor lies in memory: type, shape, strides, the offset of its first value, and the kind of device."""
+@dataclass
+class Processes:
+    """So many processes for a job, or none. They may leave files in `scratch`."""
 
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int
-    kind: str
+    job: PartsJob
+    count: int = 0
+    pool: ProcessPoolExecutor | None = None
+    scratch: Path = Path()
+    _begun: list[Future[None]] = field(default_factory=list)
 
-    @classmethod
-    def of(cls, tensor: Tensor) -> Layout:
-        return cls(tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.device.type)
+    def rewrite(self, submodules: Sequence[SubmoduleRecord]) -> list[RewrittenPart]:
+        """What `rewrite_network` gives for a network of these submodules; then they begin to compile it.
 
-    def zeros(self, device: str) -> Tensor:
-        """A tensor that lies so, on a device of the kind."""
-        size = 1 + self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
-        values = torch.zeros(max(size, 0), dtype=self.dtype, device="cpu" if self.kind == "cpu" else device)
-        return values.as_strided(self.shape, self.stride, self.offset)
+        Empty if there are no processes, or any of them fails: who rewrites the network here is told why.
+        """
+        if self.pool is None:
+            return []
+        files = {record.name: self.scratch / str(number) for number, record in enumerate(submodules)}
+        try:
+            with interrupts_blocked():
+                begun = [self.pool.submit(_rewrite, self.job, name, file) for name, file in files.items()]
+            for future in begun:
+                future.result()
+            parts = self.job.parts(files.values())
+        except Exception:
+            return []
+        self._begin(parts, tuple(files.values()))
+        return parts
+
+    def compile(self, parts: Sequence[RewrittenPart]) -> None:
+        """Fill the job's folder, if there are processes; what does not compile is left to whoever needs it."""
+        if self.pool is None:
+            return
+        if not self._begun:
+            self._begin(parts, (self.job.file,))
+        if any(isinstance(future.exception(), NO_PROCESSES) for future in self._begun):
+            return  # one was ended from outside: who needs the parts compiles them, and a later start tries again
+        with suppress(OSError):
+            self.job.folder.mkdir(mode=0o700, exist_ok=True)
+            (self.job.folder / COMPLETE).touch()
+
+    def _begin(self, parts: Sequence[RewrittenPart], files: tuple[Path, ...]) -> None:
+        """Compile what is in these files, longest parts first; shorter ones when our own kernels are there."""
+        self._submit(_open, [(self.job, files)] * self.count)
+        try:
+            layouts, calls = layouts_and_calls(parts, self.job.inputs, self.job.device)
+        except Exception:  # of an operator, which may be anyone's
+            return
+        sizes = [len(part.module.graph.nodes) for part in parts]
+        longest_first = sorted(range(len(parts)), key=lambda number: -sizes[number])
+        tasks = list[tuple[Any, ...]]()
+        for number in longest_first:
+            if not any(self.job.folder.glob(f"{number}-*")):
+                threads = self.count // 2 if sizes[number] * self.count > sum(sizes) else 1
+                tasks.append((self.job, files, number, [layouts[name] for name in parts[number].inputs], threads))
+        self._submit(_compile, tasks[: self.count // 2])
+        self._submit(OperatorCall.repeat, [(call, self.job.device) for call in _kernels(calls, self.job.device)])
+        self._submit(_compile, tasks[self.count // 2 :])
+
+    def _submit(self, function: Callable[..., None], tasks: Iterable[tuple[Any, ...]]) -> None:
+        assert self.pool is not None
+        try:
+            with interrupts_blocked():
+                self._begun += [self.pool.submit(function, *task) for task in tasks]
+        except NO_PROCESSES as error:
+            failed = Future[None]()
+            failed.set_exception(error)
+            self._begun.append(failed)
 
 
 @contextmanager
-def compilers(folder: Path) -> Iterator[Compile]:
-    """Processes, one a core at most, that compile parts; within the block they begin to import what that takes.
+def processes_for(job: PartsJob) -> Iterator[Processes]:
+    """Processes, one a core at most, for a job; within the block they get ready for it.
 
-    If the `folder` of the job to come is complete, or there is no room for two, nothing is compiled.
+    There are none if its folder is complete, or there is no room for two.
     """
-    processes = min(len(os.sched_getaffinity(0)), MOST_PROCESSES, _room() // PROCESS_BYTES)
-    if processes < 2 or (folder / COMPLETE).exists():
-        yield lambda job, parts: None
+    count = min(len(os.sched_getaffinity(0)), MOST_PROCESSES, _room() // PROCESS_BYTES)
+    if count < 2 or (job.folder / COMPLETE).exists():
+        yield Processes(job)
         return
-    threads = os.environ.get(THREADS)
-    os.environ[THREADS] = str(processes // 2)  # parts differ in size: those that are left at the end have all cores
+    with (
+        TemporaryDirectory(prefix="uniad-parts-", ignore_cleanup_errors=True) as scratch,
+        _a_core_each(),
+        process_pool(count, "processes", begin=_get_ready, preload=PRELOADED) as pool,
+    ):
+        with suppress(*NO_PROCESSES), interrupts_blocked():
+            for _ in range(count):
+                pool.submit(_open_gpu)
+        yield Processes(job, count, pool, Path(scratch))
+
+
+@contextmanager
+def _a_core_each() -> Iterator[None]:
+    """Within the block, torch has one thread here, and processes that are started have the VARIABLES."""
+    before, threads = {name: os.environ.get(name) for name in VARIABLES}, torch.get_num_threads()
+    os.environ.update(VARIABLES)
+    torch.set_num_threads(1)
     try:
-        with process_pool(processes, "processes") as pool:
-            with suppress(BrokenProcessPool), interrupts_blocked():
-                for _ in range(processes):
-                    pool.submit(_import)
-            yield functools.partial(_compile_all, pool)
+        yield
     finally:
-        if threads is None:
-            del os.environ[THREADS]
-        else:
-            os.environ[THREADS] = threads
-
-
-def _compile_all(pool: ProcessPoolExecutor, job: PartsJob, parts: Sequence[RewrittenPart]) -> None:
-    longest_first = sorted(range(len(parts)), key=lambda number: -len(parts[number].module.graph.nodes))
-    missing = [number for number in longest_first if not any(job.folder.glob(f"{number}-*"))]
-    try:
-        with interrupts_blocked():
-            begun = [pool.submit(_compile, job, number) for number in missing]
-    except BrokenProcessPool as error:
-        failures: list[BaseException | None] = [error]
-    else:
-        with no_workers():
-            _import()  # for parts that have no direct file in the end; while others compile it takes no time
-        failures = [future.exception() for future in begun]
-    if any(isinstance(failure, BrokenProcessPool) for failure in failures):
-        return  # one was ended from outside: who needs the parts compiles them, and a later start tries again
-    with suppress(OSError):
-        job.folder.mkdir(mode=0o700, exist_ok=True)
-        (job.folder / COMPLETE).touch()
+        torch.set_num_threads(threads)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _room() -> int:
@@ -119,41 +186,51 @@ def _room() -> int:
     return min(room, torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else room
 
 
-def _import() -> None:
-    """What takes seconds, and needs no network."""
-    import torch._inductor.compile_fx
+def _get_ready() -> None:
+    torch.set_num_threads(1)
+    gc.disable()  # to look for garbage, of which there is little, takes an eighth of a compiler's time
 
+
+def _open_gpu() -> None:
     if torch.cuda.is_available():
         torch.cuda.init()
 
 
-def _compile(job: PartsJob, number: int) -> None:
-    parts, layouts = _opened(job)
-    part = parts[number]
-    with torch.inference_mode():
-        inputs = {name: layouts[name].zeros(job.device) for name in part.inputs}
-        compile_part(part, str(number), folder=job.folder)(inputs)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _rewrite(job: PartsJob, name: str, file: Path) -> None:
+    network = load_network(Bundle.read(job.bundle), job.plugins()).to(job.device)
+    (submodule,) = (submodule for submodule in network.graph.submodules if submodule.name == name)
+    write_parts(file, rewrite_submodule(network, submodule, job.precision), dict(job.identity))
+
+
+def _kernels(calls: Sequence[OperatorCall], device: str) -> list[OperatorCall]:
+    if torch.device(device).type != "cuda":
+        return []
+    try:
+        return one_for_each_kernel(calls, device)
+    except Exception:  # of another version of Triton, for example: each part has them compiled when it launches them
+        return []
+
+
+def _open(job: PartsJob, files: tuple[Path, ...]) -> None:
+    _opened(job, files)
 
 
 @functools.cache
-def _opened(job: PartsJob) -> tuple[list[RewrittenPart], dict[str, Layout]]:
-    plugins = PluginManager.load(job.plugin_files, disabled=job.disabled_plugins, warn=lambda _: None)
-    plugins.custom_ops()
-    parts = read_parts(job.file, dict(job.identity), torch.device(job.device))
-    return parts, input_layouts(parts, job.inputs, job.device)
+def _opened(job: PartsJob, files: tuple[Path, ...]) -> list[RewrittenPart]:
+    job.plugins().custom_ops()
+    return job.parts(files)
 
 
-def input_layouts(
-    parts: Sequence[RewrittenPart], inputs: Sequence[tuple[str, tuple[int, ...], str]], device: str
-) -> dict[str, Layout]:
-    """How all tensors between the parts lie in memory, found without computing any."""
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        known: dict[str, Tensor] = {
-            name: torch.empty(shape, dtype=getattr(torch, dtype), device=device) for name, shape, dtype in inputs
-        }
-        for part in parts:
-            outputs = part.module(*(known[name] for name in part.inputs))
-            known |= zip(part.outputs, (outputs,) if isinstance(outputs, Tensor) else outputs, strict=True)
-        return {name: Layout.of(tensor) for name, tensor in known.items()}
+def _compile(job: PartsJob, files: tuple[Path, ...], number: int, inputs: Sequence[Layout], threads: int) -> None:
+    """A part for inputs that lie so; so many processes of Inductor's compile its kernels."""
+    from torch._inductor import config
+    from torch._inductor.async_compile import AsyncCompile
+
+    part = _opened(job, files)[number]
+    with config.patch(compile_threads=threads), torch.inference_mode():
+        if threads > 1:
+            AsyncCompile.use_process_pool()  # which starts them; they are ready when the part is traced
+        zeros = [layout.zeros(job.device) for layout in inputs]
+        compile_part(part, str(number), folder=job.folder)(dict(zip(part.inputs, zeros, strict=True)))
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

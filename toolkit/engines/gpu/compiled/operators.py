@@ -332,3 +332,10 @@ def _(
     mask = None if valid is None else valid.expand(batch, heads, queries, key.shape[2])
     launch_attention(rows[0], rows[1], rows[2], mask, out, arrived, scale=scale, precision=precision)
     return out
+
+
+OF_TRITON = {
+    getattr(torch.ops.uniad_gpu, name).default: name
+    for name in ("linear", "conv2d", "matmul", "sample_taps", "attention")
+}
+"""The operators that are kernels of Triton's on a GPU, with their names; the others are libraries'."""
