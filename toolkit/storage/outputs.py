@@ -74,7 +74,8 @@ def new_files(*outputs: FileOutput | Path) -> Iterator[tuple[Path, ...]]:
 def scratch_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside the output `path`, on the same disk, that is gone at the end of the block.
 
-    What killed processes left of theirs is removed first. Raises InputError if it cannot be made.
+    Its owner alone can look into it. What killed processes left of theirs is removed first. Raises InputError if it
+    cannot be made.
     """
     with writing(path, "output"):
         work = partial_path(path.absolute())
@@ -82,7 +83,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         remove_remains(path.absolute())
     try:
         with writing(path, "output"):
-            work.mkdir()
+            work.mkdir(mode=0o700)
         yield work
     finally:
         _remove(work)

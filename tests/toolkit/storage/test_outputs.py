@@ -180,12 +180,13 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 
 
 def test_scratch_folder_is_gone_afterwards(tmp_path: Path) -> None:
-    """Whatever happens meanwhile; it lies beside the output."""
+    """Whatever happens meanwhile; it lies beside the output, and is closed to others."""
 
     def interrupted() -> None:
         with scratch_folder(tmp_path / "m.engine") as folder:
             (folder / "model").touch()
             assert folder.parent == tmp_path
+            assert folder.stat().st_mode & 0o077 == 0
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

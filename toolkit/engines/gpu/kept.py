@@ -102,14 +102,21 @@ def bundle_parts(
     if not inductor or os.environ.get(PARTS_VARIABLE) == "0":
         return kept_parts(entry, rewrite, device, warn), None
     job = _parts_job(bundle, plugins, precision, entry, device)
-    with processes_for(job) as processes:
-        parts = kept_parts(entry, lambda: processes.rewrite(bundle.submodules) or rewrite(), device, warn)
-        if not entry.parts.is_file():
-            return parts, None
-        processes.compile(parts)
+    try:
+        with processes_for(job) as processes:
+            parts = kept_parts(entry, lambda: processes.rewrite(bundle.submodules) or rewrite(), device, warn)
+            if not entry.parts.is_file():
+                raise _NotKept
+            processes.compile(parts)
+    except _NotKept:
+        return parts, None
     if slow := reasons(job.folder):
         warn(f"torch's compiler has to read {len(slow)} of {len(parts)} parts, which takes seconds: {slow[0]}")
     return parts, job.folder
+
+
+class _NotKept(Exception):
+    """Ends processes in the middle of compiling what cannot be kept."""
 
 
 def _parts_job(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,10 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import torch._inductor
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
+from tqdm import tqdm
 
 from tests.toolkit.engines.gpu.test_parts_file import CPU, IDENTITY, Layer, parts_of
 from tests.toolkit.toy_bundle import CONFIG, write_toy_bundle
@@ -73,6 +76,11 @@ def written(path: Path, parts: Sequence[RewrittenPart]) -> dict[str, str]:
     return found
 
 
+def _progress_lock() -> str:
+    """No semaphore, which would outlive a process that is ended, and be reported."""
+    return type(tqdm.get_lock()).__name__
+
+
 @pytest.mark.slow
 def test_processes_rewrite_what_one_would(
     job: PartsJob, toy: Bundle, plugins: PluginManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -83,8 +91,11 @@ def test_processes_rewrite_what_one_would(
     with processes_for(job) as processes:
         parts = processes.rewrite(toy.submodules)
         assert written(tmp_path / "apart", parts) == written(tmp_path / "here", wanted)
+        assert processes.pool is not None
+        assert processes.pool.submit(_progress_lock).result() == "RLock"
         toy.weights.write_bytes(b"")
         assert processes.rewrite(toy.submodules) == []
+    assert processes.scratch is not None
     assert not processes.scratch.exists()
     with pytest.raises(InputError, match="cannot be read"):
         kept.bundle_parts(toy, plugins, job.precision, CPU, inductor=True, warn=print)
@@ -145,6 +156,37 @@ def test_an_operator_that_only_computes_leaves_it_to_others(job: PartsJob, monke
         write_parts(job.file, parts_of(Layer(), torch.ones(2, 4)), IDENTITY)
         processes.compile(job.parts([job.file]))
     assert [path.name for path in job.folder.iterdir()] == [COMPLETE]
+
+
+@pytest.fixture
+def no_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place of processes."""
+
+    class Pool:
+        def submit(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(ahead, "process_pool", lambda *_, **__: nullcontext(Pool()))
+
+
+@pytest.mark.usefixtures("no_pool")
+def test_without_room_for_files_processes_only_compile(
+    job: PartsJob, toy: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(purpose: str) -> None:
+        raise InputError("no space is left")
+
+    monkeypatch.setattr(ahead, "temporary_folder", full)
+    with processes_for(job) as processes:
+        assert processes.rewrite(toy.submodules) == []
+        assert processes.pool is not None
+
+
+@pytest.mark.usefixtures("no_pool")
+def test_a_process_that_may_have_none_starts_none(job: PartsJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one of `multiprocessing.Pool`."""
+    monkeypatch.setattr(multiprocessing, "current_process", lambda: multiprocessing.Process(daemon=True))
+    with processes_for(job) as processes:
+        assert processes.pool is None
 
 
 def test_each_process_has_a_core(job: PartsJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,3 +264,32 @@ def test_processes_compile_parts_unless_told_otherwise(
     assert (job.bundle, job.folder, job.file, job.device) == (toy.path, place, entry / kept.PARTS, "cpu")
     assert count == 1
     assert {name for name, _, _ in job.inputs} == {spec.name for spec in (*toy.frame_inputs, *toy.state_inputs)}
+
+
+def test_processes_are_ended_where_nothing_can_be_kept(
+    toy: Bundle, plugins: PluginManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full, for example: nobody would find what they compile."""
+    ended, said = list[str](), list[str]()
+
+    @contextmanager
+    def processes(job: PartsJob) -> Iterator[Processes]:
+        try:
+            yield Processes(job)
+            ended.append("in peace")
+        except Exception:
+            ended.append("at once")
+            raise
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("no space is left")
+
+    monkeypatch.setattr(kept, "processes_for", processes)
+    monkeypatch.setattr(kept, "load_network", lambda bundle, plugins: nn.Identity())
+    monkeypatch.setattr(kept, "rewrite_network", lambda network, precision: parts_of(Layer(), torch.ones(2, 4)))
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    parts, place = kept.bundle_parts(toy, plugins, Precision.FP16, CPU, inductor=True, warn=said.append)
+    assert (len(parts), place, ended) == (1, None, ["at once"])
+    (line,) = said
+    assert line.startswith("the rewritten network is not kept: ")
+    assert "no space is left" in line

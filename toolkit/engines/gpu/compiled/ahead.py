@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import functools
 import gc
+import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -28,8 +29,10 @@ from toolkit.engines.gpu.compiled.network import compile_part
 from toolkit.engines.gpu.compiled.parts_file import read_parts, write_parts
 from toolkit.engines.gpu.compiled.rewrite import RewrittenPart, rewrite_submodule
 from toolkit.engines.torch import load_network
+from toolkit.errors import InputError
 from toolkit.plugin.manager import PluginManager
 from toolkit.precision import Precision
+from toolkit.storage.outputs import temporary_folder
 
 PRELOADED = ("toolkit.engines.gpu.compiled.ahead", "torch._inductor.compile_fx", "torch.export._trace", "triton")
 """Modules that take seconds to import."""
@@ -75,12 +78,12 @@ class PartsJob:
 
 @dataclass
 class Processes:
-    """So many processes for a job, or none. They may leave files in `scratch`."""
+    """So many processes for a job, or none. They may leave files in `scratch`, if there is room for any."""
 
     job: PartsJob
     count: int = 0
     pool: ProcessPoolExecutor | None = None
-    scratch: Path = Path()
+    scratch: Path | None = None
     _begun: list[Future[None]] = field(default_factory=list)
 
     def rewrite(self, submodules: Sequence[SubmoduleRecord]) -> list[RewrittenPart]:
@@ -88,7 +91,7 @@ class Processes:
 
         Empty if there are no processes, or any of them fails: who rewrites the network here is told why.
         """
-        if self.pool is None:
+        if self.pool is None or self.scratch is None:
             return []
         files = {record.name: self.scratch / str(number) for number, record in enumerate(submodules)}
         try:
@@ -147,21 +150,24 @@ class Processes:
 def processes_for(job: PartsJob) -> Iterator[Processes]:
     """Processes, one a core at most, for a job; within the block they get ready for it.
 
-    There are none if its folder is complete, or there is no room for two.
+    There are none if its folder is complete, there is no room for two, or this process may start none.
     """
     count = min(len(os.sched_getaffinity(0)), MOST_PROCESSES, _room() // PROCESS_BYTES)
-    if count < 2 or (job.folder / COMPLETE).exists():
+    may_start_none = multiprocessing.current_process().daemon  # as those of multiprocessing.Pool
+    if count < 2 or may_start_none or (job.folder / COMPLETE).exists():
         yield Processes(job)
         return
-    with (
-        TemporaryDirectory(prefix="uniad-parts-", ignore_cleanup_errors=True) as scratch,
-        _a_core_each(),
-        process_pool(count, "processes", begin=_get_ready, preload=PRELOADED) as pool,
-    ):
+    with ExitStack() as stack:
+        processes = Processes(job, count)
+        with suppress(InputError):
+            processes.scratch = stack.enter_context(temporary_folder("parts"))
+        stack.enter_context(_a_core_each())
+        pool = process_pool(count, "processes", begin=_get_ready, preload=PRELOADED)
+        processes.pool = stack.enter_context(pool)
         with suppress(*NO_PROCESSES), interrupts_blocked():
             for _ in range(count):
-                pool.submit(_open_gpu)
-        yield Processes(job, count, pool, Path(scratch))
+                processes.pool.submit(_open_gpu)
+        yield processes
 
 
 @contextmanager
@@ -188,6 +194,10 @@ def _room() -> int:
 
 def _get_ready() -> None:
     torch.set_num_threads(1)
+    with suppress(ImportError):  # torch shows progress by it if it is there
+        from tqdm import tqdm
+
+        tqdm.set_lock(threading.RLock())  # its own is a semaphore, of which there is talk when a process is ended
     gc.disable()  # to look for garbage, of which there is little, takes an eighth of a compiler's time
 
 

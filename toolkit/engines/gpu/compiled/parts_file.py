@@ -29,9 +29,9 @@ class UnfitFile(Exception):
 def write_parts(path: Path, parts: Sequence[RewrittenPart], identity: Mapping[str, str]) -> None:
     """Write parts, which are those of a network of this `identity`.
 
-    Raises ValueError for a graph that cannot be written (`graph_record`), and OSError or SafetensorError if the file
-    cannot.
+    Raises ValueError for a graph that cannot be written (`graph_record`), and OSError if the file cannot.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     memory, layouts, records = dict[str, Tensor](), list[dict[str, Any]](), list[dict[str, Any]]()
@@ -58,7 +58,10 @@ def write_parts(path: Path, parts: Sequence[RewrittenPart], identity: Mapping[st
             }
         )
     text = json.dumps({"format": FORMAT, "identity": dict(identity), "layouts": layouts, "parts": records})
-    save_file(memory, path, metadata={"parts": text, "sha256": _digest(text, memory.values())})
+    try:
+        save_file(memory, path, metadata={"parts": text, "sha256": _digest(text, memory.values())})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def read_parts(path: Path, identity: Mapping[str, str], device: torch.device) -> list[RewrittenPart]:
