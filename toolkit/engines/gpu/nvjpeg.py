@@ -16,17 +16,14 @@ from toolkit.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class DecodedPictures:
-    """RGB [pictures, height, width, 3] of uint8 on the GPU, which are there when `ready` has happened."""
+    """RGB [pictures, height, width, 3] of uint8, which are on the GPU."""
 
     pixels: Tensor
-    ready: torch.cuda.Event | None
 
     def tensor(self) -> Tensor:
         """For use on the current stream."""
-        if self.ready is not None:
-            current = torch.cuda.current_stream(self.pixels.device)
-            current.wait_event(self.ready)
-            self.pixels.record_stream(current)
+        if self.pixels.is_cuda:
+            self.pixels.record_stream(torch.cuda.current_stream(self.pixels.device))
         return self.pixels
 
 
@@ -47,15 +44,21 @@ class NvjpegDecoder:
         self._decode: Any = decode_jpeg
         self._mode = ImageReadMode.RGB
         self._device = device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def decode(self, files: Sequence[bytes]) -> DecodedPictures:
         encoded = [torch.from_numpy(np.frombuffer(file, np.uint8).copy()) for file in files]
-        if self._stream is None:
-            return DecodedPictures(_stacked(self._decode(encoded, mode=self._mode)), None)
-        with torch.cuda.stream(self._stream):
+        if self.stream is None:
+            return DecodedPictures(_stacked(self._decode(encoded, mode=self._mode)))
+        with torch.cuda.stream(self.stream):
             decoded = self._decode(encoded, mode=self._mode, device=self._device)
-            return DecodedPictures(_stacked(decoded), self._stream.record_event())
+            pictures = DecodedPictures(_stacked(decoded))
+            # Torchvision writes pictures on another stream, which does not wait for this one: another thread must not
+            # be given the memory of these before they are read.
+            read = torch.cuda.Event(blocking=True)
+            read.record()
+            read.synchronize()
+        return pictures
 
     def on_host(self, pictures: DecodedPictures) -> NDArray[np.uint8]:
         array: NDArray[np.uint8] = pictures.tensor().cpu().numpy()
@@ -63,8 +66,10 @@ class NvjpegDecoder:
 
 
 def _stacked(pictures: Sequence[Tensor]) -> Tensor:
-    """[3, height, width] each, to one [pictures, height, width, 3]."""
-    return torch.stack([picture.permute(1, 2, 0) for picture in pictures]).contiguous()
+    """[3, height, width] each, to one [pictures, height, width, 3]; no other memory is used."""
+    _, height, width = pictures[0].shape
+    stacked = pictures[0].new_empty(len(pictures), height, width, 3)
+    return torch.stack([picture.permute(1, 2, 0) for picture in pictures], out=stacked)
 
 
 class OnDevice:
