@@ -15,6 +15,7 @@ from toolkit.engines.gpu.compiled.network import (
     compile_submodule,
     run_side_by_side,
     stream_after,
+    urgent_parts,
 )
 from toolkit.engines.gpu.compiled.tf32 import tf32
 from toolkit.network import Network
@@ -139,6 +140,19 @@ def test_a_part_goes_on_where_the_latest_that_it_waits_for_ended() -> None:
     assert stream_after([second], [first, third]) == "one"
     assert stream_after([second], [fourth, third]) is None
     assert stream_after([], [first, second]) is None
+
+
+def test_what_the_end_waits_for_longest_is_urgent() -> None:
+    """Of a path of 10 and 20, one of 10 and 15 beside it and one of 26 that meets nobody, the last two can wait."""
+
+    def part(inputs: tuple[str, ...], output: str, microseconds: float) -> CompiledPart:
+        return CompiledPart(output, Precision.FP32, lambda *_: None, inputs, (output,), microseconds)
+
+    parts = [
+        part(("x",), "first", 10), part(("first",), "long", 20), part(("first",), "short", 15), part(("x",), "own", 26),
+        part(("short", "long", "own"), "end", 2),
+    ]  # fmt: skip
+    assert urgent_parts(parts) == {0, 1, 4}
 
 
 @pytest.mark.parametrize("precision", Precision)

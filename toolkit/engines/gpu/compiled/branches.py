@@ -6,7 +6,7 @@ import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
 from toolkit.engines.gpu.compiled.passes.graph_edit import Aten
 from toolkit.engines.gpu.compiled.split import Part, divide, is_worthwhile
@@ -77,6 +77,11 @@ def _longest_path(calls: list[Node]) -> list[Node]:
         path.append(end)
         end = previous[end]
     return path[::-1]
+
+
+def cost(module: GraphModule) -> float:
+    """Microseconds that a graph takes, roughly."""
+    return _cost(module.graph.nodes)
 
 
 def _cost(calls: Iterable[Node]) -> float:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from toolkit.engines.gpu.compiled.branches import cost
 from toolkit.engines.gpu.compiled.counters import renew_counters
 from toolkit.engines.gpu.compiled.failures import compiling
 from toolkit.engines.gpu.compiled.fused import FusedPart
@@ -22,17 +23,25 @@ from toolkit.specs import Submodule
 from toolkit.wiring import NetworkGraph
 
 NetworkFunction = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+FIRST, LATER = -1, 0
+"""Priorities of streams."""
+URGENT = 0.9
+"""Of the longest path through the parts: how long another must be to be as urgent."""
 
 
 @dataclass(frozen=True)
 class CompiledPart:
-    """A function of tensors in order, the names of what it takes and gives, the submodule it is of, its precision."""
+    """A function of tensors in order, the names of what it takes and gives, the submodule it is of, its precision.
+
+    It takes so many `microseconds`, roughly.
+    """
 
     submodule: str
     precision: Precision
     function: Callable[..., Any]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    microseconds: float = 0
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by name; the inputs are among `tensors`. Raises InputError if it does not compile, when it has to."""
@@ -105,7 +114,7 @@ def compile_part(
     if inductor:
         # A module's `forward`, not the module: when that fails, it looks at the failure in ways torch.compile fails at.
         function = _fused(part.module.forward) if folder is None else FusedPart(part.module, name, folder)
-    return CompiledPart(part.submodule, part.precision, function, part.inputs, part.outputs)
+    return CompiledPart(part.submodule, part.precision, function, part.inputs, part.outputs, cost(part.module))
 
 
 def _fused(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -131,9 +140,11 @@ def run_side_by_side(parts: Sequence[CompiledPart], inputs: Mapping[str, Tensor]
     started = caller.record_event()
     done: dict[str, Work] = {}
     last: dict[torch.cuda.Stream, Work] = {}
+    urgent = urgent_parts(parts)
     for number, part in enumerate(parts):
         awaited = [done[name] for name in part.inputs if name in done]
-        stream = stream_after(awaited, last.values()) or torch.cuda.Stream()
+        alike = [work for work in last.values() if (work.number in urgent) == (number in urgent)]
+        stream = stream_after(awaited, alike) or torch.cuda.Stream(priority=FIRST if number in urgent else LATER)
         for event in (started, *(work.event for work in awaited)):
             stream.wait_event(event)
         with torch.cuda.stream(stream):
@@ -144,6 +155,23 @@ def run_side_by_side(parts: Sequence[CompiledPart], inputs: Mapping[str, Tensor]
         produced |= outputs
         caller.wait_event(work.event)
     return produced
+
+
+def urgent_parts(parts: Sequence[CompiledPart]) -> frozenset[int]:
+    """The numbers of those on a path nearly as long as the longest, whose kernels are to run before others' kernels."""
+    giver = {name: number for number, part in enumerate(parts) for name in part.outputs}
+    awaited = [
+        {giver[name] for name in part.inputs if giver.get(name, number) < number} for number, part in enumerate(parts)
+    ]
+    until, after = dict[int, float](), dict[int, float]()
+    for number, part in enumerate(parts):
+        until[number] = part.microseconds + max((until[other] for other in awaited[number]), default=0)
+    for number in reversed(range(len(parts))):
+        after.setdefault(number, 0)
+        for other in awaited[number]:
+            after[other] = max(after.get(other, 0), after[number] + parts[number].microseconds)
+    longest = max(until.values())
+    return frozenset(number for number in until if until[number] + after[number] >= URGENT * longest)
 
 
 @dataclass(frozen=True)
