@@ -20,7 +20,7 @@ from toolkit.engines.gpu.compiled.tf32 import tf32
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.preprocess import CameraImages
 from toolkit.engines.gpu.session import CudaGraphSession
-from toolkit.engines.gpu.transfer import ALL_ROWS, RowBlocks, Upload
+from toolkit.engines.gpu.transfer import ALL_ROWS, SMALL_BYTES, RowBlocks, Upload
 from toolkit.engines.torch import TorchSession
 from toolkit.network import Network
 from toolkit.plugin.manager import PluginManager
@@ -245,6 +245,19 @@ def test_memory_is_held_while_it_is_read() -> None:
         copies.append(memory.tensor())
         del memory
     assert [copied[:, 1::4].unique().tolist() for copied in copies] == [[number] for number in range(1, 9)]
+
+
+@pytest.mark.parametrize("count", [3, SMALL_BYTES])
+def test_uploads_wait_for_their_turn(count: int) -> None:
+    """Of any size, each in memory of its own until it is copied, however many come after it."""
+    upload = Upload(torch.device("cuda"))
+    for stream in (torch.cuda.current_stream(), upload.stream):
+        with torch.cuda.stream(stream):
+            torch.cuda._sleep(100_000_000)
+    uploaded = [upload.together({"values": np.full(count, n), "count": np.array([n], np.int32)}) for n in range(20)]
+    assert [(each["values"].unique().tolist(), each["count"].item()) for each in uploaded] == [
+        ([number], number) for number in range(20)
+    ]
 
 
 def pixels(config: ImageConfig, seed: int) -> np.ndarray:

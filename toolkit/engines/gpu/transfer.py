@@ -116,11 +116,13 @@ class Upload:
         self._held: list[tuple[torch.cuda.Event, Tensor]] = []
 
     def together(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-        """The arrays on the device, in one copy."""
+        """The arrays on the device, in one copy, which the current stream makes itself if it is small."""
         layout = ByteLayout.of(arrays)
         packed = page_locked((layout.size,))
         for name, place in layout.arrays(packed).items():
             place[...] = arrays[name]
+        if layout.size <= SMALL_BYTES:  # streams that wait for each other take the host longer
+            return layout.tensors(packed.to(self._device, non_blocking=True))
         with torch.cuda.stream(self.stream):
             copied = packed.to(self._device, non_blocking=True)
         return layout.tensors(self.ready(copied))
@@ -133,7 +135,7 @@ class Upload:
         """Begin to copy these rows of pictures [..., height, width, 3] of uint8 from page-locked memory.
 
         CUDA copies rows with gaps between them at once; torch would gather them on the host first. What CUDA is asked
-        for torch does not know of: see `hold`.
+        for torch does not know of: see `ready`.
         """
         row = host.shape[-2] * host.shape[-1]
         start, pitch = rows.first * row, rows.every * row
@@ -144,15 +146,16 @@ class Upload:
                 *(rows.count * row, host.nbytes // pitch, cuda.runtime.memcpyHostToDevice, self.stream.cuda_stream),
             )
 
-    def hold(self, memory: Tensor) -> None:
-        """Keep page-locked memory until it is copied; torch, which does not know of `copy_rows`, would give it out."""
-        self._held = [(event, held) for event, held in self._held if not event.query()]
-        self._held.append((self.stream.record_event(), memory))
+    def ready(self, copied: Tensor, memory: Tensor | None = None) -> Tensor:
+        """What was copied on this stream, for use on the current one.
 
-    def ready(self, copied: Tensor) -> Tensor:
-        """What was copied on this stream, for use on the current one."""
-        current = torch.cuda.current_stream(self._device)
-        current.wait_stream(self.stream)
+        The page-locked `memory` of `copy_rows` is kept until then: torch, which knows nothing of it, would give it out.
+        """
+        done, current = self.stream.record_event(), torch.cuda.current_stream(self._device)
+        if memory is not None:
+            self._held = [(event, held) for event, held in self._held if not event.query()]
+            self._held.append((done, memory))
+        current.wait_event(done)
         copied.record_stream(current)
         return copied
 
@@ -183,8 +186,7 @@ class PictureUpload:
             for camera in sorted(self._waiting):
                 self.filled(camera)
         self._waiting.clear()
-        self._upload.hold(self._host)
-        return self._upload.ready(self._copied)
+        return self._upload.ready(self._copied, self._host)
 
 
 class Download:
