@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -29,14 +29,14 @@ held."""
 def export_submodules(network: Network, ops: Sequence[CustomOp], progress: Progress) -> dict[str, ModelProto]:
     """What `export_submodule` makes of every submodule of a network, by name. Raises InputError as it does.
 
-    This process takes them from the front, the second one from the back. What that does not deliver, for want of memory
-    or for an error, is exported here, where the error then comes up.
+    This process and the second one take the largest that is left. What that does not deliver, for want of memory or for
+    an error, is exported here, where the error then comes up.
     """
-    waiting = deque(network.graph.submodules)
+    waiting = largest_first(network)
     pieces: dict[str, ModelProto] = {}
 
     def export_here() -> None:
-        for submodule in _taken(waiting.popleft):
+        for submodule in _taken(waiting):
             with progress(f"export {submodule.name}"):
                 module = network.parts[submodule.name]
                 pieces[submodule.name] = export_submodule(network.graph, submodule, module, ops)
@@ -56,17 +56,29 @@ def works_in_two() -> bool:
     return sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1 and not torch.cuda.is_available()
 
 
-def _taken(take: Callable[[], Submodule]) -> Iterator[Submodule]:
+def largest_first(network: Network) -> deque[Submodule]:
+    """The submodules by their number of modules, which the time of an export goes by.
+
+    Short ones at the end leave neither process waiting for the other for long.
+    """
+
+    def size(submodule: Submodule) -> int:
+        return sum(1 for _ in network.parts[submodule.name].modules())
+
+    return deque(sorted(network.graph.submodules, key=size, reverse=True))
+
+
+def _taken(waiting: deque[Submodule]) -> Iterator[Submodule]:
     """What can be taken until nothing is left, others taking too."""
     with suppress(IndexError):
         while True:
-            yield take()
+            yield waiting.popleft()
 
 
 def _export_there(waiting: deque[Submodule], connection: Connection) -> dict[str, ModelProto]:
-    """Have the second process export from the back; as soon as it fails, what it was at waits again."""
+    """Have the second process export what is left; as soon as it fails, what it was at waits again."""
     pieces: dict[str, ModelProto] = {}
-    for submodule in _taken(waiting.pop):
+    for submodule in _taken(waiting):
         try:
             connection.send(submodule.name)
             if not connection.poll(LONGEST):

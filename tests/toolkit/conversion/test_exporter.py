@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from custom_ops.inverse.op import INVERSE
 from toolkit.config.model import ModelConfig
 from toolkit.conversion import exports
 from toolkit.conversion.export import export_submodule, merge
-from toolkit.conversion.exports import export_submodules
+from toolkit.conversion.exports import export_submodules, largest_first
 from toolkit.errors import InputError
 from toolkit.network import Network
 from toolkit.onnx_nodes import standard_opset
@@ -201,6 +202,21 @@ def test_submodule_that_cannot_be_exported_is_named(
         export_submodule(join((part,), config), part, part.build(config), OPS)
 
 
+def test_python_looks_for_garbage_after_an_export_not_within(config: ModelConfig) -> None:
+    wanted = []
+
+    def watched(table: Tensor, x: Tensor) -> Tensor:
+        wanted.append(gc.isenabled())
+        return x + table
+
+    for function in (watched, fail):
+        part = submodule(function, "given")
+        with suppress(InputError):
+            export_submodule(join((part,), config), part, part.build(config), OPS)
+        assert gc.isenabled()
+    assert not any(wanted)
+
+
 def chain(config: ModelConfig, *functions: Callable[..., object]) -> Network:
     """A network of submodules that compute the outputs `y0`, `y1` … of the same inputs."""
     return Network(join([submodule(f, f"y{i}", name=f"part_{i}") for i, f in enumerate(functions)], config))
@@ -219,9 +235,11 @@ def test_two_processes_export_the_same(config: ModelConfig, monkeypatch: pytest.
     assert both == exported(network)
 
 
-@pytest.mark.parametrize("fails", [lambda: os._exit(9), lambda: time.sleep(600)], ids=["dies", "is stuck"])
+@pytest.mark.parametrize(
+    "fails", [lambda: os._exit(9), lambda: time.sleep(600), lambda: 1 / 0], ids=["dies", "is stuck", "raises"]
+)
 def test_what_a_second_process_fails_at_is_exported_here(
-    fails: Callable[[], None], config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+    fails: Callable[[], object], config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main = os.getpid()
 
@@ -230,13 +248,20 @@ def test_what_a_second_process_fails_at_is_exported_here(
             fails()
         return x + table
 
-    network = chain(config, lambda table, x: x, fail_elsewhere)
+    network = chain(config, fail_elsewhere, fail_elsewhere)
     monkeypatch.setattr(exports, "works_in_two", lambda: True)
     monkeypatch.setattr(exports, "LONGEST", 0.2)
     assert set(exported(network)) == {"part_0", "part_1"}
 
 
-def test_an_error_in_the_second_process_comes_up_here(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_either_process_comes_up_here(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "works_in_two", lambda: True)
     with pytest.raises(InputError, match=r"^submodule 'part_1' cannot be exported: out of order$"):
         exported(chain(config, lambda table, x: x + table, fail))
+
+
+def test_what_takes_longest_is_exported_first(config: ModelConfig) -> None:
+    network = chain(config, *(lambda table, x, i=i: x * i + table for i in range(4)))
+    for name, inner in (("part_1", 2), ("part_3", 1)):
+        network.parts[name].inner = nn.ModuleList(nn.ReLU() for _ in range(inner))
+    assert [part.name for part in largest_first(network)] == ["part_1", "part_3", "part_0", "part_2"]
