@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -265,6 +266,12 @@ def test_torch_compile_hides_no_error_of_an_op(monkeypatch: pytest.MonkeyPatch) 
 def test_other_errors_stay(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)), compiling("theirs"):
         fail(error)
+
+
+def test_want_of_room_for_what_is_compiled() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(InputError, match=r"No space left on device; free some disk space; or"), compiling("theirs"):
+        fail(InductorError(full, None))
 
 
 def test_want_of_memory_in_a_compiler_is_want_of_memory() -> None:

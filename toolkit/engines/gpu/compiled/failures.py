@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from subprocess import CalledProcessError
@@ -57,7 +58,12 @@ def _lacks_compiler(error: Exception) -> bool:
 
 
 def _not_compiled(submodule: str, error: Exception) -> InputError:
-    remedy = "install gcc" if _lacks_compiler(error) else "correct its plugin, or see `uniad-toolkit doctor`"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "free some disk space"
+    elif _lacks_compiler(error):
+        remedy = "install gcc"
+    else:
+        remedy = "correct its plugin, or see `uniad-toolkit doctor`"
     reason = str(error) if isinstance(error, InputError) else one_line(error)
     return InputError(
         f"submodule {submodule!r} cannot be compiled for the GPU: {reason}; {remedy}; or use --session onnxruntime"
