@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from toolkit.config.model import ModelConfig
@@ -16,19 +14,13 @@ def add_map(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Frame
     bev = config.bev
     origin = np.array([bev.x_range[0], bev.y_range[0]] * 2)
     cell = np.array([(bev.x_range[1] - bev.x_range[0]) / bev.width, (bev.y_range[1] - bev.y_range[0]) / bev.height] * 2)
-    instances = []
-    boxes = (origin + tensors["map_instance_boxes"] * cell).tolist()
-    labels, scores = tensors["map_instance_labels"].tolist(), tensors["map_merge_scores"].tolist()
-    for i in np.flatnonzero(tensors["map_merge_scores"] >= config.map.score_threshold).tolist():
-        x0, y0, x1, y1 = boxes[i]
-        instances.append(
-            MapInstance(
-                label=config.map.thing_classes[labels[i]],
-                score=scores[i],
-                box=(x0, y0, x1, y1),
-                mask=tensors["map_instance_masks"][i],
-            )
-        )
+    shown = tensors["map_merge_scores"] >= config.map.score_threshold
+    labels, scores = tensors["map_instance_labels"][shown].tolist(), tensors["map_merge_scores"][shown].tolist()
+    boxes, masks = (origin + tensors["map_instance_boxes"][shown] * cell).tolist(), tensors["map_instance_masks"][shown]
+    instances = [
+        MapInstance(config.map.thing_classes[label], score, (x0, y0, x1, y1), mask)
+        for label, score, (x0, y0, x1, y1), mask in zip(labels, scores, boxes, masks, strict=True)
+    ]
     road = MapResult(
         lane_classes=config.map.thing_classes,
         lanes=tensors["map_lanes"],
@@ -38,7 +30,7 @@ def add_map(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Frame
         x_range=bev.x_range,
         y_range=bev.y_range,
     )
-    return replace(result, map=road)
+    return result.having(map=road)
 
 
 INTERPRETATION = Interpretation(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from toolkit.config.model import ModelConfig
@@ -19,12 +17,13 @@ def add_motion(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Fr
     agents = len(tensors["motion_trajectories"]) - 1
     boxes = result.boxes[:agents]
     rows = [*range(len(boxes)), agents]  # most others are empty
-    centers = tensors["agent_center"][rows]
-    trajectories = tensors["motion_trajectories"][rows][..., :2] + centers[:, None, None, :2]
-    probabilities = np.exp(tensors["motion_log_probs"][rows])
-    modes = [MotionModes(*both, config.motion.step_seconds) for both in zip(trajectories, probabilities, strict=True)]
-    moving = tuple(replace(box, motion=motion) for box, motion in zip(boxes, modes, strict=False))
-    return replace(result, boxes=moving + result.boxes[agents:], ego_motion=modes[-1])
+    forecasts, centers = tensors["motion_trajectories"][rows], tensors["agent_center"][rows]
+    for axis in range(2):  # of x and y together, as pairs, sums take twice as long
+        forecasts[..., axis] += centers[:, axis, None, None]
+    probabilities, step = np.exp(tensors["motion_log_probs"][rows]), config.motion.step_seconds
+    modes = [MotionModes(*both, step) for both in zip(forecasts[..., :2], probabilities, strict=True)]
+    moving = tuple(box.moving(motion) for box, motion in zip(boxes, modes, strict=False))
+    return result.having(boxes=moving + result.boxes[agents:], ego_motion=modes[-1])
 
 
 INTERPRETATION = Interpretation(needs=("motion_trajectories", "motion_log_probs", "agent_center"), add=add_motion)

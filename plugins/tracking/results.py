@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,20 +22,9 @@ def add_boxes(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Fra
     boxes = []
     for box, track_id, label, score, heading in zip(*rows, headings, strict=True):
         x, y, z, width, length, height, _, vx, vy = box
-        boxes.append(
-            TrackedBox(
-                track_id=track_id,
-                label=config.class_names[label],
-                score=score,
-                center=(x, y, z + height / 2),
-                size=(width, length, height),
-                heading=heading,
-                velocity=(vx, vy),
-                motion=None,
-            )
-        )
-    return replace(
-        result,
+        center, size = (x, y, z + height / 2), (width, length, height)
+        boxes.append(TrackedBox(track_id, config.class_names[label], score, center, size, heading, (vx, vy)))
+    return result.having(
         boxes=tuple(boxes),
         detections=_detections(tensors, config) if tensors.keys() >= set(DETECTIONS) else None,
         dropped_tracks=int(tensors["dropped_tracks"][0]),

@@ -139,3 +139,49 @@ def test_results_follow_the_merge_score_and_drivable_stands_apart() -> None:
     assert merged["map_merge_scores"] == pytest.approx([0.8 * (2 / 3) ** 2, 0.9 * (1.2 / 3) ** 2])
     assert merged["map_drivable"].tolist() == [[True, True, True, False]]
     assert merged["map_lanes"].sum() == 4
+
+
+@pytest.mark.parametrize("odd", [[], [np.nan], [np.inf, -np.inf, 0.5]], ids=["finite", "NaN", "infinite"])
+def test_any_map_merges_as_instances_one_after_the_other(odd: list[float]) -> None:
+    """To the last bit, as a plain loop over instances does; masks of a few cells or many, some of them empty."""
+    rng, config = np.random.default_rng(len(odd)), ModelConfig(bev=BevConfig(height=20, width=15))
+    for sharpness in (1, 2, 4, 8):
+        coarse = rng.random((101, 4, 3), np.float32) ** sharpness
+        mask_scores = np.repeat(np.repeat(coarse, 5, 1), 5, 2) * 1.5
+        mask_scores[rng.random(101) < 0.2] = 0
+        if odd:
+            mask_scores[rng.random(mask_scores.shape) < 0.002] = odd[0]
+            mask_scores[rng.random(mask_scores.shape) < 0.002] = odd[-1]
+        scores, labels = rng.random(100, np.float32), rng.integers(0, 3, 100).astype(np.int32)
+        boxes = rng.random((100, 4), np.float32)
+        results = {"map_scores": scores, "map_labels": labels, "map_boxes": boxes, "map_mask_scores": mask_scores}
+        with np.errstate(invalid="ignore"):
+            merged = postprocess(results, config)
+            expected = merged_in_turn(scores, labels, mask_scores)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(merged[name], array, strict=True)
+
+
+def merged_in_turn(scores: np.ndarray, labels: np.ndarray, mask_scores: np.ndarray) -> dict[str, np.ndarray]:
+    """The merge with the reference's constants, cell masks in place of integers."""
+    masks = mask_scores[:-1] > 0.5
+    sums = np.where(masks, mask_scores[:-1], np.float32(0)).sum((1, 2))
+    merge_scores = scores * (sums / (masks.sum((1, 2)).astype(np.float32) + 1)) ** 2
+    lanes, lane_scores = np.zeros((3, *masks.shape[1:]), np.bool_), np.zeros((3, *masks.shape[1:]), np.float32)
+    occupied = np.zeros(masks.shape[1:], np.bool_)
+    order = np.argsort(-merge_scores, kind="stable")
+    for i in order:
+        if merge_scores[i] < 0.1 or not masks[i].any() or (masks[i] & occupied).sum() > 0.4 * masks[i].sum():
+            continue
+        free = masks[i] & ~occupied
+        lanes[labels[i]][free] = True
+        lane_scores[labels[i]][free] = mask_scores[i][free]
+        occupied |= masks[i]
+    return {
+        "map_lanes": lanes,
+        "map_lane_scores": lane_scores,
+        "map_drivable": mask_scores[-1] > 0.5,
+        "map_merge_scores": merge_scores[order],
+        "map_instance_labels": labels[order],
+        "map_instance_masks": masks[order],
+    }
