@@ -136,6 +136,21 @@ def test_pictures_give_what_prepared_images_give(
         assert_equal(actual, expected)
 
 
+def test_an_input_that_is_given_on_becomes_state_as_it_was() -> None:
+    """As it is or as a view. Tensors so large are copied piece by piece: the input has its next values before."""
+    values = [torch.full((2**25,), number, dtype=torch.uint8, device="cuda") for number in range(4)]
+
+    def given_on(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        now = inputs["now"]
+        return {"now": now, "view": now.view(2, -1), "seen": torch.stack((inputs["before"], inputs["viewed"].view(-1)))}
+
+    graph = FrameGraph(given_on, {"now": values[0], "before": values[0], "viewed": values[0].view(2, -1)})
+    outputs = graph({"now": values[0], "before": values[0], "viewed": values[0].view(2, -1)})
+    for number, now in enumerate(values[1:]):
+        outputs = graph({"now": now, "before": outputs["now"], "viewed": outputs["view"]})
+        assert outputs["seen"].unique().tolist() == [number]
+
+
 @pytest.mark.parametrize("order", ChannelOrder)
 @pytest.mark.parametrize("scale", [0.25, 0.5, 0.3, 1.0])
 def test_images_equal_those_of_the_cpu(scale: float, order: ChannelOrder) -> None:

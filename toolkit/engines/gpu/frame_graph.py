@@ -35,7 +35,7 @@ class FrameGraph:
         # capture, which lie in its memory, anybody's.
         torch._C._cuda_clearCublasWorkspaces()
         with torch.cuda.graph(self._graph):
-            self._outputs = function(self._inputs)
+            self._outputs = apart(function(self._inputs), self._inputs)
         torch._C._cuda_clearCublasWorkspaces()
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -44,3 +44,12 @@ class FrameGraph:
             torch._foreach_copy_([self._inputs[name] for name in names], [inputs[name] for name in names])
         self._graph.replay()
         return self._outputs
+
+
+def apart(outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The outputs, those in memory of inputs as copies: fed back, they would be overwritten while they are read.
+
+    An output lies there where a function gives an input, or a view of it, as it is.
+    """
+    memory = {tensor.untyped_storage().data_ptr() for tensor in inputs.values()}
+    return {name: x.clone() if x.untyped_storage().data_ptr() in memory else x for name, x in outputs.items()}
