@@ -66,6 +66,9 @@ class PictureSession(Session, Protocol):
 class DevicePictureSession(PictureSession, Protocol):
     """One whose device can decode pictures, which then never come to the host."""
 
+    def make_ready(self) -> None:
+        """Do what the first frame would have to wait for, and what the device cannot do while it decodes."""
+
     def device_pictures(self, pictures: Any) -> PictureMemory:
         """What a `toolkit.data.device_decoding.DeviceDecoder` gave as the pictures of a frame, as `new_pictures` are.
 

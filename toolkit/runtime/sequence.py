@@ -65,7 +65,11 @@ def run_steps(
     """
     clock = clock or StageClock[Stage]()
     pictures = session.new_pictures if isinstance(session, PictureSession) else None
-    keep = session.device_pictures if isinstance(session, DevicePictureSession) else None
+    keep = None
+    if isinstance(session, DevicePictureSession):
+        keep = session.device_pictures
+        if decoder is not None and decoders:
+            session.make_ready()  # for its device will decode ahead
     device = None if decoder is None else DeviceDecoding(decoder, keep)
     inputs = step_inputs(steps, bundle.config, first_frame, clock, pictures, decoders, device)
     with closing(inputs), closing(_prepared(bundle, session, inputs)) as prepared:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.toolkit.data.picture_session import Memory, PreparingSession
 from tests.toolkit.toy_bundle import toy_frame, write_toy_bundle
 from toolkit.bundle import Bundle
+from toolkit.data.frame_folder import read_frame_folder, write_frame
 from toolkit.data.sequence import frame_steps
 from toolkit.data.stage_clock import Stage, StageClock
 from toolkit.engines.torch import load_network
@@ -74,6 +78,25 @@ class DeviceSession(LoggedSession):
         return self._session.zeros(shape, dtype)
 
 
+class DecodingSession(DeviceSession):
+    """On a device that decodes pictures, for which this is the decoder as well."""
+
+    def make_ready(self) -> None:
+        self.log.append("ready")
+
+    def decode(self, files: Sequence[bytes]) -> NDArray[np.uint8]:
+        self.log.append("decode")
+        return np.stack([cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR) for file in files])
+
+    def on_host(self, pictures: Any) -> NDArray[np.uint8]:
+        raise AssertionError("they stay on the device")
+
+    def device_pictures(self, pictures: Any) -> Memory:
+        memory = self.new_pictures()
+        memory.array[:] = pictures
+        return memory
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return write_toy_bundle(tmp_path_factory.mktemp("overlapped") / "bundle")
@@ -94,6 +117,21 @@ def test_outputs_are_those_of_frames_in_turn(bundle: Bundle) -> None:
     in_turn, overlapped = DeviceSession(bundle), DeviceSession(bundle)
     assert_same(outputs_of(bundle, overlapped, 2), outputs_of(bundle, in_turn, 0))
     assert overlapped.log[:8] == ["upload", "run", "upload", "download", "run", "upload", "download", "run"]
+
+
+def test_a_device_is_ready_before_it_decodes_ahead(bundle: Bundle, tmp_path: Path) -> None:
+    """What it does only then it may not be able to do while it decodes."""
+    for frame in FRAMES:
+        write_frame(frame, tmp_path)
+    frames, logs = list(read_frame_folder(tmp_path)), []
+    for decoders in (0, 2):
+        session = DecodingSession(bundle)
+        steps = run_steps(bundle, session, frame_steps(frames), decoders=decoders, decoder=session)
+        assert [step.result.frame for step in steps] == [frame.name for frame in FRAMES]
+        logs.append(session.log)
+    assert "ready" not in logs[0]  # the first frame is decoded by then, and no other
+    assert logs[1][0] == "ready"
+    assert logs[1].count("ready") == 1
 
 
 def test_a_session_that_has_the_host_run_a_frame_gives_it_at_once(bundle: Bundle) -> None:

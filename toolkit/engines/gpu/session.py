@@ -106,10 +106,13 @@ class CudaGraphSession:
         """
         sessions = [CudaGraphSession(self._function, self._network, torch.cuda.Stream()) for _ in range(count)]
         for session in sessions:
-            session._capture()
+            session.make_ready()
         return sessions
 
-    def _capture(self) -> None:
+    def make_ready(self) -> None:
+        """Capture the network for frames that are made up, unless it is captured."""
+        if self._graph is not None:
+            return
         config = self._network.config
         made_up = {name: self.upload(array) for name, array in probe_frame(config, 0, continues=False).items()}
         dimensions = config.dimensions()
