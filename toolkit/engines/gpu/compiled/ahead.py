@@ -40,7 +40,7 @@ VARIABLES = {
     "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no processes of Inductor's in each of ours, but for parts that are long
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # where torch looks for a GPU, it does not open it: that forbids a fork
 }
-"""Of the processes' environment."""
+"""Of the processes' environment, beside those of this one."""
 NO_PROCESSES = (BrokenProcessPool, OSError, EOFError)
 """Errors of processes that cannot be started, or are gone."""
 COMPLETE = "complete"
@@ -161,8 +161,8 @@ def processes_for(job: PartsJob) -> Iterator[Processes]:
         processes = Processes(job, count)
         with suppress(InputError):
             processes.scratch = stack.enter_context(temporary_folder("parts"))
-        stack.enter_context(_a_core_each())
-        pool = process_pool(count, "processes", begin=_get_ready, preload=PRELOADED)
+        stack.enter_context(_one_thread())
+        pool = process_pool(count, "processes", begin=_get_ready, preload=PRELOADED, variables=VARIABLES)
         processes.pool = stack.enter_context(pool)
         with suppress(*NO_PROCESSES), interrupts_blocked():
             for _ in range(count):
@@ -171,19 +171,14 @@ def processes_for(job: PartsJob) -> Iterator[Processes]:
 
 
 @contextmanager
-def _a_core_each() -> Iterator[None]:
-    """Within the block, torch has one thread here, and processes that are started have the VARIABLES."""
-    before, threads = {name: os.environ.get(name) for name in VARIABLES}, torch.get_num_threads()
-    os.environ.update(VARIABLES)
+def _one_thread() -> Iterator[None]:
+    """Within the block, torch has one thread here: each of the other processes has a core."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _room() -> int:
@@ -193,6 +188,9 @@ def _room() -> int:
 
 
 def _get_ready() -> None:
+    with open(os.devnull, "w") as nowhere:  # what plugins and torch print, each process would print
+        for stream in (1, 2):
+            os.dup2(nowhere.fileno(), stream)
     torch.set_num_threads(1)
     with suppress(ImportError):  # torch shows progress by it if it is there
         from tqdm import tqdm
