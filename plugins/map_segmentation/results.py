@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from toolkit.config.model import ModelConfig
@@ -30,7 +32,7 @@ def add_map(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Frame
         x_range=bev.x_range,
         y_range=bev.y_range,
     )
-    return result.having(map=road)
+    return replace(result, map=road)
 
 
 INTERPRETATION = Interpretation(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from toolkit.config.model import ModelConfig
@@ -23,7 +25,7 @@ def add_motion(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Fr
     probabilities, step = np.exp(tensors["motion_log_probs"][rows]), config.motion.step_seconds
     modes = [MotionModes(*both, step) for both in zip(forecasts[..., :2], probabilities, strict=True)]
     moving = tuple(box.moving(motion) for box, motion in zip(boxes, modes, strict=False))
-    return result.having(boxes=moving + result.boxes[agents:], ego_motion=modes[-1])
+    return replace(result, boxes=moving + result.boxes[agents:], ego_motion=modes[-1])
 
 
 INTERPRETATION = Interpretation(needs=("motion_trajectories", "motion_log_probs", "agent_center"), add=add_motion)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +24,7 @@ def add_occupancy(result: FrameResult, tensors: Tensors, config: ModelConfig) ->
         y_range=(-half_y, half_y),
         instances=_instances(result, tensors),
     )
-    return result.having(occupancy=space)
+    return replace(result, occupancy=space)
 
 
 def _instances(result: FrameResult, tensors: Tensors) -> NDArray[np.int32] | None:

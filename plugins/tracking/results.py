@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +26,8 @@ def add_boxes(result: FrameResult, tensors: Tensors, config: ModelConfig) -> Fra
         x, y, z, width, length, height, _, vx, vy = box
         center, size = (x, y, z + height / 2), (width, length, height)
         boxes.append(TrackedBox(track_id, config.class_names[label], score, center, size, heading, (vx, vy)))
-    return result.having(
+    return replace(
+        result,
         boxes=tuple(boxes),
         detections=_detections(tensors, config) if tensors.keys() >= set(DETECTIONS) else None,
         dropped_tracks=int(tensors["dropped_tracks"][0]),
