@@ -43,9 +43,9 @@ from benchmarks.replay import microseconds
 from toolkit.benchmarking.environment import environment
 from toolkit.config.file import load_config
 from toolkit.config.model import ModelConfig
+from toolkit.engines.gpu.compiled.kernels.tiles import product_tile
 from toolkit.engines.gpu.compiled.operators import conv2d, conv2d_relu, linear
 from toolkit.engines.gpu.compiled.rewrite import RewrittenPart, rewrite_network
-from toolkit.engines.gpu.compiled.tiles import product_tile
 from toolkit.precision import Precision
 
 FP8 = torch.float8_e4m3fn
@@ -209,7 +209,7 @@ def timed(call: Callable[[], object]) -> float:
 
 def ways(product: Product, device: str) -> dict[str, Callable[[], Tensor]]:
     """What computes a product, by the name of the way, and what rounds its input."""
-    from toolkit.engines.gpu.compiled.launch import launch_product
+    from toolkit.engines.gpu.compiled.kernels.launch import launch_product
 
     batch, channels, height, width = product.image
     rows, length, columns = product.matrix

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from benchmarks import gpu_eight_bits
 from benchmarks.gpu_eight_bits import FP8_LIBRARY, OURS, ROUNDING, SESSION, STORED, Figures, Product, choices
-from toolkit.engines.gpu.compiled import launch
 from toolkit.engines.gpu.compiled.export import export_graph
+from toolkit.engines.gpu.compiled.kernels import launch
 from toolkit.engines.gpu.compiled.pipeline import optimize
 from toolkit.engines.gpu.compiled.rewrite import RewrittenPart
 from toolkit.precision import Precision

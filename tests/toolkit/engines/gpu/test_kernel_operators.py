@@ -14,17 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.engines.gpu.compiled.operators import (
-    LARGEST_WEIGHT,
-    attention,
-    conv2d,
-    conv2d_relu,
-    fits,
-    joined,
-    linear,
-    weight_parts,
-)
-from toolkit.engines.gpu.compiled.tiles import (
+from toolkit.engines.gpu.compiled.kernels.tiles import (
     MOST_SPLITS,
     MULTIPROCESSORS,
     SHORTEST_KEYS,
@@ -34,6 +24,16 @@ from toolkit.engines.gpu.compiled.tiles import (
     attention_tile,
     product_tile,
     short_tile,
+)
+from toolkit.engines.gpu.compiled.operators import (
+    LARGEST_WEIGHT,
+    attention,
+    conv2d,
+    conv2d_relu,
+    fits,
+    joined,
+    linear,
+    weight_parts,
 )
 from toolkit.nn.attention import mask_logits
 from toolkit.precision import Precision

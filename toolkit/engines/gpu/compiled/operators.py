@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.engines.gpu.compiled.launch import (
+from toolkit.engines.gpu.compiled.kernels.launch import (
     launch_attention,
     launch_linear,
     launch_matmul,

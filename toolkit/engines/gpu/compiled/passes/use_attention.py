@@ -7,10 +7,10 @@ from math import prod
 import torch
 from torch.fx import GraphModule, Node
 
+from toolkit.engines.gpu.compiled.kernels.tiles import attention_tile
 from toolkit.engines.gpu.compiled.passes.attention_pattern import AttentionPattern, match_attention
 from toolkit.engines.gpu.compiled.passes.graph_edit import Aten, calls, finish, replace, shape_of
 from toolkit.engines.gpu.compiled.passes.use_linear import add_counters
-from toolkit.engines.gpu.compiled.tiles import attention_tile
 from toolkit.nn.attention import MASKED_LOGIT
 from toolkit.precision import Precision
 

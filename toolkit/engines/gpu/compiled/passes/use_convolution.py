@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.nn import functional
 
+from toolkit.engines.gpu.compiled.kernels.tiles import product_tile
 from toolkit.engines.gpu.compiled.operators import REDUCED, fits, weight_parts
 from toolkit.engines.gpu.compiled.passes.graph_edit import (
     Aten,
@@ -22,7 +23,6 @@ from toolkit.engines.gpu.compiled.passes.graph_edit import (
     shape_of,
 )
 from toolkit.engines.gpu.compiled.passes.use_linear import CHANNELS, LARGE, add_counters, only_relu, replace_through
-from toolkit.engines.gpu.compiled.tiles import product_tile
 from toolkit.precision import Precision
 
 OURS = torch.ops.uniad_gpu

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from toolkit.engines.gpu.compiled.kernels.tiles import Tile, product_tile, short_tile
 from toolkit.engines.gpu.compiled.operators import REDUCED, fits, weight_parts
 from toolkit.engines.gpu.compiled.passes.graph_edit import (
     Aten,
@@ -19,7 +20,6 @@ from toolkit.engines.gpu.compiled.passes.graph_edit import (
     replace,
     shape_of,
 )
-from toolkit.engines.gpu.compiled.tiles import Tile, product_tile, short_tile
 from toolkit.precision import Precision
 
 OURS = torch.ops.uniad_gpu

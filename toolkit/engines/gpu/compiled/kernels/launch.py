@@ -7,7 +7,13 @@ from math import gcd
 import torch
 from torch import Tensor
 
-from toolkit.engines.gpu.compiled.tiles import attention_tile, matmul_tile, product_tile, sampling_tile, short_tile
+from toolkit.engines.gpu.compiled.kernels.tiles import (
+    attention_tile,
+    matmul_tile,
+    product_tile,
+    sampling_tile,
+    short_tile,
+)
 from toolkit.nn.attention import MASKED_LOGIT
 
 ALIGNED = 16
@@ -35,7 +41,7 @@ def launch_product(
     contiguous. `arrived` are int32 zeros, one for each block, and stay so: they count the programs that have done their
     share of a block's sum, which the last one adds up.
     """
-    from toolkit.engines.gpu.compiled.product_kernel import product_kernel
+    from toolkit.engines.gpu.compiled.kernels.product import product_kernel
 
     parts, columns, kernel_height, kernel_width, channels = weight.shape
     batch, height, width, _ = x.shape
@@ -67,7 +73,7 @@ def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, a
         image, result = x[:, None, None], out[:, None, None]
         launch_product(image, weight[:, :, None, None], bias, None, result, arrived, relu=relu)
         return
-    from toolkit.engines.gpu.compiled.short_product_kernel import short_product_kernel
+    from toolkit.engines.gpu.compiled.kernels.short_product import short_product_kernel
 
     parts, columns, inputs = weight.shape
     short_product_kernel[(tile.programs(len(x), columns),)](
@@ -83,7 +89,7 @@ def launch_matmul(a: Tensor, b: Tensor, out: Tensor, *, precision: str) -> None:
 
     The elements of a sum, a multiple of 32, lie together in `a`; in `b` they do, or the columns.
     """
-    from toolkit.engines.gpu.compiled.matmul_kernel import matmul_kernel
+    from toolkit.engines.gpu.compiled.kernels.matmul import matmul_kernel
 
     batch, rows, length = a.shape
     columns = b.shape[2]
@@ -111,7 +117,7 @@ def launch_attention(
     `key` and `value` are [batch, heads, keys, width], `valid` bool, expanded to [batch, heads, queries, keys]. Features
     lie together in each. `arrived` is as in `launch_product`.
     """
-    from toolkit.engines.gpu.compiled.attention_kernel import attention_kernel
+    from toolkit.engines.gpu.compiled.kernels.attention import attention_kernel
 
     batch, heads, queries, width = query.shape
     keys = key.shape[2]
@@ -145,7 +151,7 @@ def launch_sampling(
     Image and `out` are dense in memory with channels last. `offset` [batch, 2 * taps, height', width'] and `mask`
     [batch, taps, height', width'] are of any layout, channels a multiple of 32.
     """
-    from toolkit.engines.gpu.compiled.sampling_kernel import sampling_kernel
+    from toolkit.engines.gpu.compiled.kernels.sampling import sampling_kernel
 
     _, height, width, channels = image.shape
     batch, _, out_height, out_width = mask.shape

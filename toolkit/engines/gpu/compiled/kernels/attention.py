@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from toolkit.engines.gpu.compiled.product_kernel import LOW_SCALE, PAIR_SCALE, overflowed, rounded
+from toolkit.engines.gpu.compiled.kernels.product import LOW_SCALE, PAIR_SCALE, overflowed, rounded
 
 LOG2E = tl.constexpr(1.4426950408889634)
 SHARE_BITS = tl.constexpr(14.0)  # weights, at most 1 before they are divided by their sum, are multiplied by 2^14

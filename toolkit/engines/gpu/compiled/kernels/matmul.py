@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from toolkit.engines.gpu.compiled.attention_kernel import product
+from toolkit.engines.gpu.compiled.kernels.attention import product
 
 
 @triton.jit

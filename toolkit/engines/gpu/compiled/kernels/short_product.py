@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from toolkit.engines.gpu.compiled.product_kernel import PAIR_SCALE, finite_sum, product_of_pairs, rounded
+from toolkit.engines.gpu.compiled.kernels.product import PAIR_SCALE, finite_sum, product_of_pairs, rounded
 
 
 @triton.jit
