@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ import pytest
 from toolkit.cli.main import main
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.faults.imported"])
 TEMPORARY = "tmp"
 """The folder for temporary files, in the working folder."""
 CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir")
@@ -88,7 +88,9 @@ class Running:
 
 
 def start_server() -> None:
-    """Start the process that others are forked from."""
+    """Start the process that others are forked from, in place of one that the toolkit started for a test before."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # as Python's own tests do
+    FORKS.set_forkserver_preload(["tests.faults.imported"])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(Path(__file__).parents[2])
         patch.setenv("OMP_NUM_THREADS", "1")
