@@ -17,7 +17,7 @@ from tests.toolkit.toy_bundle import toy_frame, write_toy_bundle
 from toolkit.data.frame_folder import read_frame_folder, write_frame
 from toolkit.data.sequence import frame_steps
 from toolkit.engines.gpu.compiled.network import compile_network
-from toolkit.engines.gpu.nvjpeg import DecodedPictures, NvjpegDecoder, OnDevice
+from toolkit.engines.gpu.nvjpeg import NvjpegDecoder, OnDevice
 from toolkit.engines.gpu.session import DEVICE, CudaGraphSession
 from toolkit.engines.torch import load_network
 from toolkit.plugin.manager import PluginManager
@@ -66,7 +66,7 @@ def test_no_picture_is_decoded_while_the_network_is_captured(tmp_path: Path) -> 
     class Late(NvjpegDecoder):
         """Decodes the first frame, and the others when a capture has begun, or was."""
 
-        def decode(self, files: Sequence[bytes]) -> DecodedPictures:
+        def decode(self, files: Sequence[bytes]) -> torch.Tensor:
             if met:
                 begun.wait(10)
             met.append(capturing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,19 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toolkit.errors import InputError
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedPictures:
-    """RGB [pictures, height, width, 3] of uint8, which are on the GPU."""
-
-    pixels: Tensor
-
-    def tensor(self) -> Tensor:
-        """For use on the current stream."""
-        if self.pixels.is_cuda:
-            self.pixels.record_stream(torch.cuda.current_stream(self.pixels.device))
-        return self.pixels
 
 
 class NvjpegDecoder:
@@ -46,13 +32,13 @@ class NvjpegDecoder:
         self._device = device
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def decode(self, files: Sequence[bytes]) -> DecodedPictures:
+    def decode(self, files: Sequence[bytes]) -> Tensor:
         encoded = [torch.from_numpy(np.frombuffer(file, np.uint8).copy()) for file in files]
         if self.stream is None:
-            return DecodedPictures(_stacked(self._decode(encoded, mode=self._mode)))
+            return _stacked(self._decode(encoded, mode=self._mode))
         with torch.cuda.stream(self.stream):
             decoded = self._decode(encoded, mode=self._mode, device=self._device)
-            pictures = DecodedPictures(_stacked(decoded))
+            pictures = _stacked(decoded)
             # Torchvision writes pictures on another stream, which does not wait for this one: another thread must not
             # be given the memory of these before they are read.
             read = torch.cuda.Event(blocking=True)
@@ -60,8 +46,8 @@ class NvjpegDecoder:
             read.synchronize()
         return pictures
 
-    def on_host(self, pictures: DecodedPictures) -> NDArray[np.uint8]:
-        array: NDArray[np.uint8] = pictures.tensor().cpu().numpy()
+    def on_host(self, pictures: Tensor) -> NDArray[np.uint8]:
+        array: NDArray[np.uint8] = pictures.cpu().numpy()
         return array
 
 
@@ -75,13 +61,16 @@ def _stacked(pictures: Sequence[Tensor]) -> Tensor:
 class OnDevice:
     """Pictures that are on the device already, in place of memory to fill (`toolkit.data.pictures.PictureMemory`)."""
 
-    def __init__(self, pictures: DecodedPictures) -> None:
+    def __init__(self, pictures: Tensor) -> None:
+        """RGB [pictures, height, width, 3] of uint8."""
         self._pictures = pictures
-        self.array: NDArray[np.uint8] = np.broadcast_to(np.uint8(0), tuple(pictures.pixels.shape))
+        self.array: NDArray[np.uint8] = np.broadcast_to(np.uint8(0), tuple(pictures.shape))
 
     def filled(self, camera: int) -> None:
         """They all are."""
 
     def tensor(self) -> Tensor:
         """For use on the current stream."""
-        return self._pictures.tensor()
+        if self._pictures.is_cuda:
+            self._pictures.record_stream(torch.cuda.current_stream(self._pictures.device))
+        return self._pictures

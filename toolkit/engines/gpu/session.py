@@ -21,7 +21,7 @@ from toolkit.engines.gpu.compiled.network import (
 )
 from toolkit.engines.gpu.frame_graph import FrameGraph
 from toolkit.engines.gpu.kept import Warn, bundle_parts
-from toolkit.engines.gpu.nvjpeg import DecodedPictures, OnDevice
+from toolkit.engines.gpu.nvjpeg import OnDevice
 from toolkit.engines.gpu.preprocess import CameraImages, rows_read
 from toolkit.engines.gpu.transfer import ByteLayout, Download, PictureUpload, Upload
 from toolkit.engines.torch import all_finite, bundle_graph
@@ -125,7 +125,7 @@ class CudaGraphSession:
         self._pictures[id(pictures.array)] = pictures  # those of a few frames, which are decoded ahead
         return pictures
 
-    def device_pictures(self, pictures: DecodedPictures) -> OnDevice:
+    def device_pictures(self, pictures: Tensor) -> OnDevice:
         on_device = OnDevice(pictures)
         self._pictures[id(on_device.array)] = on_device
         return on_device

@@ -108,7 +108,7 @@ ALL_ROWS = RowBlocks(first=0, count=1, every=1)
 
 
 class Upload:
-    """Copies to the device on a stream of their own, which work on the current stream waits for."""
+    """Copies to the device, large ones on a stream of their own, which work on the current stream waits for."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
